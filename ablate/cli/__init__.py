@@ -1,0 +1,84 @@
+"""The command line, a thin skin: a command's file is imported when the command is used.
+
+Data goes to stdout, talk to stderr. A user's mistake is one line and exit status 2; a bug keeps its
+traceback.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ablate.errors import AblateError
+
+COMMANDS = {
+    "plan": "What a study would train, cost, and be able to show",
+    "run": "Train what is missing and write the report",
+    "trial": "Run one trial in this process, for a debugger",
+    "status": "What is done, failed and missing",
+    "report": "Write the report of what is there",
+    "cost": "Parameters and multiply-adds, without training or data",
+    "list": "The parts on the shelves and their knobs",
+    "show": "One result as a document",
+    "reproduce": "Train one trial again and compare",
+    "import": "Take in published results",
+    "data": "Known data sets; check or make one",
+    "track": "Fill in MLflow from the results folder",
+}
+
+
+class Commands(click.Group):
+    """Finds a command in the file of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ablate.cli.{cmd_name.replace('import', 'import_').replace('list', 'list_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from ablate.errors import nearest
+
+        if args[0] not in COMMANDS:
+            ctx.fail(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="ablate-backbones", prog_name="ablate")
+def group() -> None:
+    """Ablation studies for vision backbones that people can trust.
+
+    A study asks one question. It has a control and factors with levels; each choice of levels is an
+    arm, each arm with one seed a trial. Example: ablate run studies/fusion_count.yaml
+    """
+
+
+def main() -> None:
+    """The `ablate` command."""
+    try:
+        group(standalone_mode=False)
+    except AblateError as error:
+        click.echo(f"ablate: {error}", err=True)
+        sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"ablate: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ablate: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

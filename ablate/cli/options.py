@@ -1,0 +1,33 @@
+"""Options that several commands share. Flags say where and how, never what."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+study_file = click.argument("study", type=click.Path(path_type=Path))
+scale = click.option("--scale", metavar="NAME", help="One of the study's scales; its default one otherwise.")
+results = click.option(
+    "--results", type=click.Path(path_type=Path, file_okay=False), default=Path("results"), show_default=True,
+    envvar="ABLATE_RESULTS", help="The results folder.",
+)  # fmt: skip
+data = click.option(
+    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
+    help="The folder that holds the data sets' folders.  [env: ABLATE_DATA]",
+)  # fmt: skip
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+
+
+def tracker(command: Command) -> Command:
+    """--mlflow and --experiment."""
+    command = click.option("--experiment", metavar="NAME", help="MLflow experiment; the study's name otherwise.")(
+        command
+    )
+    return click.option(
+        "--mlflow", metavar="URI", envvar="MLFLOW_TRACKING_URI",
+        help="MLflow tracking URI; a SQLite file in the results folder otherwise.",
+    )(command)  # fmt: skip

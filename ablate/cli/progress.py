@@ -1,0 +1,118 @@
+"""What is seen while a study runs: a live table on a terminal, plain lines in a pipe."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ablate.cli.tables import duration
+from ablate.design import label
+from ablate.result import Epoch
+from ablate.store import Store
+from ablate.study import Study
+from ablate.trial import Trial
+
+SHOWN = 12  # rows of the live table: running trials and the latest ended ones
+
+
+class Progress:
+    """A listener that shows; everything goes to stderr."""
+
+    def __init__(self, study: Study, trials: list[Trial], store: Store) -> None:
+        self.study, self.trials = study, trials
+        self.control = {name: factor.control for name, factor in study.factors.items()}
+        self.waiting = {trial.id for trial in store.missing(trials)}
+        self.rows: dict[str, Epoch | None] = {}
+        self.ends: dict[str, str] = {}
+        self.begun = time.monotonic()
+        self.epochs_seen = 0
+        self.console = Console(stderr=True)
+        self.live = Live(console=self.console, refresh_per_second=2, transient=False) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        done = len(self.trials) - len(self.waiting)
+        self.console.print(
+            f"{self.study.name}: {len(self.waiting)} trials to run, {done} done already", highlight=False
+        )
+        if self.live and self.waiting:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live and self.live.is_started:
+            self.live.update(self._table())
+            self.live.stop()
+
+    def started(self, trial: Trial) -> None:
+        self.rows.setdefault(trial.id, None)
+        self._refresh()
+
+    def epoch(self, trial: Trial, row: Epoch) -> None:
+        self.rows[trial.id] = row
+        self.epochs_seen += 1
+        if not self.live:
+            scores = "".join(
+                f"  {name} {row.scores[name]:.3f}" for name in self.study.metrics[:1] if name in row.scores
+            )
+            self._line(
+                f"{self._name(trial)}  epoch {row.epoch}/{trial.recipe.train.epochs}  loss {row.loss:.5f}{scores}"
+                f"  {row.images_per_second:.0f} img/s  {duration(self._left())} left"
+            )
+        self._refresh()
+
+    def ended(self, trial: Trial, status: str) -> None:
+        self.ends[trial.id] = status
+        if not self.live:
+            self._line(f"{self._name(trial)}  {status}  ({len(self.ends)} of {len(self.waiting)})")
+        self._refresh()
+
+    def died(self, trial: Trial, reason: str) -> None:
+        self._line(f"{self._name(trial)}  its process died: {reason}")
+
+    def _left(self) -> float:
+        """Seconds until all trials are done, at the pace of the epochs so far."""
+        if not self.epochs_seen:
+            return float("nan")
+        todo = sum(
+            t.recipe.train.epochs - (row.epoch if (row := self.rows.get(t.id)) else 0)
+            for t in self.trials
+            if t.id in self.waiting and t.id not in self.ends
+        )
+        return (time.monotonic() - self.begun) / self.epochs_seen * todo
+
+    def _name(self, trial: Trial) -> str:
+        return f"{label(trial.arm, self.control)} seed {trial.seed}"
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _refresh(self) -> None:
+        if self.live:
+            self.live.update(self._table())
+
+    def _table(self) -> Table:
+        title = f"{len(self.ends)} of {len(self.waiting)} trials, {duration(self._left())} left"
+        table = Table(box=box.SIMPLE, pad_edge=False, caption=title, caption_justify="left")
+        for name in ("trial", "epoch", "loss", self.study.metrics[0], "img/s", "status"):
+            table.add_column(name, justify="left" if name in ("trial", "status") else "right")
+        begun = [trial for trial in self.trials if trial.id in self.rows]
+        for trial in sorted(begun, key=lambda t: t.id not in self.ends)[-SHOWN:]:
+            table.add_row(*self._cells(trial))
+        return table
+
+    def _cells(self, trial: Trial) -> list[str]:
+        row, epochs = self.rows[trial.id], trial.recipe.train.epochs
+        status = self.ends.get(trial.id, "running")
+        if row is None:
+            return [self._name(trial), f"0/{epochs}", "", "", "", status]
+        score = row.scores.get(self.study.metrics[0])
+        shown = f"{score:.3f}" if score is not None else ""
+        rate = f"{row.images_per_second:.0f}"
+        return [self._name(trial), f"{row.epoch}/{epochs}", f"{row.loss:.5f}", shown, rate, status]

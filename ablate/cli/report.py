@@ -1,0 +1,68 @@
+"""ablate report: what the results say, as a small paper."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ablate.cli import options
+
+if TYPE_CHECKING:
+    from ablate.store import Store
+    from ablate.study import Study
+
+
+@click.command("report")
+@options.study_file
+@options.scale
+@options.results
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["md", "html", "latex"]),
+    help="All three otherwise.",
+)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder; reports under the results otherwise.",
+)
+@click.option("--publish", is_flag=True, help="Put the rows and per-image statistics beside the report.")
+def command(
+    study: Path, scale: str | None, results: Path, formats: tuple[str, ...], to: Path | None, publish: bool
+) -> None:
+    """Write the report of the results that are there. Needs no torch and no Ray.
+
+    Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
+    """
+    from ablate.store import Store
+    from ablate.study import load
+
+    chosen, store = load(study, scale=scale), Store(results)
+    target = to or results / "reports" / chosen.name
+    write(chosen, store, target, formats or ("md", "html", "latex"))
+    if publish:
+        publish_results(chosen, store, target)
+
+
+def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]) -> None:
+    """Gather the evidence, render it, and print the first file's path."""
+    from ablate.evidence import gather
+    from ablate.report import write as render
+
+    for path in render(gather(study, store), target, formats=formats):
+        click.echo(path)
+
+
+def publish_results(study: "Study", store: "Store", target: Path) -> None:
+    """Copy the study's results into the report's folder, as a results folder that `ablate import` reads."""
+    from ablate.design import expand
+    from ablate.store import Store
+
+    published, results = Store(target / "results"), store.read().results
+    published.create()
+    for trial in expand(study):
+        if trial.id in results:
+            result = results[trial.id]
+            published.put(result, store.statistics(result.id))

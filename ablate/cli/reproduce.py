@@ -1,0 +1,47 @@
+"""ablate reproduce: one number, again."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+
+
+@click.command("reproduce")
+@click.argument("id")
+@options.results
+@options.data
+def command(id: str, results: Path, data: Path | None) -> None:
+    """Train one stored trial again, with its threads, and compare score by score.
+
+    Exit status 1 when a score differs; on the same processor and versions none should. Example:
+    ablate reproduce 3f2a
+    """
+    from ablate.result import Result
+    from ablate.run import run_trial
+    from ablate.site import Site
+    from ablate.store import Store
+    from ablate.trial import Trial
+
+    old = Store(results).find(id)
+    trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
+    with tempfile.TemporaryDirectory() as scratch:
+        site = Site(
+            results=Path(scratch), data=data.resolve() if data else None, gpu=old.env.get("device", "cpu") != "cpu",
+            threads=int(old.env.get("threads", "1")),
+        )  # fmt: skip
+        new = None
+        for event in run_trial(trial, site):
+            if isinstance(event, Result):
+                new = event
+            else:
+                click.echo(f"epoch {event.epoch} of {old.recipe.train.epochs}  loss {event.loss:.6f}", err=True)
+    assert new
+    for name in sorted(set(old.env) | set(new.env)):
+        if old.env.get(name) != new.env.get(name):
+            click.echo(f"{name}: was {old.env.get(name)}, is {new.env.get(name)}", err=True)
+    for name, value in old.scores.items():
+        click.echo(f"{name}  was {value:.6f}  is {new.scores.get(name, float('nan')):.6f}")
+    sys.exit(0 if new.scores == old.scores else 1)

@@ -1,0 +1,20 @@
+"""ablate show: one result."""
+
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+
+
+@click.command("show")
+@click.argument("id")
+@options.results
+def command(id: str, results: Path) -> None:
+    """One result as JSON: recipe, scores, curve, cost, where it ran. The id's first digits are enough.
+
+    Example: ablate show 3f2a
+    """
+    from ablate.store import Store
+
+    click.echo(Store(results).find(id).model_dump_json(indent=2))

@@ -1,0 +1,25 @@
+"""ablate track: MLflow, afterwards."""
+
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+
+
+@click.command("track")
+@options.study_file
+@options.scale
+@options.results
+@options.tracker
+def command(study: Path, scale: str | None, results: Path, mlflow: str | None, experiment: str | None) -> None:
+    """Log to MLflow what the results folder holds and MLflow does not.
+
+    Example: ablate track studies/fusion_count.yaml --mlflow http://127.0.0.1:5000
+    """
+    from ablate.drive import Where, track
+    from ablate.store import Store
+    from ablate.study import load
+
+    count = track(load(study, scale=scale), Where(Store(results), tracker=mlflow, experiment=experiment))
+    click.echo(f"{count} trials are in MLflow")

@@ -1,0 +1,46 @@
+"""ablate trial: one trial, here."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+
+
+@click.command("trial")
+@options.study_file
+@options.scale
+@options.results
+@options.data
+@click.option("--arm", multiple=True, metavar="FACTOR=LEVEL", help="Levels that differ from the control.")
+@click.option("--seed", type=int, required=True)
+@options.tracker
+def command(
+    study: Path, scale: str | None, results: Path, data: Path | None, arm: tuple[str, ...], seed: int,
+    mlflow: str | None, experiment: str | None,
+) -> None:  # fmt: skip
+    """Run one trial in this process, without Ray.
+
+    Example: ablate trial studies/fusion_count.yaml --arm fusions=final --seed 0
+    """
+    from ablate.cli.progress import Progress
+    from ablate.drive import Where, drive, selected
+    from ablate.errors import StudyError
+    from ablate.store import Store
+    from ablate.study import load
+
+    chosen, store = load(study, scale=scale), Store(results)
+    wanted = {name: factor.control for name, factor in chosen.factors.items()}
+    wanted |= {name: level for name, _, level in (choice.partition("=") for choice in arm)}
+    matches = [t for t in selected(chosen, arm) if t.arm == wanted and t.seed == seed]
+    if not matches:
+        raise StudyError(f"{study}: the design has no trial {wanted} with seed {seed}; see `ablate status {study}`")
+    with Progress(chosen, matches, store) as progress:
+        where = Where(store, data, here=True, tracker=mlflow, experiment=experiment)
+        drive(chosen, matches, where, progress)
+    result = store.get(matches[0].id)
+    if result is None:
+        sys.exit(130)
+    click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
+    click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))

@@ -1,0 +1,118 @@
+"""From a study to its trials: which arms there are, and which control each is compared with."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from ablate import registry
+from ablate.errors import PartError, StudyError, nearest
+from ablate.study import Factor, Study, merge
+from ablate.trial import Recipe, TrainSpec, Trial
+
+Arm = dict[str, str]  # factor name -> level label
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One planned comparison: a level against its control, all other factors at the levels of `control`."""
+
+    factor: str
+    level: str
+    arm: Arm
+    control: Arm
+
+
+def arms(study: Study) -> list[Arm]:
+    """All arms, the control first: each other level alone, or all combinations (full factorial)."""
+    control = {name: factor.control for name, factor in study.factors.items()}
+    if study.design == "full_factorial":
+        return [
+            dict(zip(study.factors, labels, strict=True))
+            for labels in product(*(factor.levels for factor in study.factors.values()))
+        ]
+    others = [(name, level) for name, factor in study.factors.items() for level in list(factor.levels)[1:]]
+    return [control] + [{**control, name: level} for name, level in others]
+
+
+def contrasts(study: Study) -> list[Contrast]:
+    """The planned comparisons: every arm against the control."""
+    control, *others = arms(study)
+    return [Contrast(_changed(arm, control), label(arm, control), arm, control) for arm in others]
+
+
+def expand(study: Study) -> list[Trial]:
+    """Every arm with every seed, seeds outermost so that an interrupted run still compares all arms.
+
+    Raises:
+        StudyError: a path that leads nowhere, or two arms that are the same trial.
+        PartError: a part or knob that no shelf has.
+    """
+    recipes = [(arm, _recipe(study, arm)) for arm in arms(study)]
+    versions = [_data_version(recipe) for _, recipe in recipes]
+    trials = [
+        Trial(arm=arm, seed=seed, recipe=recipe, data_version=version, meanings=recipe.meanings())
+        for seed in study.seeds
+        for (arm, recipe), version in zip(recipes, versions, strict=True)
+    ]
+    _refuse_collapsed(trials)
+    return trials
+
+
+def label(arm: Arm, control: Arm) -> str:
+    """An arm by the levels in which it differs from the control; the control by its own levels."""
+    changed = [level for name, level in arm.items() if level != control[name]]
+    return " + ".join(changed or arm.values())
+
+
+def _changed(arm: Arm, control: Arm) -> str:
+    return " + ".join(name for name, level in arm.items() if level != control[name])
+
+
+def _recipe(study: Study, arm: Arm) -> Recipe:
+    document = study.recipe.model_dump(exclude_unset=True)
+    for name, level in arm.items():
+        for path, value in study.factors[name].levels[level].items():
+            document = merge(document, _nested(path.split("."), value))
+    try:
+        return Recipe.model_validate(document).settled(on_gpu=study.budget.gpus > 0)
+    except ValidationError as error:
+        raise StudyError(_complaint(study.factors, arm, error)) from None
+    except PartError as error:
+        raise PartError(f"arm {', '.join(f'{k}={v}' for k, v in arm.items())}: {error}") from None
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:
+    known = list(Recipe.model_fields)
+    if path[0] not in known:
+        raise StudyError(f"factors: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
+    if path[0] == "train" and len(path) > 1 and path[1] not in TrainSpec.model_fields:
+        raise StudyError(f"factors: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
+    nested: Any = value
+    for step in reversed(path):
+        nested = {step: nested}
+    return dict(nested)
+
+
+def _complaint(factors: dict[str, Factor], arm: Arm, error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"arm {', '.join(f'{name}={arm[name]}' for name in factors)}: recipe.{where}: {message}"
+
+
+def _data_version(recipe: Recipe) -> str | None:
+    part = recipe.dataset
+    version: str | None = registry.build("dataset", part.name, part.knobs).info.version
+    return version
+
+
+def _refuse_collapsed(trials: list[Trial]) -> None:
+    seen: dict[str, Trial] = {}
+    for trial in trials:
+        twin = seen.setdefault(trial.id, trial)
+        if twin is not trial:
+            names = [name for name in trial.arm if trial.arm[name] != twin.arm[name]]
+            pair = f"{twin.arm[names[0]]!r} and {trial.arm[names[0]]!r}"
+            raise StudyError(f"factors.{names[0]}: levels {pair} are the same trial")

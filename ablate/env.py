@@ -1,0 +1,71 @@
+"""Where a number was made: revision, versions, hardware and threads, and what this processor can do.
+
+Nothing here imports torch, so that plans and reports stay light; the process that trains adds what only it knows.
+"""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "ray", "mlflow", "numpy", "opencv-python-headless", "pycocotools")
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """Revision, whether the tree was clean, package versions and hardware, as plain text values."""
+    facts = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    facts |= {"processor": processor(), "cores": str(os.cpu_count())}
+    facts |= {package: _version(package) for package in PACKAGES}
+    return facts | revision()
+
+
+@cache
+def revision() -> dict[str, str]:
+    """The git commit of the code that runs and a digest of its uncommitted changes; 'unknown' outside a checkout."""
+    import hashlib
+
+    root = Path(__file__).parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {"revision": "unknown", "dirty": "unknown", "package": _version("ablate-backbones")}
+    changes = _git(root, "diff", "HEAD", "--", "ablate", "hrnet_core")
+    dirty = hashlib.blake2b(changes.encode(), digest_size=6).hexdigest() if changes else "no"
+    return {"revision": commit, "dirty": dirty}
+
+
+def processor() -> str:
+    """The processor's model name, as the system gives it."""
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 natively (AVX512-BF16, AMX, or Arm's BF16 extension)."""
+    flags = next((line for line in _cpuinfo() if line.startswith(("flags", "Features"))), "").split()
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+@cache
+def _cpuinfo() -> tuple[str, ...]:
+    path = Path("/proc/cpuinfo")
+    return tuple(path.read_text().splitlines()) if path.exists() else ()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=False)
+    except OSError:
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""

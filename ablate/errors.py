@@ -1,0 +1,47 @@
+"""What can go wrong through no fault of ours: every class here ends as one line and exit status 2.
+
+    AblateError
+    ├── StudyError    the study file: an unknown key, a bad value, levels that collapse
+    ├── PartError     the shelves: an unknown part or knob
+    ├── DataError     a data folder: missing, damaged, or not the declared version
+    ├── StoreError    a results folder: damaged, full, or written by a newer version
+    └── ServiceError  something we talk to: Ray or MLflow cannot be reached
+
+A bug of ours is any other exception, and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AblateError(Exception):
+    """A mistake the user can mend; its text is one line that names the place and the nearest valid choice."""
+
+
+class StudyError(AblateError):
+    """The study file asks for something that does not exist or cannot be."""
+
+
+class PartError(AblateError):
+    """A part or a knob that no shelf has."""
+
+
+class DataError(AblateError):
+    """A data folder is missing, damaged, or not what its set declares."""
+
+
+class StoreError(AblateError):
+    """A results folder cannot be read or written."""
+
+
+class ServiceError(AblateError):
+    """Ray, MLflow or another service cannot be reached."""
+
+
+def nearest(name: object, choices: Iterable[str]) -> str:
+    """The end of an error message: the closest valid choice, or all of them when none is close."""
+    known = sorted(choices)
+    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"choose from {', '.join(known)}" if known else "there is none to choose from"

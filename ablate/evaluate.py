@@ -1,0 +1,62 @@
+"""A trained network on the evaluation split: predictions, per-image statistics, scores.
+
+Statistics are per image and aggregated late, so that one bootstrap serves every metric.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate import registry
+from ablate.fit import Encoded, Training, batches, to_device
+from ablate.site import Site
+from ablate.trial import Trial
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by name, statistics by `metric/array`, and how many images a second were predicted."""
+
+    scores: dict[str, float]
+    statistics: dict[str, np.ndarray]
+    images_per_second: float
+
+
+def evaluate(training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site) -> Evaluation:
+    """Predict every sample by the recipe's protocol and score the predictions with the task's metrics."""
+    protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
+    chosen = task.samples_for_evaluation(samples, protocol, site.data)
+    loader = batches(Encoded(chosen, task, info, seed=trial.seed), trial.recipe.train.batch, site, task)
+    start, predictions = time.perf_counter(), []
+    training.net.eval()
+    with torch.inference_mode(), training.autocast():
+        for batch in loader:
+            predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+    seconds = time.perf_counter() - start
+    finished = task.finish(predictions, protocol, info)
+    scores, statistics = score(trial, finished, samples.ground_truth(), info)
+    return Evaluation(scores, statistics, len(chosen) / seconds)
+
+
+def score(
+    trial: Trial, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Any
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """All scores of the task's metrics, and the per-image statistics they come from."""
+    scores: dict[str, float] = {}
+    statistics: dict[str, np.ndarray] = {}
+    for name in registry.describe("task", trial.recipe.task.name).facts["metrics"]:
+        metric = registry.build("metric", name, {})
+        arrays = metric.per_image(predictions, ground_truth, info)
+        scores |= metric.aggregate(arrays)
+        statistics |= {f"{name}/{key}": value for key, value in arrays.items()}
+    return scores, statistics
+
+
+def _laid_out(training: Training) -> Any:
+    def forward(images: torch.Tensor) -> Any:
+        return training.net(images.contiguous(memory_format=training.layout))
+
+    return forward

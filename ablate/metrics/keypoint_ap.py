@@ -1,0 +1,157 @@
+"""COCO's keypoint average precision and recall, by pycocotools itself.
+
+Matching people with annotations is pycocotools' `evaluate`; the unweighted scores are its `accumulate` and
+`summarize` over the stored matches. Only resampled data sets, asked for a thousand times, are added up here, and
+equal what pycocotools makes of a data set in which images are repeated.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ablate.datasets import Info
+from ablate.metrics import Statistics, take_blocks
+from ablate.registry import metric
+
+SCORES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}  # places in COCOeval.stats
+RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools may see of a prediction
+
+
+@metric("keypoint_ap", meaning=1, scores=("AP", "AP50", "AP75", "APM", "APL", "AR"))
+def keypoint_ap() -> "KeypointAP":
+    """Average precision and recall over object keypoint similarities of .50 to .95 (AP50, AP75: one; M, L: by area)."""
+    return KeypointAP()
+
+
+class KeypointAP:
+    """See `Metric`. T = 10 similarity thresholds, A = 3 area ranges (all, medium, large)."""
+
+    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+        """Matches of people with annotations.
+
+        Returns `image_ids` (I,); for the D predictions, at most 20 an image: `image` (D,) by position, ascending,
+        `score` (D,) descending within an image, `matched` and `ignored` (D, A, T); for the G annotations:
+        `truth_image` (G,) and `truth_counted` (G, A).
+
+        Raises:
+            ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
+        """
+        evaluation = _evaluated(predictions, ground_truth, info)
+        ids = [int(image_id) for image_id in evaluation.params.imgIds]
+        areas = np.reshape(np.array(evaluation.evalImgs, dtype=object), (-1, len(ids)))  # (A, I)
+        of_image = [(position, column) for position, column in enumerate(areas.T) if column[0] is not None]
+        shape = (0, len(areas), len(evaluation.params.iouThrs))  # (0, A, T)
+
+        def rows(key: str) -> np.ndarray:
+            blocks = [np.stack([entry[key].T for entry in column], axis=1) for _, column in of_image]
+            return np.concatenate([np.zeros(shape), *blocks]).astype(bool)  # (D, A, T)
+
+        counted = [np.stack([entry["gtIgnore"] == 0 for entry in column], axis=1) for _, column in of_image]
+        found, truths = ([len(column[0][key]) for _, column in of_image] for key in ("dtIds", "gtIds"))
+        positions = np.array([position for position, _ in of_image], dtype=np.int32)
+        return {
+            "image_ids": np.array(ids, dtype=np.int64),
+            "image": np.repeat(positions, found),
+            "score": np.array([score for _, column in of_image for score in column[0]["dtScores"]], dtype=float),
+            "matched": rows("dtMatches"),
+            "ignored": rows("dtIgnore"),
+            "truth_image": np.repeat(positions, truths),
+            "truth_counted": np.concatenate([np.zeros(shape[:2], dtype=bool), *counted]),  # (G, A)
+        }
+
+    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+        """The scores, between 0 and 1; see `Metric`."""
+        if weights is None:
+            stats = _by_pycocotools(statistics)
+            return {name: float(stats[place]) if stats[place] > -1 else np.nan for name, place in SCORES.items()}
+        rows = take_blocks(statistics["image"], weights)
+        rows = rows[np.argsort(-statistics["score"][rows], kind="stable")]
+        matched, ignored = (statistics[name][rows] for name in ("matched", "ignored"))  # (D, A, T)
+        counted = weights[statistics["truth_image"]] @ statistics["truth_counted"]  # (A,)
+        curves = [_curves(matched[:, a], ignored[:, a], counted[a]) for a in range(len(counted))]
+        precision, recall = np.stack([c[0] for c in curves]), np.stack([c[1] for c in curves])  # (A, T, R), (A, T)
+        return {
+            "AP": float(precision[0].mean()),
+            "AP50": float(precision[0, 0].mean()),
+            "AP75": float(precision[0, 5].mean()),
+            "APM": float(precision[1].mean()),
+            "APL": float(precision[2].mean()),
+            "AR": float(recall[0].mean()),
+        }
+
+
+RECALLS = np.linspace(0, 1, 101)
+
+
+def _curves(matched: np.ndarray, ignored: np.ndarray, counted: float) -> tuple[np.ndarray, np.ndarray]:
+    """Precision at the R = 101 recalls (T, R) and the highest recall (T,), from rows (D, T), best first."""
+    if counted == 0:
+        return np.full((matched.shape[1], len(RECALLS)), np.nan), np.full(matched.shape[1], np.nan)
+    right = (matched & ~ignored).cumsum(axis=0).T.astype(float)  # (T, D)
+    wrong = (~matched & ~ignored).cumsum(axis=0).T.astype(float)
+    reached = right / counted
+    precision = right / (wrong + right + np.spacing(1))
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # at this recall or any higher one
+    best = np.pad(best, ((0, 0), (0, 1)))  # recalls never reached have precision 0
+    at = np.stack([np.searchsorted(row, RECALLS) for row in reached])  # (T, R)
+    highest = reached[:, -1] if reached.shape[1] else np.zeros(len(reached))
+    return np.take_along_axis(best, at, axis=1), highest
+
+
+def _evaluated(predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Any:
+    """A COCOeval that has matched predictions with annotations."""
+    bad = sum(not np.isfinite([*p["keypoints"][0::3], *p["keypoints"][1::3], p["score"]]).all() for p in predictions)
+    if bad:
+        raise ValueError(f"{bad} of {len(predictions)} predictions are not finite")
+    with _quiet():
+        truth, found = COCO(), COCO()
+        # Ids from 1: pycocotools takes a match with id 0 for none.
+        annotations = [{**a, "id": i} for i, a in enumerate(ground_truth["annotations"], start=1)]
+        truth.dataset = deepcopy({**ground_truth, "annotations": annotations})  # pycocotools writes into it
+        truth.createIndex()
+        if predictions:
+            found = truth.loadRes([{key: prediction[key] for key in RESULT} for prediction in predictions])
+        evaluation = COCOeval(truth, found, "keypoints")
+        evaluation.params.catIds = [1]
+        evaluation.params.kpt_oks_sigmas = np.array(info.sigmas)
+        evaluation.evaluate()
+    return evaluation
+
+
+def _by_pycocotools(statistics: Statistics) -> np.ndarray:
+    """The `stats` of a COCOeval into which the stored matches are put back."""
+    evaluation = COCOeval(iouType="keypoints")
+    images = range(len(statistics["image_ids"]))
+    evaluation.params.imgIds, evaluation.params.catIds = list(images), [1]
+    evaluation._paramsEval = evaluation.params
+    found, truths = (
+        np.split(np.arange(len(statistics[name])), np.searchsorted(statistics[name], images[1:]))
+        for name in ("image", "truth_image")
+    )
+    evaluation.evalImgs = [
+        {
+            "dtScores": statistics["score"][found[i]],
+            "dtMatches": statistics["matched"][found[i], area].T,
+            "dtIgnore": statistics["ignored"][found[i], area].T,
+            "gtIgnore": ~statistics["truth_counted"][truths[i], area],
+        }
+        for area in range(statistics["truth_counted"].shape[1])
+        for i in images
+    ]
+    with _quiet():
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats: np.ndarray = evaluation.stats
+    return stats
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,121 @@
+"""Percentage of correct keypoints: how many labelled joints were found within a fraction of the torso.
+
+The torso of a person is the distance from the left shoulder to the right hip, or from the right to the left where
+that is not labelled (Sapp & Taskar, MODEC, CVPR 2013; the measure of the Leeds Sports evaluations). People without
+either are not counted. Joint sets without shoulders and hips take the longer side of the annotated box instead
+(Yang & Ramanan, PAMI 2013).
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from ablate.datasets import Info
+from ablate.errors import PartError
+from ablate.metrics import Statistics
+from ablate.registry import metric
+
+DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
+
+
+@metric("pck", meaning=1, scores=("PCK",))
+def pck(
+    *,
+    fraction: float = 0.2,  # of the torso: how far off a joint may be
+) -> "PCK":
+    """PCK@0.2: the share of labelled joints found within 0.2 torsos.
+
+    Raises:
+        PartError: a fraction that is not positive.
+    """
+    if fraction <= 0:
+        raise PartError(f"fraction: must be positive, not {fraction}")
+    return PCK(fraction)
+
+
+class PCK:
+    """See `Metric`."""
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+
+    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+        """One row for each labelled joint of each person with a size.
+
+        Returns `image_ids` (I,) and for N rows: `image` (N,) by position, `annotation_id` (N,), `joint` (N,), and
+        `distance` (N,) from the prediction in units of the person's size, infinite where nobody was found.
+        """
+        ids = sorted(image["id"] for image in ground_truth["images"])
+        place = {image_id: position for position, image_id in enumerate(ids)}
+        people = defaultdict(list)
+        for annotation in ground_truth["annotations"]:
+            size = _size(annotation, info)
+            if size and not annotation.get("iscrowd", 0):
+                people[annotation["image_id"]].append((annotation, size))
+        found = defaultdict(list)
+        for prediction in sorted(predictions, key=lambda p: -p["score"]):
+            found[prediction["image_id"]].append(prediction)
+        rows = [
+            (place[image_id], annotation["id"], joint, distance)
+            for image_id in ids
+            for annotation, distances in _distances(people[image_id], found[image_id])
+            for joint, distance in enumerate(distances)
+            if annotation["keypoints"][3 * joint + 2] > 0
+        ]
+        image, annotation_id, joint, distance = np.array(rows, dtype=float).reshape(-1, 4).T
+        return {
+            "image_ids": np.array(ids, dtype=np.int64),
+            "image": image.astype(np.int32),
+            "annotation_id": annotation_id.astype(np.int64),
+            "joint": joint.astype(np.int16),
+            "distance": distance,
+        }
+
+    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+        """The share of joints within the fraction, between 0 and 1; see `Metric`."""
+        image, correct = statistics["image"], statistics["distance"] <= self.fraction
+        counts = np.ones(len(image)) if weights is None else weights[image]
+        return {"PCK": float(counts @ correct / counts.sum()) if counts.sum() else np.nan}
+
+
+def _size(annotation: dict[str, Any], info: Info) -> float:
+    """The length in pixels that errors are measured by; 0 where the person has none."""
+    points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+    present = [pair for pair in DIAGONALS if set(pair) <= set(info.joints)]
+    if not present:
+        return float(max(annotation["bbox"][2:]))
+    ends = [points[[info.joints.index(name) for name in pair]] for pair in present]
+    return next((float(np.linalg.norm(a[:2] - b[:2])) for a, b in ends if min(a[2], b[2]) > 0), 0.0)
+
+
+def _distances(
+    people: list[tuple[dict[str, Any], float]], found: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """For each person of one image the distances (K,) of their prediction, in units of their size.
+
+    A prediction that names its annotation is that person's; others, best first, go to whoever is nearest on
+    average over the labelled joints and has none yet.
+    """
+    table = {
+        annotation["id"]: (annotation, np.full(len(annotation["keypoints"]) // 3, np.inf)) for annotation, _ in people
+    }
+    free = {annotation["id"]: (annotation, size) for annotation, size in people}
+    for prediction in found:
+        own = prediction.get("annotation_id", -1)
+        candidates = {
+            key: _errors(prediction, annotation) / size
+            for key, (annotation, size) in free.items()
+            if own < 0 or key == own
+        }
+        if candidates:
+            nearest = min(candidates, key=lambda key: float(np.nanmean(candidates[key])))
+            table[nearest] = (free.pop(nearest)[0], np.nan_to_num(candidates[nearest], nan=np.inf))
+    return list(table.values())
+
+
+def _errors(prediction: dict[str, Any], annotation: dict[str, Any]) -> np.ndarray:
+    """Distances (K,) in pixels; nan where the joint is not labelled."""
+    points, truth = (np.array(p["keypoints"], dtype=float).reshape(-1, 3) for p in (prediction, annotation))
+    errors = np.linalg.norm(points[:, :2] - truth[:, :2], axis=1)
+    return np.where(truth[:, 2] > 0, errors, np.nan)

@@ -1,0 +1,194 @@
+"""The shelves: a part is one file, the file's name is the part's name, its signature lists its knobs.
+
+A part's file is *read* (with `ast`) for its knobs, defaults and facts, and *imported* only when the part is built:
+so lists, checks and trial keys need no torch. The rules that make this possible are the shelf's contract: one
+decorated builder per file, keyword-only knobs, literal defaults, a trailing comment that documents each knob.
+"""
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from ablate.errors import PartError, nearest
+
+FOLDERS = {
+    "model": "models",
+    "task": "tasks",
+    "dataset": "datasets",
+    "metric": "metrics",
+    "section": "report/sections",
+}
+HOME = Path(__file__).parent
+REQUIRED: Any = ...
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+_plugins: dict[tuple[str, str], Path] = {}
+_builders: dict[tuple[str, str], Callable[..., Any]] = {}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One choice that a part offers: its annotation and default as written in the signature, its comment as text."""
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a part without importing it; `facts` are the literal keywords of its decorator."""
+
+    kind: str
+    name: str
+    summary: str
+    knobs: tuple[Knob, ...]
+    facts: dict[str, Any]
+    path: Path
+
+    @property
+    def meaning(self) -> int:
+        """Raised by hand when the part's code changes what it computes; a part of every trial's key."""
+        return int(self.facts.get("meaning", 1))
+
+
+def _decorator(kind: str) -> Callable[..., Callable[[Builder], Builder]]:
+    def decorate(name: str, /, **facts: Any) -> Callable[[Builder], Builder]:
+        def remember(builder: Builder) -> Builder:
+            _builders[kind, name] = builder
+            return builder
+
+        return remember
+
+    return decorate
+
+
+model = _decorator("model")
+task = _decorator("task")
+protocol = _decorator("protocol")  # a task's evaluation knobs; lives in the task's file
+dataset = _decorator("dataset")
+metric = _decorator("metric")
+section = _decorator("section")
+
+
+def names(kind: str) -> list[str]:
+    """The names on a shelf, plugins included, in alphabetical order."""
+    shelf = "task" if kind == "protocol" else kind
+    files = (HOME / FOLDERS[shelf]).glob("*.py")
+    own = {file.stem for file in files if not file.stem.startswith("_")}
+    return sorted(own | {name for plugin_kind, name in _plugins if plugin_kind == kind})
+
+
+@cache
+def describe(kind: str, name: str) -> Description:
+    """Read a part's file for its knobs and facts, without importing it.
+
+    Raises:
+        PartError: the shelf has no such part (the nearest name is given), or its file holds no builder.
+    """
+    if name not in names(kind):
+        raise PartError(f"unknown {kind} {name!r}; {nearest(name, names(kind))}")
+    path = _path(kind, name)
+    source = path.read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            call = next((d for d in node.decorator_list if _decorates(d, kind, name)), None)
+            if isinstance(call, ast.Call):
+                facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+                summary = (ast.get_docstring(node) or "").split("\n")[0]
+                return Description(kind, name, summary, _knobs(node, source.splitlines()), facts, path)
+    raise PartError(f"{path}: no function decorated with @{kind}({name!r})")
+
+
+def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
+    """All knobs of a part with defaults filled in, validated against its annotations, as plain JSON values.
+
+    Raises:
+        PartError: an unknown knob or a value of the wrong type; the message begins with the knob's name.
+    """
+    known = [knob.name for knob in describe(kind, name).knobs]
+    for knob in knobs:
+        if knob not in known:
+            raise PartError(f"{knob}: the {kind} {name!r} has no such knob; {nearest(knob, known)}")
+    try:
+        return _knob_model(kind, name)(**knobs).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else name
+        raise PartError(f"{where}: {first['msg'].lower()}, not {first['input']!r}") from None
+
+
+def build(kind: str, name: str, knobs: dict[str, Any]) -> Any:
+    """Import a part's file and call its builder. `knobs` as `check_knobs` returns them."""
+    validated = _knob_model(kind, name)(**knobs)
+    values = {field: getattr(validated, field) for field in type(validated).model_fields}
+    return _builder(kind, name)(**values)
+
+
+def load_plugins(modules: tuple[str, ...]) -> None:
+    """Put parts from other packages on the shelves. A plugin runs only because the user named it.
+
+    Raises:
+        PartError: the module cannot be imported, or holds no part.
+    """
+    for module in modules:
+        before = set(_builders)
+        try:
+            imported = importlib.import_module(module)
+        except ImportError as error:
+            raise PartError(f"plugins: cannot import {module!r}: {error}") from None
+        path = Path(imported.__file__ or "")
+        new = {key for key in set(_builders) - before if _builders[key].__module__ == module}
+        known = {key for key, plugin_path in _plugins.items() if plugin_path == path}
+        if not new | known:
+            raise PartError(f"plugins: {module!r} holds no decorated part")
+        _plugins.update(dict.fromkeys(new, path))
+    describe.cache_clear()
+    _knob_model.cache_clear()
+
+
+def _builder(kind: str, name: str) -> Callable[..., Any]:
+    if (kind, name) not in _builders:
+        folder = FOLDERS["task" if kind == "protocol" else kind].replace("/", ".")
+        importlib.import_module(f"ablate.{folder}.{name}")
+    return _builders[kind, name]
+
+
+def _path(kind: str, name: str) -> Path:
+    folder = FOLDERS["task" if kind == "protocol" else kind]
+    return _plugins.get((kind, name), HOME / folder / f"{name}.py")
+
+
+def _decorates(decorator: ast.expr, kind: str, name: str) -> bool:
+    if not isinstance(decorator, ast.Call) or not decorator.args:
+        return False
+    called = decorator.func.attr if isinstance(decorator.func, ast.Attribute) else getattr(decorator.func, "id", "")
+    return called == kind and ast.literal_eval(decorator.args[0]) == name
+
+
+def _knobs(function: ast.FunctionDef, lines: list[str]) -> tuple[Knob, ...]:
+    found = []
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "Any"
+        value = REQUIRED if default is None else ast.literal_eval(default)
+        doc = lines[argument.lineno - 1].partition("  # ")[2].strip()
+        found.append(Knob(argument.arg, annotation, value, doc))
+    return tuple(found)
+
+
+@cache
+def _knob_model(kind: str, name: str) -> type[BaseModel]:
+    """A pydantic model of a part's knobs. Annotations are evaluated with these few names and nothing else."""
+    space = {"__builtins__": {}, "Any": Any, "Literal": Literal}
+    space |= {kind.__name__: kind for kind in (int, float, str, bool, list, tuple, dict)}
+    fields: dict[str, Any] = {knob.name: (eval(knob.type, space), knob.default) for knob in describe(kind, name).knobs}
+    config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    return create_model(f"{name}_{kind}", __config__=config, **fields)

@@ -1,0 +1,122 @@
+"""From evidence to a small paper: sections give blocks, renderers give Markdown, HTML and LaTeX.
+
+A report is a function of the evidence alone: equal evidence gives equal files.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ablate import registry
+from ablate.errors import StudyError, nearest
+from ablate.evidence import Evidence
+from ablate.report.blocks import Block, Figure, Text, listed
+from ablate.store import write_atomically
+
+FORMATS = ("md", "html", "latex")
+NAMED = 6  # missing trials that a warning names before it only counts
+
+
+def blocks(evidence: Evidence) -> list[Block]:
+    """Title, question and warnings, then the sections that the study asks for, or all of them by their place.
+
+    Raises:
+        PartError: a section that no shelf has.
+    """
+    chosen = evidence.study.sections or _all_sections()
+    return _head(evidence) + [block for name in chosen for block in registry.build("section", name, {})(evidence)]
+
+
+def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMATS) -> list[Path]:
+    """Write report.md, report.html and report.tex into the folder, figures beside them; returns what was written.
+
+    Raises:
+        StudyError: a format that does not exist.
+        StoreError: the folder cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise StudyError(f"format {name!r}: {nearest(name, FORMATS)}")
+    content, written = blocks(evidence), _Files(folder)
+    if "md" in formats:
+        written.add("report.md", _markdown(content, written))
+    if "html" in formats:
+        from ablate.report import html
+
+        written.add("report.html", html.render(content))
+    if "latex" in formats:
+        written.add("report.tex", _latex(content, written))
+    return written.paths
+
+
+class _Files:
+    """The files of one report."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths: list[Path] = []
+
+    def add(self, name: str, content: str | bytes) -> None:
+        path = self.folder / name
+        write_atomically(path, content.encode() if isinstance(content, str) else content)
+        self.paths.append(path)
+
+    def figure(self, figure: Figure, kind: Any) -> str:
+        from ablate.report.draw import draw  # matplotlib: not needed to list sections
+
+        name = f"figures/{figure.name}.{kind}"
+        self.add(name, draw(figure, kind))
+        return name
+
+
+def _markdown(content: list[Block], files: _Files) -> str:
+    from ablate.report import markdown
+
+    return markdown.render(content, lambda figure: files.figure(figure, "svg"))
+
+
+def _latex(content: list[Block], files: _Files) -> str:
+    from ablate.report import latex
+
+    return latex.render(content, lambda figure: files.figure(figure, "pdf"))
+
+
+def _all_sections() -> list[str]:
+    names = registry.names("section")
+    return sorted(names, key=lambda name: (registry.describe("section", name).facts.get("place", 100), name))
+
+
+def _head(evidence: Evidence) -> list[Block]:
+    study = evidence.study
+    scale = f" ({study.scale} scale)" if study.scale else ""
+    found: list[Block] = [
+        Text(f"{study.name.replace('_', ' ').capitalize()}{scale}", "title"),
+        Text(study.question, "question"),
+    ]
+    found += [Text(study.note)] if study.note else []
+    return found + [Text(line, "warning") for line in _warnings(evidence)]
+
+
+def _warnings(evidence: Evidence) -> list[str]:
+    """What a reader must know before any number."""
+    lines, all_trials = [], evidence.planned_trials
+    if evidence.missing:
+        named = [f"{arm} seed {seed}" for arm, seed in evidence.missing[:NAMED]]
+        more = [f"{len(evidence.missing) - NAMED} more"] if len(evidence.missing) > NAMED else []
+        lines.append(
+            f"Partial report: {len(evidence.missing)} of {all_trials} trials have no result yet "
+            f"({listed(named + more)})."
+        )
+    if evidence.failures:
+        lines.append(f"{len(evidence.failures)} of {all_trials} trials failed or diverged; means are over the others.")
+    if evidence.damaged:
+        lines.append(f"Files that could not be trusted were left out: {'; '.join(evidence.damaged)}.")
+    if evidence.mixed_revisions:
+        revisions = ", ".join(evidence.provenance.get("revision", {}))
+        lines.append(f"Mixed revisions: the numbers below come from different states of the code ({revisions}).")
+    seeds = len(evidence.study.seeds)
+    if seeds < evidence.seeds_needed:
+        lines.append(
+            f"Too few seeds for a verdict: {seeds} planned, at least {evidence.seeds_needed} are needed for "
+            f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}."
+        )
+    return lines

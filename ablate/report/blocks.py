@@ -1,0 +1,123 @@
+"""What a report is made of: text, tables and figures as data. Renderers know formats, these know none.
+
+Scores are fractions (0 hopeless, 1 perfect) in the evidence and are printed times 100, as the papers do.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Style = Literal["title", "question", "heading", "answer", "paragraph", "warning"]
+Align = Literal["left", "right", "center"]
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A heading or a paragraph of plain text."""
+
+    text: str
+    style: Style = "paragraph"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell."""
+
+    text: str
+    minor: str = ""  # said more quietly after it: a spread, an interval
+    strong: bool = False
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """One table column."""
+
+    title: str
+    align: Align = "right"
+    minor: str = ""  # a unit or a convention
+    wide: bool = False  # running text, broken into lines; one such column in a table at most
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells below a caption, with notes at the foot."""
+
+    caption: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Marks of one colour in one panel; `low` and `high` are the ends of intervals, along x or along y."""
+
+    mark: Literal["points", "line", "x_interval", "y_interval"]
+    x: list[float]
+    y: list[float]
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+    colour: int = 0  # 0 is the ink of the text, 1 and up a palette
+    name: str = ""  # in the legend, where one is wanted
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. With `rows`, y counts those names from the top: 0, 1, 2 ..."""
+
+    x_label: str
+    y_label: str
+    series: list[Series]
+    rows: list[str] = field(default_factory=list)
+    zero: bool = False  # a line at x = 0
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels side by side, above a caption; `name` is the stem of its file."""
+
+    name: str
+    caption: str
+    panels: list[Panel]
+
+
+Block = Text | Table | Figure
+
+
+def decimals(spreads: Iterable[float]) -> int:
+    """How many decimals a score times 100 deserves: one as in the papers, two where spreads are below 0.2."""
+    positive = [spread for spread in spreads if spread > 0]
+    return 2 if positive and 100 * min(positive) < 0.2 else 1
+
+
+def percent(value: float, digits: int) -> str:
+    """0.734 -> 73.4"""
+    return f"{100 * value:.{digits}f}".replace("-", "−") if math.isfinite(value) else MISSING
+
+
+def signed(value: float, digits: int) -> str:
+    """-0.026 -> −2.6, with a true minus sign"""
+    return f"{100 * value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else MISSING
+
+
+def interval(low: float, high: float, digits: int) -> str:
+    """Both ends in brackets; empty when undefined."""
+    return f"[{signed(low, digits)}, {signed(high, digits)}]" if math.isfinite(low) else ""
+
+
+def probability(p: float) -> str:
+    """A p value to two significant digits, not below 0.001."""
+    if not math.isfinite(p):
+        return MISSING
+    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """a, b and c"""
+    *most, last = list(names)
+    return f"{', '.join(most)} and {last}" if most else last

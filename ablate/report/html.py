@@ -1,0 +1,92 @@
+"""Blocks as one self-contained HTML page: style and drawings inside, no script, nothing fetched."""
+
+import re
+from html import escape
+from pathlib import Path
+
+from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text
+from ablate.report.draw import INK, draw
+
+TAGS = {"title": "h1", "heading": "h2"}
+
+
+def render(blocks: list[Block]) -> str:
+    """The page."""
+    title = next((block.text for block in blocks if isinstance(block, Text)), "Report")
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    body, tables, figures = [], 0, 0
+    for block in blocks:
+        if isinstance(block, Text):
+            body.append(_text(block))
+        elif isinstance(block, Table):
+            tables += 1
+            body.append(_table(block, tables))
+        else:
+            figures += 1
+            body.append(_figure(block, figures))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _text(text: Text) -> str:
+    tag = TAGS.get(text.style, "p")
+    kind = f' class="{text.style}"' if tag == "p" else ""
+    return f"<{tag}{kind}>{escape(text.text)}</{tag}>"
+
+
+def _table(table: Table, number: int) -> str:
+    header = "".join(_title(column) for column in table.columns)
+    body = "\n".join(f"<tr>{_cells(table.columns, row)}</tr>" for row in table.rows)
+    notes = "".join(f'\n<p class="note">{escape(note)}</p>' for note in table.notes)
+    return (
+        f"<figure>\n<figcaption><strong>Table {number}.</strong> {escape(table.caption)}</figcaption>\n"
+        f'<div class="scroll"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+        f"{notes}\n</figure>"
+    )
+
+
+def _title(column: Column) -> str:
+    return f'<th class="{_classes(column)}" scope="col">{escape(column.title)}{_minor(column.minor)}</th>'
+
+
+def _cells(columns: list[Column], row: list[Cell]) -> str:
+    return "".join(
+        f'<td class="{_classes(column)}">{_cell(cell)}</td>' for column, cell in zip(columns, row, strict=True)
+    )
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    text = f"<code>{text}</code>" if cell.code else text
+    text = f"<strong>{text}</strong>" if cell.strong else text
+    return text + _minor(cell.minor)
+
+
+def _minor(text: str) -> str:
+    return f" <small>{escape(text)}</small>" if text else ""
+
+
+def _classes(column: Column) -> str:
+    return f"{column.align} wide" if column.wide else column.align
+
+
+def _figure(figure: Figure, number: int) -> str:
+    caption = escape(figure.caption)
+    return (
+        f'<figure class="drawing">\n{_inline(figure)}\n'
+        f"<figcaption><strong>Figure {number}.</strong> {caption}</figcaption>\n</figure>"
+    )
+
+
+def _inline(figure: Figure) -> str:
+    """The drawing as an element of the page: ids made unique, ink as the page's text colour."""
+    svg = draw(figure, "svg", transparent=True).decode()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-", svg)
+    label = f'<svg role="img" aria-label="{escape(figure.caption)}"'
+    return svg.replace(INK, "currentColor").replace("<svg", label, 1)

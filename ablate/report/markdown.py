@@ -1,0 +1,60 @@
+"""Blocks as GitHub-flavoured Markdown, with figures as files beside it."""
+
+import re
+from collections.abc import Callable
+
+from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+OPENING = re.compile(r"^([-+=]|\d+(?=[.)]))")  # would begin a list or underline a heading
+RULES = {"left": ":--", "right": "--:", "center": ":-:"}
+PREFIXES = {"title": "# ", "heading": "## ", "question": "", "answer": "", "paragraph": "", "warning": "> ⚠ "}
+
+
+def render(blocks: list[Block], place: Callable[[Figure], str]) -> str:
+    """The document. `place` stores a figure and returns the address that the document links."""
+    parts, tables, figures = [], 0, 0
+    for block in blocks:
+        if isinstance(block, Text):
+            parts.append(_text(block))
+        elif isinstance(block, Table):
+            tables += 1
+            parts.append(_table(block, tables))
+        else:
+            figures += 1
+            caption = escape(block.caption)
+            parts.append(f"![{caption}]({place(block)})\n\n**Figure {figures}.** {caption}")
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Any text as itself: one line, nothing of it markup."""
+    line = SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return OPENING.sub(lambda match: f"\\{match[0]}" if not match[0].isdigit() else f"{match[0]}\\", line)
+
+
+def _text(text: Text) -> str:
+    line = escape(text.text)
+    if text.style in ("question", "answer"):
+        mark = "*" if text.style == "question" else "**"
+        return f"{mark}{line}{mark}"
+    return PREFIXES[text.style] + line
+
+
+def _table(table: Table, number: int) -> str:
+    header = [_title(column) for column in table.columns]
+    rules = [RULES[column.align] for column in table.columns]
+    body = [[_cell(cell) for cell in row] for row in table.rows]
+    lines = [f"| {' | '.join(row)} |" for row in [header, rules, *body]]
+    notes = "".join(f"\n\n<sub>{escape(note)}</sub>" for note in table.notes)
+    return f"**Table {number}.** {escape(table.caption)}\n\n" + "\n".join(lines) + notes
+
+
+def _title(column: Column) -> str:
+    return escape(column.title) + (f" ({escape(column.minor)})" if column.minor else "")
+
+
+def _cell(cell: Cell) -> str:
+    main = f"`{cell.text}`" if cell.code else escape(cell.text)
+    main = f"**{main}**" if cell.strong and main else main
+    return f"{main} {escape(cell.minor)}".strip()

@@ -1,0 +1,71 @@
+"""The answer, first: what the verdicts say about the question, in plain sentences."""
+
+import math
+from collections.abc import Callable
+
+from ablate.evidence import Comparison, Evidence
+from ablate.registry import section
+from ablate.report.blocks import Block, Text, decimals, interval, listed, percent, probability, signed
+
+
+@section("answer", meaning=1, place=10)
+def answer() -> Callable[[Evidence], list[Block]]:
+    """The question answered in one or two sentences, as far as the seeds allow."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        return [Text("Answer", "heading"), *(Text(sentence, "answer") for sentence in _sentences(evidence))]
+
+    return blocks
+
+
+def _sentences(evidence: Evidence) -> list[str]:
+    control, metric = evidence.control, evidence.primary
+    if not any(row.scores[metric] for row in evidence.rows):
+        ended = len(evidence.failures)
+        why = f"all {ended} trials that ended failed or diverged" if ended else "no trial has ended yet"
+        return [f"There is nothing to answer with: {why}."]
+    if not control.scores[metric]:
+        return [f"Nothing can be compared: the control ({control.label}) has no finished trial."]
+    comparisons = [c for c in evidence.comparisons_in(metric) if c.effect.n]
+    return [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)]
+
+
+def _verdicts(comparisons: list[Comparison]) -> list[str]:
+    order = ("higher", "lower", "not shown", "not testable")
+    return [verdict for verdict in order if any(c.verdict == verdict for c in comparisons)]
+
+
+def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -> str:
+    metric, control = evidence.primary, evidence.control.label
+    chosen = [comparison for comparison in comparisons if comparison.verdict == verdict]
+    digits = decimals(comparison.effect.sd_diff for comparison in comparisons)
+    effects = listed(_effect(comparison, digits) for comparison in chosen)
+    if verdict in ("higher", "lower"):
+        return f"{metric} is {verdict} with {effects} than with {control}, the control."
+    if verdict == "not shown":
+        found = max(comparison.detectable for comparison in chosen)
+        return (
+            f"No difference in {metric} from {control}, the control, is shown for {effects}. "
+            f"A difference of {percent(found, digits)} would have been found four times in five."
+        )
+    fewest = min(comparison.effect.n for comparison in chosen)
+    smallest = max(comparison.smallest_p for comparison in chosen)
+    return (
+        f"Whether {metric} differs from {control}, the control, is not testable with {_seeds(fewest)}: "
+        f"over {_comparisons(evidence.planned)} no outcome could give a p below {probability(smallest)}, "
+        f"and a verdict takes at least {evidence.seeds_needed} seeds. Measured, without a verdict: {effects}."
+    )
+
+
+def _effect(comparison: Comparison, digits: int) -> str:
+    effect = comparison.effect
+    spread = f", 95 % interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
+    return f"{comparison.level} ({signed(effect.diff, digits)}{spread})"
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _comparisons(count: int) -> str:
+    return "1 planned comparison" if count == 1 else f"{count} planned comparisons"

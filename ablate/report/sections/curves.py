@@ -1,0 +1,61 @@
+"""How the trials got there: loss and score over epochs."""
+
+import math
+from collections.abc import Callable
+from statistics import fmean
+from typing import Literal
+
+from ablate.evidence import Evidence, Row
+from ablate.registry import section
+from ablate.report.blocks import Block, Figure, Panel, Series, Text
+
+Curve = dict[int, float]  # epoch -> value
+
+
+@section("curves", meaning=1, place=60)
+def curves() -> Callable[[Evidence], list[Block]]:
+    """Learning curves: training loss, and the primary score where it was evaluated during training."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        metric = evidence.primary
+        losses = [_losses(row) for row in evidence.rows]
+        if not any(losses):
+            return []
+        scores = [_scores(row, metric) for row in evidence.rows]
+        panels = [_panel("training loss", evidence.rows, losses, log=_positive(losses))]
+        caption = "Learning curves: thin per seed, thick their mean."
+        if any(len(curve) > 1 for arm in scores for curve in arm):
+            panels.append(_panel(f"{metric} × 100", evidence.rows, scores, log=False))
+            caption += " Scores of earlier epochs select nothing: the last epoch is the one reported."
+        return [Text("Learning curves", "heading"), Figure("curves", caption, panels)]
+
+    return blocks
+
+
+def _losses(row: Row) -> list[Curve]:
+    return [{e.epoch: e.loss for e in curve if math.isfinite(e.loss)} for curve in row.curves.values()]
+
+
+def _scores(row: Row, metric: str) -> list[Curve]:
+    found = [{e.epoch: 100 * e.scores.get(metric, math.nan) for e in curve} for curve in row.curves.values()]
+    return [{epoch: score for epoch, score in curve.items() if math.isfinite(score)} for curve in found]
+
+
+def _positive(arms: list[list[Curve]]) -> bool:
+    return all(value > 0 for arm in arms for curve in arm for value in curve.values())
+
+
+def _panel(label: str, rows: list[Row], arms: list[list[Curve]], *, log: bool) -> Panel:
+    thin, thick = [], []
+    for at, (row, found) in enumerate(zip(rows, arms, strict=True)):
+        thin += [_line(curve, at, faint=True) for curve in found if curve]
+        shared = set.intersection(*(set(curve) for curve in found)) if found else set()
+        if shared:
+            mean = {epoch: fmean(curve[epoch] for curve in found) for epoch in sorted(shared)}
+            thick.append(_line(mean, at, name=row.label))
+    return Panel("epoch", label, thin + thick, log_y=log)
+
+
+def _line(curve: Curve, colour: int, *, faint: bool = False, name: str = "") -> Series:
+    mark: Literal["line", "points"] = "line" if len(curve) > 1 else "points"
+    return Series(mark, [float(e) for e in curve], list(curve.values()), colour=colour, faint=faint, name=name)

@@ -1,0 +1,109 @@
+"""The difference from the control in every metric, with the two chances it is exposed to: seeds and test images."""
+
+import math
+from collections.abc import Callable
+
+from ablate.evidence import Comparison, Evidence
+from ablate.registry import section
+from ablate.report.blocks import (
+    MISSING,
+    Block,
+    Cell,
+    Column,
+    Figure,
+    Panel,
+    Series,
+    Table,
+    Text,
+    decimals,
+    interval,
+    probability,
+    signed,
+)
+
+PANELS = 4  # metrics that fit side by side; the table has them all
+
+
+@section("effects", meaning=1, place=40)
+def effects() -> Callable[[Evidence], list[Block]]:
+    """Differences from the control with intervals over seeds and over test images, and what pairing achieved."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        comparisons = [comparison for comparison in evidence.comparisons if comparison.effect.n]
+        if not comparisons:
+            return []
+        return [Text("Effects", "heading"), _figure(evidence), _table(evidence, comparisons)]
+
+    return blocks
+
+
+def _figure(evidence: Evidence) -> Figure:
+    metrics = evidence.study.metrics[:PANELS]
+    caption = (
+        f"Differences from {evidence.control.label}, the control, × 100. Thick: 95 % t interval over paired seeds."
+    )
+    if evidence.images:
+        caption += " Thin: 95 % interval over draws of test images with the trained networks held fixed."
+    return Figure("effects", caption, [_panel(metric, evidence.comparisons_in(metric)) for metric in metrics])
+
+
+def _panel(metric: str, comparisons: list[Comparison]) -> Panel:
+    series = []
+    for at, comparison in enumerate(comparisons):
+        effect = comparison.effect
+        if not effect.n:
+            continue
+        series.append(Series("points", [100 * effect.diff], [at - 0.1], colour=at + 1))
+        ends = [(effect.low, effect.high, at - 0.1, False)]
+        ends.append((comparison.image_low, comparison.image_high, at + 0.16, True))
+        series += [
+            Series("x_interval", [], [y], [100 * low], [100 * high], colour=at + 1, faint=faint)
+            for low, high, y, faint in ends
+            if math.isfinite(low)
+        ]
+    return Panel(f"Δ {metric}", "", series, rows=[c.level for c in comparisons], zero=True)
+
+
+def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
+    columns = [
+        Column("Metric", "left"),
+        Column("Arm", "left"),
+        Column("Pairs"),
+        Column("Δ"),
+        Column("Paired", "center", minor="over seeds"),
+        Column("Unpaired", "center", minor="over seeds"),
+        Column("Correlation"),
+        Column("Test images", "center"),
+        Column("p", minor="Holm"),
+    ]
+    digits = decimals(c.effect.sd_diff for c in comparisons if c.metric == evidence.primary)
+    notes = [
+        "Correlation: of the arms' scores over seeds, what pairing achieved; where it is low the unpaired (Welch) "
+        f"interval is as good. p belongs to the primary metric, {evidence.primary}, alone."
+    ]
+    if evidence.images:
+        notes.append(f"Test images: {evidence.images} images, drawn anew with replacement, the same for all arms.")
+    rows = [_row(comparison, digits) for comparison in comparisons]
+    return Table("Differences from the control, × 100, with 95 % intervals.", columns, rows, notes)
+
+
+def _row(comparison: Comparison, digits: int) -> list[Cell]:
+    effect = comparison.effect
+    ends = [
+        (effect.low, effect.high),
+        (effect.unpaired_low, effect.unpaired_high),
+        (comparison.image_low, comparison.image_high),
+    ]
+    paired, unpaired, images = (Cell(interval(low, high, digits) or MISSING) for low, high in ends)
+    correlation = f"{effect.correlation:+.2f}".replace("-", "−") if math.isfinite(effect.correlation) else MISSING
+    return [
+        Cell(comparison.metric),
+        Cell(comparison.level),
+        Cell(str(effect.n)),
+        Cell(signed(effect.diff, digits), strong=comparison.verdict in ("higher", "lower")),
+        paired,
+        unpaired,
+        Cell(correlation),
+        images,
+        Cell(probability(comparison.p_holm)),
+    ]

@@ -1,0 +1,69 @@
+"""Where the numbers come from, and how to make one of them again."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ablate.evidence import Evidence, Row
+from ablate.registry import section
+from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, percent
+
+
+@section("provenance", meaning=1, place=80)
+def provenance() -> Callable[[Evidence], list[Block]]:
+    """The control's whole recipe, the code, machine and data of all trials, and the id of every one."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        found: list[Block] = [Text("Provenance", "heading"), _recipe(evidence)]
+        if evidence.provenance:
+            found.append(_facts(evidence))
+        return [*found, _trials(evidence)]
+
+    return blocks
+
+
+def _recipe(evidence: Evidence) -> Table:
+    recipe = evidence.recipe.model_dump(mode="json")
+    rows = [[Cell(part), Cell(_knobs(knobs))] for part, knobs in recipe.items() if knobs]
+    note = f"Changed by the factors: {', '.join(evidence.varied)}."
+    columns = [Column("Part", "left"), Column("Choices", "left", wide=True)]
+    return Table("The control's recipe with every default filled in.", columns, rows, [note])
+
+
+def _knobs(knobs: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {_plain(value)}" for name, value in knobs.items())
+
+
+def _plain(value: Any) -> str:
+    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, list) else str(value)
+
+
+def _facts(evidence: Evidence) -> Table:
+    names = {"version": "data version"} | {split: f"data digest, {split}" for split in evidence.data}
+    facts = evidence.provenance | {names[name]: values for name, values in reversed(evidence.data.items())}
+    rows = [[Cell(fact), Cell(_values(values))] for fact, values in facts.items()]
+    if evidence.finished:
+        rows.append([Cell("finished"), Cell(" to ".join(dict.fromkeys(evidence.finished)))])
+    rows.append([Cell("time"), Cell(f"{evidence.seconds / 3600:.2f} hours, all trials together")])
+    columns = [Column("Fact", "left"), Column("Value (trials)", "left", wide=True)]
+    return Table("Code, machines and data.", columns, rows, ["Counts stand where trials differ."])
+
+
+def _values(values: dict[str, int]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return ", ".join(f"{value} ({count})" for value, count in values.items())
+
+
+def _trials(evidence: Evidence) -> Table:
+    columns = [Column("Seed")] + [Column(row.label, "left") for row in evidence.rows]
+    rows = [
+        [Cell(str(seed)), *(_trial(row, seed, evidence.primary) for row in evidence.rows)]
+        for seed in evidence.study.seeds
+    ]
+    note = "ablate reproduce ID runs one of them again; ablate show ID prints its whole document."
+    return Table(f"Every trial: its id, and its {evidence.primary} × 100.", columns, rows, [note])
+
+
+def _trial(row: Row, seed: int, metric: str) -> Cell:
+    score = row.scores[metric].get(seed)
+    return Cell(row.ids[seed], MISSING if score is None else percent(score, 3), code=True)

@@ -1,0 +1,43 @@
+"""Every seed as a point, so that a mean never hides what it is made of."""
+
+from collections.abc import Callable
+
+from ablate.evidence import Evidence
+from ablate.registry import section
+from ablate.report.blocks import Block, Figure, Panel, Series, Text
+
+
+@section("seeds", meaning=1, place=30)
+def seeds() -> Callable[[Evidence], list[Block]]:
+    """The primary score of every seed, lines joining what is paired."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        metric = evidence.primary
+        if not any(row.scores[metric] for row in evidence.rows):
+            return []
+        caption = f"{metric} of every seed. Lines join equal seeds, bars are means."
+        rows = [row.label for row in evidence.rows]
+        panel = Panel(f"{metric} × 100", "", _lines(evidence) + _points(evidence), rows=rows)
+        return [Text("Seeds", "heading"), Figure("seeds", caption, [panel])]
+
+    return blocks
+
+
+def _lines(evidence: Evidence) -> list[Series]:
+    lines = []
+    for seed in evidence.study.seeds:
+        scores = [row.scores[evidence.primary].get(seed) for row in evidence.rows]
+        present = [(100 * score, float(at)) for at, score in enumerate(scores) if score is not None]
+        lines.append(Series("line", [x for x, _ in present], [y for _, y in present], faint=True))
+    return lines
+
+
+def _points(evidence: Evidence) -> list[Series]:
+    series = []
+    for at, row in enumerate(evidence.rows):
+        scores = [100 * score for score in row.scores[evidence.primary].values()]
+        if scores:
+            series.append(Series("points", scores, [float(at)] * len(scores), colour=at))
+            mean = 100 * row.summaries[evidence.primary].mean
+            series.append(Series("y_interval", [mean], [], [at - 0.3], [at + 0.3], colour=at))
+    return series

@@ -1,0 +1,157 @@
+"""The paper-style table: every arm with its scores, its difference from the control, and its cost."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ablate.evidence import Comparison, Evidence, Row
+from ablate.registry import section
+from ablate.report.blocks import (
+    MISSING,
+    Block,
+    Cell,
+    Column,
+    Table,
+    Text,
+    decimals,
+    interval,
+    percent,
+    signed,
+)
+
+
+@section("table", meaning=1, place=20)
+def table() -> Callable[[Evidence], list[Block]]:
+    """Mean and spread of every metric, the difference from the control with its verdict, parameters and MACs."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        return [
+            Text("Results", "heading"),
+            Table(_caption(evidence), _columns(evidence), _rows(evidence), _notes(evidence)),
+        ]
+
+    return blocks
+
+
+def _columns(evidence: Evidence) -> list[Column]:
+    primary, *others = evidence.study.metrics
+    columns = [
+        Column(" + ".join(evidence.study.factors), "left"),
+        Column("n", minor="of m"),
+        Column(primary),
+        Column(f"Δ {primary}", minor="95 % interval"),
+        Column("Verdict", "left"),
+        *(Column(metric) for metric in others),
+        Column("Params", minor="M"),
+        Column("GMACs", minor="10⁹"),
+        Column("GFLOPs", minor="paper's"),
+    ]
+    if evidence.published:
+        columns.append(Column(f"Paper {evidence.published.metric}"))
+    return columns
+
+
+def _rows(evidence: Evidence) -> list[list[Cell]]:
+    compared = {comparison.level: comparison for comparison in evidence.comparisons_in(evidence.primary)}
+    digits = _digits(evidence)
+    return [_row(evidence, row, None if row.is_control else compared[row.label], digits) for row in evidence.rows]
+
+
+def _row(evidence: Evidence, row: Row, comparison: Comparison | None, digits: int) -> list[Cell]:
+    primary, *others = evidence.study.metrics
+    cells = [
+        Cell(row.label, "control" if row.is_control else ""),
+        Cell(str(len(row.scores[primary])), f"of {len(row.ids)}"),
+        _score(row, primary, digits),
+        *_difference(comparison, digits),
+        *(_score(row, metric, digits) for metric in others),
+        *_cost(row),
+    ]
+    if evidence.published:
+        cells.append(Cell(row.published or MISSING))
+    return cells
+
+
+def _score(row: Row, metric: str, digits: int) -> Cell:
+    summary = row.summaries[metric]
+    spread = f"± {percent(summary.sd, digits)}" if math.isfinite(summary.sd) else ""
+    return Cell(percent(summary.mean, digits), spread)
+
+
+def _difference(comparison: Comparison | None, digits: int) -> list[Cell]:
+    if comparison is None:
+        return [Cell(MISSING), Cell(MISSING)]
+    effect, shown = comparison.effect, comparison.verdict in ("higher", "lower")
+    spread = interval(effect.low, effect.high, digits)
+    return [
+        Cell(signed(effect.diff, digits), spread, strong=shown),
+        Cell(comparison.verdict or MISSING, strong=shown),
+    ]
+
+
+def _cost(row: Row) -> list[Cell]:
+    cost = row.cost
+    if cost is None:
+        return [Cell(MISSING)] * 3
+    unused = f"of {_million(cost.parameters)}" if cost.used_parameters < cost.parameters else ""
+    macs = (cost.macs / 1e9, cost.macs / 2**30)
+    return [Cell(_million(cost.used_parameters), unused), *(Cell(f"{value:.3g}") for value in macs)]
+
+
+def _million(count: int) -> str:
+    return f"{count / 1e6:.2f}" if count < 1e7 else f"{count / 1e6:.1f}"
+
+
+def _digits(evidence: Evidence) -> int:
+    return decimals(row.summaries[evidence.primary].sd for row in evidence.rows)
+
+
+def _caption(evidence: Evidence) -> str:
+    recipe, train = evidence.recipe, evidence.recipe.train
+    size = recipe.task.knobs.get("size")
+    parts = [
+        f"Task {recipe.task.name}, data {_part(recipe.dataset.name, recipe.dataset.knobs)}"
+        + (f", version {versions}" if (versions := ", ".join(evidence.data.get("version", {}))) else ""),
+        f"input {_plain(size)}" if size else "",
+        f"{recipe.model.name}, {train.epochs} epochs from scratch, batch {train.batch}, {train.optimizer}, "
+        f"learning rate {train.lr:g} ({train.schedule}), {train.precision}",
+        "evaluation of the last epoch" + "".join(f", {_knob(k, v)}" for k, v in recipe.evaluation.items()),
+    ]
+    return "; ".join(part for part in parts if part) + f". The factor changes {', '.join(evidence.varied)}."
+
+
+def _part(name: str, knobs: dict[str, Any]) -> str:
+    return f"{name} ({', '.join(_knob(k, v) for k, v in knobs.items())})" if knobs else name
+
+
+def _knob(name: str, value: Any) -> str:
+    return f"{name.replace('_', ' ')} {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "×".join(_plain(item) for item in value)
+    return (
+        {True: "yes", False: "no", None: "none"}.get(value, str(value))
+        if not isinstance(value, float)
+        else f"{value:g}"
+    )
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    notes = [
+        "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: difference from the "
+        "control over paired seeds with a t interval. Verdict: exact sign-flip test, Holm over "
+        f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
+        "bold where a difference is shown.",
+        "MACs: convolutions and linear layers for one image; the papers' GFLOPs are MACs / 2³⁰."
+        + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
+    ]
+    if evidence.published:
+        table = evidence.published
+        notes.append(f"Paper: {table.source}; {table.protocol}. Another protocol than ours, for orientation.")
+    return notes
+
+
+def _unused(evidence: Evidence) -> bool:
+    return any(row.cost and row.cost.used_parameters < row.cost.parameters for row in evidence.rows)

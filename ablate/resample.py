@@ -1,0 +1,73 @@
+"""How far an effect depends on the choice of test images, from stored per-image statistics.
+
+One sequence of draws serves all arms, seeds and metrics, so that every trial is scored once per draw, however
+many comparisons ask for it. Seeds are another source of chance, and not resampled here.
+"""
+
+import math
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ablate import registry, stats
+from ablate.errors import StoreError
+from ablate.store import Shelf, read_arrays
+from ablate.trial import Recipe
+
+RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
+NO_INTERVAL = (math.nan, math.nan)
+
+
+class TestImages:
+    """Scores on redrawn test images; every trial is scored once per draw, however many comparisons ask."""
+
+    def __init__(self, recipe: Recipe, shelf: Shelf, *, draws: str) -> None:
+        self.count = 0  # test images, once an interval was asked for
+        self._seed = zlib.crc32(draws.encode())
+        self._shelf = shelf
+        self._arrays: dict[str, dict[str, np.ndarray]] = {}  # trial id -> statistics
+        self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
+        self._parts = {
+            score: name
+            for name in registry.describe("task", recipe.task.name).facts.get("metrics", ())
+            for score in registry.describe("metric", name).facts.get("scores", ())
+        }
+
+    def interval(self, control: list[str], level: list[str], metric: str) -> tuple[float, float]:
+        """The 95 % interval of the mean score of `level` minus that of `control`, trials by id; nan without any.
+
+        Raises:
+            StoreError: the trials were scored on different images.
+        """
+        if metric not in self._parts or not control:
+            return NO_INTERVAL
+        ids = [self._statistics(trial, metric)["image_ids"] for trial in control + level]
+        if not all(np.array_equal(ids[0], other) for other in ids):
+            raise StoreError(f"{self._shelf.folders[level[0]]}: scored on other test images than {control[0]}")
+        self.count = len(ids[0])
+        return stats.paired_image_interval(
+            self._mean(level, metric),
+            self._mean(control, metric),
+            self.count,
+            rng=np.random.default_rng(self._seed),
+            resamples=RESAMPLES,
+        )
+
+    def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
+        return lambda counts: float(np.mean([self._score(trial, metric, counts) for trial in trials]))
+
+    def _score(self, trial: str, metric: str, counts: np.ndarray) -> float:
+        part = self._parts[metric]
+        key = (trial, part, counts.tobytes())
+        if key not in self._scores:
+            aggregate = registry.build("metric", part, {}).aggregate
+            self._scores[key] = aggregate(self._statistics(trial, metric), counts)
+        return self._scores[key][metric]
+
+    def _statistics(self, trial: str, metric: str) -> dict[str, np.ndarray]:
+        """The arrays that the metric's part left for one trial."""
+        if trial not in self._arrays:
+            self._arrays[trial] = read_arrays(self._shelf.folders[trial] / "per_image.npz")
+        prefix = f"{self._parts[metric]}/"
+        return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}

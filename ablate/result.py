@@ -1,0 +1,61 @@
+"""Result: the one typed document that a trial leaves, whether it went well or not."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from ablate.trial import FROZEN, Recipe, key
+
+VERSION = 1
+
+
+class Epoch(BaseModel):
+    """One row of a learning curve."""
+
+    model_config = FROZEN
+    epoch: int  # 1 is the first
+    loss: float  # mean over the epoch's batches
+    lr: float  # at the epoch's last step
+    seconds: float  # training only
+    images_per_second: float  # training throughput
+    scores: dict[str, float] = {}  # on the evaluation split, where this epoch was evaluated
+
+
+class Cost(BaseModel):
+    """What one trained network costs. MACs count convolutions and linear layers, one multiply-add = 1."""
+
+    model_config = FROZEN
+    parameters: int  # all
+    used_parameters: int  # those that the output depends on
+    macs: int  # for one image at the recipe's input size; GFLOPs in the papers = MACs / 2**30
+    uncounted: list[str] = []  # operators with arithmetic that the count leaves out
+    images_per_second: float = 0.0  # evaluation throughput on this machine, flip test as in the protocol
+    peak_memory: int = 0  # bytes: the process (CPU) or the device (GPU) at its peak
+
+
+class Result(BaseModel):
+    """What one trial found, what it cost, and where and how it ran."""
+
+    model_config = FROZEN
+    version: int = VERSION
+    id: str
+    recipe: Recipe
+    seed: int
+    data_version: str | None = None  # declared by the data set
+    data_digest: dict[str, str] = {}  # found on disk, per split
+    meanings: dict[str, int]
+    status: Literal["done", "failed", "diverged"]
+    reason: str = ""  # one line when not done
+    scores: dict[str, float] = {}
+    curve: list[Epoch] = []
+    cost: Cost | None = None
+    env: dict[str, str] = {}
+    seconds: float = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
+    finished: str = ""  # UTC, ISO 8601
+
+    def today(self) -> str:
+        """The key this result has today: a new knob whose default is the old behaviour orphans nothing."""
+        recipe = self.recipe.model_copy(
+            update={kind: getattr(self.recipe, kind).filled(kind) for kind in ("task", "dataset", "model")}
+        )
+        return key(recipe, self.seed, self.data_version, self.meanings)

@@ -1,0 +1,145 @@
+"""One trial from start to end: build, fit, evaluate, price. Knows no Ray and no MLflow.
+
+`run_trial` is a generator: it yields every epoch as it ends, and the stored result last. Whoever drives it (a loop in
+this process, a Ray actor) takes one step at a time. A failure is a result with its reason.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate import cost, env, network, registry
+from ablate.errors import AblateError, DataError, StoreError
+from ablate.evaluate import evaluate
+from ablate.fit import Diverged, Training, fit
+from ablate.result import Epoch, Result
+from ablate.site import Site
+from ablate.store import Store
+from ablate.trial import Trial
+
+
+def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
+    """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
+
+    Yields nothing but the stored result when the trial is already done, and nothing at all when another process
+    is at it.
+
+    Raises:
+        DataError, StoreError: the place is at fault, not the trial; nothing is stored.
+    """
+    store = Store(site.results)
+    with store.lock(trial.id) as free:
+        if not free:
+            return
+        done = _finished(store, trial)
+        if done:
+            yield done
+            return
+        start, curve = time.perf_counter(), []
+        try:
+            for event in _train_and_evaluate(trial, site, store.folder(trial.id) / "state"):
+                if isinstance(event, Epoch):
+                    curve.append(event)
+                    yield event
+                else:
+                    result, statistics = event
+        except (DataError, StoreError):
+            raise
+        except (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            result, statistics = _failed(trial, error, curve, time.perf_counter() - start), {}
+        store.put(result, statistics)
+        yield result
+
+
+def _finished(store: Store, trial: Trial) -> Result | None:
+    with suppress(StoreError):
+        result = store.get(trial.id)
+        return result if result and result.status == "done" else None
+    return None
+
+
+def _train_and_evaluate(
+    trial: Trial, site: Site, state: Path
+) -> Iterator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
+    recipe, device = trial.recipe, _settle(site)
+    data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
+    task = registry.build("task", recipe.task.name, recipe.task.knobs)
+    splits = {split: data.open(split, site.data) for split in ("train", "val")}
+    net = network.build(recipe)
+    network.initialise(net, recipe.train.init, seed=trial.seed)
+    training = Training(trial, net, device)
+    if training.resume(state):
+        yield from training.curve
+
+    def score(_: Any) -> dict[str, float]:
+        return evaluate(training, trial, task, data.info, splits["val"], site).scores
+
+    yield from fit(training, trial, task, data.info, splits["train"], site, state=state, score=score)
+    final = evaluate(training, trial, task, data.info, splits["val"], site)
+    peak = _peak_memory(device)
+    price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
+    seconds = sum(row.seconds for row in training.curve) + len(splits["val"]) / final.images_per_second
+    digests = {split: samples.digest() for split, samples in splits.items()}
+    result = _result(trial, "done", seconds, scores=final.scores, curve=training.curve, cost=price, data_digest=digests)
+    yield result, final.statistics
+
+
+def _settle(site: Site) -> torch.device:
+    """Threads, device and determinism of this process, which may have run another trial before."""
+    torch.set_num_threads(site.threads)
+    _reset_peak_memory()
+    if not site.gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DataError("budget.gpus: this process sees no CUDA device")
+    torch.backends.cudnn.benchmark = False
+    torch.cuda.reset_peak_memory_stats()
+    return torch.device("cuda")
+
+
+def _failed(trial: Trial, error: Exception, curve: list[Epoch], seconds: float) -> Result:
+    reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
+    status = "diverged" if isinstance(error, Diverged) else "failed"
+    return _result(trial, status, seconds, reason=" ".join(reason.split())[:500], curve=curve)
+
+
+def _result(trial: Trial, status: Any, seconds: float, **fields: Any) -> Result:
+    facts = env.provenance() | {"threads": str(torch.get_num_threads()), "device": _device_name()}
+    return Result(
+        id=trial.id,
+        recipe=trial.recipe,
+        seed=trial.seed,
+        data_version=trial.data_version,
+        meanings=trial.meanings,
+        status=status,
+        env=facts,
+        seconds=seconds,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        **fields,
+    )
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_initialized() else "cpu"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes at the peak since `_settle`: of the device, or of this process where Linux tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reset_peak_memory() -> None:
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: start the high-water mark anew

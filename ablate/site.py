@@ -1,0 +1,17 @@
+"""Site: where a trial runs, which is never part of what it is: folders, device, threads, how often it is saved."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Site:
+    """Travels to every worker with the trial; all paths are absolute."""
+
+    results: Path
+    data: Path | None = None  # holds the data sets' folders
+    gpu: bool = False
+    threads: int = 1
+    workers: int = 0  # processes that load data
+    checkpoint_minutes: float = 2.0
+    evaluate_every: int = 0  # epochs between points of the metric's curve; 0: the end only

@@ -1,0 +1,239 @@
+"""A folder of results: one folder per trial, written whole or not at all, every document with its checksum.
+
+    results/
+      store.json                  the format's version
+      mlflow.db, mlflow/          the tracker's, when it is local
+      trials/<id>/result.json     the result, with a checksum over it and over the arrays
+                  per_image.npz   per-image statistics, arrays only
+                  state           the training state at the last checkpoint, while unfinished
+                  lock            held by the process that trains
+
+The process that trains writes its own trial's folder, so a result exists before a driver hears of it. Whatever is
+damaged is named and counted as missing, never trusted.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from ablate.errors import AblateError, StoreError
+from ablate.result import VERSION, Result
+from ablate.trial import Trial
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What a look into the folder found: results by today's key, and what could not be trusted."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)  # one line each
+
+
+class Store:
+    """A results folder; made on first write."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        marker = self.root / "store.json"
+        if marker.exists():
+            version = _json(marker).get("version")
+            if not isinstance(version, int):
+                raise StoreError(f"{marker}: no version; is this a results folder?")
+            if version > VERSION:
+                raise StoreError(f"{self.root}: written by a newer ablate (format {version}, this one reads {VERSION})")
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            StoreError: it cannot be made or written.
+        """
+        marker = self.root / "store.json"
+        if not marker.exists():
+            write_atomically(marker, json.dumps({"version": VERSION}).encode())
+
+    def folder(self, trial_id: str) -> Path:
+        """Where a trial lives. Ids are hexadecimal, so no id leads out of the results folder."""
+        if not trial_id or set(trial_id) - set("0123456789abcdef"):
+            raise StoreError(f"{trial_id!r} is not a trial's id: ids are hexadecimal digits")
+        return self.root / "trials" / trial_id
+
+    def read(self) -> Shelf:
+        """All results by the key that they have today."""
+        shelf = Shelf()
+        for path in sorted((self.root / "trials").glob("*/result.json")):
+            try:
+                result = _read(path)
+                shelf.results[result.today()] = result
+                shelf.folders[result.today()] = path.parent
+            except AblateError as error:
+                shelf.damaged.append(str(error))
+        return shelf
+
+    def find(self, prefix: str) -> Result:
+        """The one result whose id begins so.
+
+        Raises:
+            StoreError: none, or several.
+        """
+        self.folder(prefix)
+        matches = [folder for folder in (self.root / "trials").glob(f"{prefix}*") if (folder / "result.json").exists()]
+        if len(matches) != 1:
+            how = "no trial" if not matches else f"{len(matches)} trials"
+            raise StoreError(f"{self.root}: {how} with an id that begins {prefix!r}; see `ablate status`")
+        return _read(matches[0] / "result.json")
+
+    def get(self, trial_id: str) -> Result | None:
+        """The result of one trial, None when it has none.
+
+        Raises:
+            StoreError: the document is damaged.
+        """
+        path = self.folder(trial_id) / "result.json"
+        return _read(path) if path.exists() else None
+
+    def statistics(self, trial_id: str) -> Arrays:
+        """Per-image statistics of one finished trial, `metric/array` -> array.
+
+        Raises:
+            StoreError: missing or damaged.
+        """
+        return read_arrays(self.folder(trial_id) / "per_image.npz")
+
+    def put(self, result: Result, statistics: Mapping[str, np.ndarray]) -> None:
+        """Write a result with its arrays; the training state is dropped afterwards.
+
+        Raises:
+            StoreError: the disk is full or not writable; nothing half-written stays.
+        """
+        folder = self.folder(result.id)
+        arrays = _pack(statistics)
+        write_atomically(folder / "per_image.npz", arrays)
+        write_atomically(folder / "result.json", _sealed(result, _digest(arrays)))
+        (folder / "state").unlink(missing_ok=True)
+
+    def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None, retry: bool = False) -> list[Trial]:
+        """The trials without a trusted result; with `retry` also those that failed or diverged."""
+        have = (shelf or self.read()).results
+        return [t for t in trials if t.id not in have or (retry and have[t.id].status != "done")]
+
+    def forget_failed(self, trials: Iterable[Trial]) -> None:
+        """Drop the results of those trials that failed or diverged, so that they count as missing."""
+        shelf = self.read()
+        for trial in trials:
+            result = shelf.results.get(trial.id)
+            if result and result.status != "done":
+                (shelf.folders[trial.id] / "result.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, trial_id: str) -> Iterator[bool]:
+        """Hold a trial for this process; yields False when another process holds it. Freed if the holder dies."""
+        folder = self.folder(trial_id)
+        _make(folder)
+        lock = FileLock(folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Temporary file, fsync, rename: readers see the old file or the new one.
+
+    Raises:
+        StoreError: no room, or no right to write.
+    """
+    _make(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        why = "no room left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
+        raise StoreError(f"{path}: {why}") from None
+
+
+def read_arrays(path: Path) -> Arrays:
+    """An .npz of plain arrays; objects (pickles) are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: damaged or missing ({type(error).__name__})") from None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: {error.strerror}") from None
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: damaged ({type(error).__name__})") from None
+    if not isinstance(document, dict):
+        raise StoreError(f"{path}: damaged (not a mapping)")
+    return document
+
+
+def _read(path: Path) -> Result:
+    document = _json(path)
+    body = document.get("result")
+    if not isinstance(body, dict) or document.get("checksum") != _digest(_canonical(body)):
+        raise StoreError(f"{path}: the checksum does not match; the file is damaged")
+    if isinstance(body.get("version"), int) and body["version"] > VERSION:
+        raise StoreError(f"{path}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
+    try:
+        result = Result.model_validate(body)
+    except ValidationError as error:
+        raise StoreError(f"{path}: not a result ({error.errors()[0]['msg']})") from None
+    arrays = path.with_name("per_image.npz")
+    if not arrays.exists() or _digest(arrays.read_bytes()) != document.get("arrays"):
+        raise StoreError(f"{arrays}: missing or damaged")
+    return result
+
+
+def _sealed(result: Result, arrays: str) -> bytes:
+    body = json.loads(result.model_dump_json())
+    document = {"checksum": _digest(_canonical(body)), "arrays": arrays, "result": body}
+    return json.dumps(document, indent=1).encode()
+
+
+def _canonical(body: dict[str, object]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _pack(statistics: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **statistics)
+    return buffer.getvalue()

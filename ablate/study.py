@@ -1,0 +1,251 @@
+"""Study: one question, its control recipe and its factors; `load` is the only place that reads YAML."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from ablate import presets, registry
+from ablate.errors import PartError, StudyError, nearest
+from ablate.trial import FROZEN, Recipe
+
+Model = TypeVar("Model", bound=BaseModel)
+RecipePath = str  # a dotted path into the recipe, such as model.fusions
+
+
+class Factor(BaseModel):
+    """One decision with its levels, the first being the control. A level sets one or several paths of the recipe."""
+
+    model_config = FROZEN
+    at: RecipePath | None = None  # the path that plain levels set
+    levels: dict[str, dict[RecipePath, Any]]  # label -> {path: value}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "levels" not in value:
+            return value
+        at, levels = value.get("at"), value["levels"]
+        if isinstance(levels, list):
+            if at is None:
+                raise ValueError("a list of levels needs 'at', the path that they set")
+            levels = _distinct([(_label(level), level) for level in levels])
+        if isinstance(levels, dict) and at is not None:
+            levels = {str(k): v if isinstance(v, dict) and at in v else {at: v} for k, v in levels.items()}
+        return {**value, "levels": levels}
+
+    @field_validator("levels")
+    @classmethod
+    def _at_least_two(cls, levels: dict[str, Any]) -> dict[str, Any]:
+        if len(levels) < 2:
+            raise ValueError("a factor needs at least two levels, the first being the control")
+        return levels
+
+    @property
+    def control(self) -> str:
+        """The label of the first level."""
+        return next(iter(self.levels))
+
+
+class Budget(BaseModel):
+    """Where and how trials run. Never part of a trial's identity."""
+
+    model_config = FROZEN
+    cpus: float = Field(default=1, gt=0)  # per trial; also its number of threads
+    gpus: float = Field(default=0, ge=0)  # per trial, whole or a fraction
+    parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
+    workers: int = Field(default=0, ge=0)  # processes that load data, per trial
+    retries: int = Field(default=2, ge=0)  # of a trial whose process died
+    checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
+    evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
+
+
+class Scale(BaseModel):
+    """One protocol for the study's question: what it overrides of the recipe, the factors, the seeds, the budget."""
+
+    model_config = FROZEN
+    recipe: dict[str, Any] = {}
+    factors: dict[str, Factor] | None = None
+    seeds: int | list[int] | None = None
+    budget: dict[str, Any] = {}
+    note: str = ""  # printed in the plan and the report
+
+
+class Study(BaseModel):
+    """One question, asked of a control recipe by changing its factors."""
+
+    model_config = FROZEN
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")
+    question: str
+    recipe: Recipe
+    factors: dict[str, Factor] = Field(min_length=1)
+    design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"
+    seeds: list[int] = [0, 1, 2]
+    metrics: list[str] = Field(min_length=1)  # the first is the primary one
+    paper: str | None = None  # a table of paper.json whose numbers stand beside ours
+    scale: str = ""  # which protocol this is; set by load
+    note: str = ""
+    budget: Budget = Budget()
+    sections: list[str] | None = None  # of the report; all when not given
+    plugins: tuple[str, ...] = ()
+    scales: dict[str, Scale] = {}
+    default_scale: str | None = None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: list[int]) -> list[int]:
+        if not value or len(set(value)) < len(value) or min(value) < 0:
+            raise ValueError("seeds are distinct numbers from 0 up, or how many of them")
+        return value
+
+    def at(self, scale: str | None) -> Self:
+        """The study under one of its protocols (the default one when `scale` is None).
+
+        Raises:
+            StudyError: no such scale, or an override that does not fit.
+        """
+        chosen = scale or self.default_scale
+        if chosen is None:
+            return self
+        if chosen not in self.scales:
+            raise StudyError(f"scales: no scale {chosen!r}; {nearest(chosen, self.scales)}")
+        over = self.scales[chosen]
+        update: dict[str, Any] = self.model_dump(exclude={"factors", "recipe", "budget"})
+        update |= {"scale": chosen, "note": over.note or self.note}
+        update["recipe"] = merge(self.recipe.model_dump(exclude_unset=True), presets.expand(over.recipe))
+        update["budget"] = merge(self.budget.model_dump(), over.budget)
+        update["factors"] = {**self.factors, **(over.factors or {})}
+        update["seeds"] = self.seeds if over.seeds is None else over.seeds
+        return _validated(type(self), update, f"scales.{chosen}.")
+
+
+def load(path: Path | str, *, scale: str | None = None) -> Study:
+    """Read a study file and choose one of its scales.
+
+    Raises:
+        StudyError: one line that names the file, the key and the nearest valid choice.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise StudyError(f"{file}: {reason}") from None
+    try:
+        document = yaml.load(text, Loader=_Loader)
+        if not isinstance(document, dict):
+            raise StudyError("a study is a mapping with name, question, recipe, factors and metrics")
+        if isinstance(document.get("plugins"), list):
+            registry.load_plugins(tuple(str(name) for name in document["plugins"]))
+        if isinstance(document.get("recipe"), dict):
+            document["recipe"] = presets.expand(document["recipe"])
+        return _validated(Study, document, "").at(scale)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{file}: {_yaml_place(error)}") from None
+    except RecursionError:
+        raise StudyError(f"{file}: nested too deeply") from None
+    except (StudyError, PartError) as error:
+        raise type(error)(f"{file}: {error}") from None
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mapping by mapping; a part of another name replaces the old one whole."""
+    if "name" in over and over["name"] != base.get("name"):
+        return over
+    merged = dict(base)
+    for name, value in over.items():
+        old = merged.get(name)
+        merged[name] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _validated(model: type[Model], document: dict[str, Any], prefix: str) -> Model:
+    """Validate, turning pydantic's first complaint into one line with a path and the nearest valid key."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _keys_at(model, first["loc"][:-1])
+            raise StudyError(f"{prefix}{where}: unknown key; {nearest(first['loc'][-1], known)}") from None
+        if first["type"] == "missing":
+            raise StudyError(f"{prefix}{where}: is missing") from None
+        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        shown = "" if isinstance(first["input"], dict | list) else f", not {first['input']!r}"
+        raise StudyError(f"{prefix}{where}: {message}{shown}") from None
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are valid at a place inside a model."""
+    current: Any = model
+    for step in location:
+        field = getattr(current, "model_fields", {}).get(step)
+        annotation = field.annotation if field else current
+        inner = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
+        current = inner[0] if inner else annotation
+    return list(getattr(current, "model_fields", {}))
+
+
+def _label(level: Any) -> str:
+    if isinstance(level, list):
+        return "x".join(_label(item) for item in level)
+    if isinstance(level, bool):
+        return "yes" if level else "no"
+    return str(level)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    levels = dict(pairs)
+    if len(levels) < len(pairs):
+        raise ValueError("two levels are the same")
+    return levels
+
+
+def _yaml_place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).split("\n")[0]
+    return f"line {mark.line + 1}: {problem}" if mark else str(problem)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, `off` and `no` are words, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            name = self.construct_object(key_node, deep=True)
+            if not isinstance(name, str | int | float):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key_node.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            # A few nested aliases expand to billions of nodes; a study has no use for them.
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp", ":merge"))
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|nan))$"),
+    list("-+0123456789."),
+)

@@ -1,0 +1,299 @@
+"""Top-down human pose estimation with the official recipe, quirks included.
+
+Everything follows leoxiaobin/deep-high-resolution-net.pytorch@6f69e4676ad8 (lib/dataset, lib/core), the code
+of arXiv 1902.09212: a crop around each person, one heatmap per joint, the maximum with a quarter-pixel shift.
+Heatmap pixel x stands for crop pixel x * stride: no half-pixel offset, in encoding and decoding alike. One
+difference: a mirrored crop is warped from the unmirrored image in one step, which saves a copy.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from ablate.datasets import Info, Samples, refuse
+from ablate.errors import DataError, PartError
+from ablate.registry import protocol, task
+from ablate.tasks import (
+    Batch,
+    Prediction,
+    Sample,
+    crop_affine,
+    gaussians,
+    grown_to_shape,
+    oks_nms,
+    read_heatmaps,
+)
+from hrnet_core import HeatmapHead
+
+cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+HALF_BODY_PADDING = 1.5
+Region = tuple[np.ndarray, np.ndarray]  # centre (2,) and padded width and height (2,), pixels of the image
+
+
+@task("pose", meaning=1, metrics=("keypoint_ap", "pck"))
+def pose(
+    *,
+    size: tuple[int, int] = (256, 192),  # height and width of the crop, pixels
+    sigma: float = 2.0,  # of the target's Gaussian, heatmap pixels (code and PAMI: 2; CVPR: 1)
+    padding: float = 1.25,  # the crop's side over the box's, once the box has the crop's shape
+    scale: float = 0.35,  # augmentation: sd of the crop's relative size, clipped at one sd; 0: off
+    rotation: float = 45.0,  # augmentation: sd of the angle in degrees, clipped at two sd; 0: off
+    rotation_probability: float = 0.6,  # augmentation: how often the crop is rotated
+    flip: float = 0.5,  # augmentation: how often the crop is mirrored
+    half_body: float = 0.3,  # augmentation: how often the crop shows only the upper or the lower body
+    half_body_min_joints: int = 8,  # augmentation: half-body crops only of people with more labelled joints
+) -> "Pose":
+    """Top-down pose: a person's crop in, one heatmap per joint out.
+
+    Raises:
+        PartError: a size, sigma or padding that is not positive.
+    """
+    for knob, value in (("size", min(size)), ("sigma", sigma), ("padding", padding)):
+        if value <= 0:
+            raise PartError(f"{knob}: must be positive, not {value}")
+    return Pose(
+        size, sigma, padding, scale, rotation, rotation_probability, flip, half_body, half_body_min_joints
+    )
+
+
+@protocol("pose")
+def pose_protocol(
+    *,
+    boxes: Literal["ground_truth", "detections"] = "ground_truth",  # where people are looked for
+    detections: str | None = None,  # boxes from a detector: a COCO results json under the set's folder
+    flip: bool = True,  # average with the heatmaps of the mirrored crop
+    shift: bool = True,  # move the mirrored crop's heatmaps right by one pixel first (SHIFT_HEATMAP)
+    refine: Literal["quarter", "none"] = "quarter",  # a quarter pixel towards the maximum's higher neighbour
+    keypoint_threshold: float = 0.2,  # joints above it count in a person's score
+    oks_nms: float = 0.9,  # of two people more alike than this in an image the lower-scored goes
+) -> "PoseProtocol":
+    """How poses are read from heatmaps and scored; by default the official test, on ground-truth boxes.
+
+    Raises:
+        PartError: `boxes` and `detections` contradict each other.
+    """
+    if (boxes == "detections") != (detections is not None):
+        raise PartError(f"detections: {detections!r} does not go with boxes: {boxes}")
+    return PoseProtocol(boxes, detections, flip, shift, refine, keypoint_threshold, oks_nms)
+
+
+@dataclass(frozen=True)
+class PoseProtocol:
+    """The knobs of `pose_protocol`."""
+
+    boxes: Literal["ground_truth", "detections"]
+    detections: str | None
+    flip: bool
+    shift: bool
+    refine: Literal["quarter", "none"]
+    keypoint_threshold: float
+    oks_nms: float
+
+
+@dataclass(frozen=True)
+class Pose:
+    """The task with the knobs of `pose`; see `Task` for what is asked of it."""
+
+    size: tuple[int, int]
+    sigma: float
+    padding: float
+    scale: float
+    rotation: float
+    rotation_probability: float
+    flip: float
+    half_body: float
+    half_body_min_joints: int
+
+    def head(self, info: Info, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
+        return HeatmapHead(channels, joints=len(info.joints))
+
+    def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """A person's crop.
+
+        Returns `image` (3, H, W) uint8 RGB; `joints` (K, 2) in crop pixels; `labelled` (K,) 0 or 1; `mirror`
+        (K,) each joint's counterpart; `centre` and `extent` (2,) of the crop in the image; ids and score.
+        """
+        joints, mirror, last = sample["joints"], np.array(info.mirror), sample["image"].shape[1] - 1
+        (centre, extent), angle, mirrored = self._region(sample["box"]), 0.0, False
+        if rng is not None:
+            (centre, extent), angle, mirrored = self._augmented((centre, extent), joints, info, rng)
+        if mirrored:
+            centre, joints = np.array([last - centre[0], centre[1]]), joints[mirror]
+        affine = crop_affine(centre, extent, size=self.size, angle=angle)
+        if mirrored:  # first the image about its middle, then the crop of that
+            affine = affine @ np.array([[-1, 0, last], [0, 1, 0], [0, 0, 1]])
+        crop = cv2.warpAffine(sample["image"], affine, self.size[::-1], flags=cv2.INTER_LINEAR)
+        return {
+            "image": np.ascontiguousarray(crop.transpose(2, 0, 1)),  # (3, H, W)
+            "joints": (joints[:, :2] @ affine[:, :2].T + affine[:, 2]).astype(np.float32),  # (K, 2)
+            "labelled": np.minimum(joints[:, 2], 1).astype(np.float32),  # (K,)
+            "mirror": mirror,
+            "centre": centre,
+            "extent": extent,
+            "image_id": sample["image_id"],
+            "annotation_id": sample["annotation_id"],
+            "score": sample["score"],
+        }
+
+    def collate(self, encoded: list[dict[str, Any]]) -> Batch:
+        batch: Batch = default_collate(encoded)
+        return batch
+
+    def prepare(self, batch: Batch) -> Tensor:
+        images = batch["image"].float()  # (B, 3, H, W)
+        mean, std = (255 * images.new_tensor(of).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
+        return (images - mean) / std
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean over joints of half the mean squared error over batch and pixels; unlabelled ones weigh 0."""
+        heatmaps = outputs.float()  # (B, K, h, w)
+        stride = [crop / cells for crop, cells in zip(self.size, heatmaps.shape[2:], strict=True)]
+        centres = batch["joints"] / batch["joints"].new_tensor(stride[::-1])
+        targets, weights = gaussians(centres, batch["labelled"], size=heatmaps.shape[2:], sigma=self.sigma)
+        return 0.5 * ((heatmaps - targets) * weights[:, :, None, None]).square().mean()
+
+    def samples_for_evaluation(
+        self, samples: Samples, protocol: PoseProtocol, root: Path | None = None
+    ) -> "Samples | DetectedPeople":
+        return DetectedPeople.read(samples, protocol.detections) if protocol.detections else samples
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: Batch, protocol: PoseProtocol) -> list[Prediction]:
+        """One COCO result per crop; `score` is the box's until `finish`, `area` that of the padded crop."""
+        images = self.prepare(batch)
+        heatmaps = model(images).float()  # (B, K, h, w)
+        if protocol.flip:
+            mirrored = model(images.flip(3)).float().flip(3)[:, batch["mirror"][0]]
+            if protocol.shift:
+                mirrored[..., 1:] = mirrored[..., :-1].clone()  # the first column stays, as officially
+            heatmaps = (heatmaps + mirrored) * 0.5
+        xy, confidence = read_heatmaps(heatmaps, refine=protocol.refine == "quarter")
+        centre, extent = (batch[name].double().cpu()[:, None] for name in ("centre", "extent"))  # (B, 1, 2)
+        cells = torch.tensor(heatmaps.shape[:1:-1], dtype=torch.float64)  # (w, h)
+        xy = centre + (xy.double().cpu() - cells / 2) * (extent[..., :1] / cells[0])
+        keypoints = torch.cat([xy, confidence.double().cpu()[..., None]], dim=2)  # (B, K, 3)
+        fields = {
+            "image_id": batch["image_id"],
+            "annotation_id": batch["annotation_id"],
+            "keypoints": keypoints.flatten(1),
+            "score": batch["score"],
+            "box_score": batch["score"],
+            "area": extent.prod(2).flatten(),
+        }
+        rows = zip(*(values.tolist() for values in fields.values()), strict=True)
+        return [dict(zip(fields, row, strict=True)) | {"category_id": 1} for row in rows]
+
+    def finish(self, predictions: list[Prediction], protocol: PoseProtocol, info: Info) -> list[Prediction]:
+        """Score = the box's x the mean of its joints' above the threshold; then OKS-NMS within each image."""
+        of_image: dict[int, list[Prediction]] = {}
+        for prediction in predictions:
+            confidence = np.array(prediction["keypoints"][2::3])
+            counted = confidence[confidence > protocol.keypoint_threshold]
+            score = prediction["box_score"] * (counted.mean() if len(counted) else 0.0)
+            of_image.setdefault(prediction["image_id"], []).append({**prediction, "score": float(score)})
+        sigmas = np.array(info.sigmas)
+        return [
+            people[kept]
+            for people in of_image.values()
+            for kept in oks_nms(people, sigmas=sigmas, threshold=protocol.oks_nms)
+        ]
+
+    def _region(self, box: np.ndarray) -> Region:
+        x, y, width, height = box
+        extent = grown_to_shape(np.array([width, height]), self.size)
+        return np.array([x + width / 2, y + height / 2]), self.padding * extent
+
+    def _augmented(
+        self, region: Region, joints: np.ndarray, info: Info, rng: np.random.Generator
+    ) -> tuple[Region, float, bool]:
+        """Another region, an angle in degrees, and whether to mirror; drawn in the official order."""
+        centre, extent = self._half_body(joints, info.upper_body, rng) or region
+        extent = extent * np.clip(1 + self.scale * rng.standard_normal(), 1 - self.scale, 1 + self.scale)
+        angle = 0.0
+        if rng.random() <= self.rotation_probability:
+            angle = self.rotation * float(np.clip(rng.standard_normal(), -2, 2))
+        return (centre, extent), angle, rng.random() <= self.flip
+
+    def _half_body(
+        self, joints: np.ndarray, upper_body: tuple[int, ...], rng: np.random.Generator
+    ) -> Region | None:
+        """The region of the upper or the lower body's labelled joints, sometimes; None: keep the whole."""
+        labelled = joints[:, 2] > 0
+        if labelled.sum() <= self.half_body_min_joints or rng.random() >= self.half_body:
+            return None
+        upper = np.isin(np.arange(len(joints)), upper_body)
+        above, below = joints[labelled & upper, :2], joints[labelled & ~upper, :2]
+        # A normal draw below 0.5 (p = 0.69), where a uniform one was probably meant.
+        prefer_above = rng.standard_normal() < 0.5 and len(above) > 2
+        chosen = above if prefer_above or len(below) <= 2 else below
+        if len(chosen) < 2 or not np.ptp(chosen, axis=0).any():
+            return None
+        extent = grown_to_shape(np.ptp(chosen, axis=0), self.size)
+        return chosen.mean(axis=0), HALF_BODY_PADDING * extent
+
+
+@dataclass(frozen=True)
+class DetectedPeople:
+    """Samples whose boxes come from a detector: no joints, no annotation (id -1), the detector's score."""
+
+    samples: Samples
+    results: list[dict[str, Any]]  # image_id, bbox, score
+    left_out: int  # boxes on images that the split does not have
+
+    @classmethod
+    def read(cls, samples: Samples, name: str) -> "DetectedPeople":
+        """Boxes of category 1 from a COCO results file under the set's folder; all scores are kept.
+
+        Raises:
+            DataError: no such file, damaged entries (counted), or no box on the split's images.
+        """
+        if samples.folder is None:
+            raise DataError(f"evaluation.detections: the set has no folder that could hold {name}")
+        file = samples.folder / name
+        try:
+            people = [entry for entry in json.loads(file.read_bytes()) if entry["category_id"] == 1]
+            problems = [_box_problem(entry, position) for position, entry in enumerate(people)]
+        except OSError as error:
+            raise DataError(f"{file}: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{file}: not a COCO results file with boxes: {error}") from None
+        refuse(file, [problem for problem in problems if problem])
+        known = set(samples.image_ids())
+        kept = [person for person in people if person["image_id"] in known]
+        if not kept:
+            raise DataError(f"{file}: no person box on any image of the split")
+        return cls(samples, kept, len(people) - len(kept))
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __getitem__(self, index: int) -> Sample:
+        result = self.results[index]
+        return {
+            "image": self.samples.image(result["image_id"]),
+            "box": np.array(result["bbox"], dtype=float),
+            "joints": np.zeros((len(self.samples.info.joints), 3)),
+            "image_id": result["image_id"],
+            "annotation_id": -1,
+            "area": float(np.prod(result["bbox"][2:])),
+            "score": float(result["score"]),
+        }
+
+
+def _box_problem(entry: dict[str, Any], position: int) -> str | None:
+    try:
+        *_, width, height = entry["bbox"]
+        sound = np.isfinite([*entry["bbox"], entry["score"]]).all() and min(width, height) > 0
+        sound = sound and len(entry["bbox"]) == 4 and isinstance(entry["image_id"], int)
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    return None if sound else f"person {position} has no image, no score or no box with a width and a height"

@@ -1,0 +1,137 @@
+"""Recipe and Trial: one set of decisions with one seed, and the key that says when two of them are the same.
+
+The key is a hash of what decides the numbers: the recipe with its defaults filled in, the seed, the data's declared
+version, and the `meaning` numbers of the parts and of our own training code. Budget, study and arm are not in it.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+from ablate import env, registry
+
+CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
+
+FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Part(BaseModel):
+    """A part by name with its knobs, written flat: `{name: hrnet, width: 32}`."""
+
+    model_config = FROZEN
+    name: str
+    knobs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and set(value) != {"name", "knobs"}:
+            return {"name": value.get("name"), "knobs": {k: v for k, v in value.items() if k != "name"}}
+        return value
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.knobs}
+
+    def filled(self, kind: str) -> Self:
+        """The same part with every knob's default filled in by today's code."""
+        return self.model_copy(update={"knobs": registry.check_knobs(kind, self.name, self.knobs)})
+
+
+class TrainSpec(BaseModel):
+    """How a network is trained; the defaults are the pose recipe of the official code (see presets.json)."""
+
+    model_config = FROZEN
+    epochs: int = Field(default=210, ge=1)  # passes over the training split
+    batch: int = Field(default=128, ge=1)  # images in one optimiser step, over all devices
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)  # at the start of the schedule
+    momentum: float | None = Field(default=None, ge=0, lt=1)  # sgd only
+    weight_decay: float = Field(default=0.0, ge=0)  # really applied, also by Adam
+    schedule: Literal["step", "poly", "cosine", "constant"] = "constant"
+    milestones: list[float] = []  # step: where lr falls by gamma, as fractions of training
+    gamma: float = Field(default=0.1, gt=0, le=1)  # step: the factor
+    power: float = Field(default=0.9, gt=0)  # poly: the exponent, per iteration
+    init: Literal["torch", "normal", "kaiming"] = "torch"  # normal: std 0.001, the official pose code
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device multiplies it natively
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+
+    @model_validator(mode="after")
+    def _no_idle_knob(self) -> Self:
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise ValueError(f"momentum has no effect with optimizer {self.optimizer!r}")
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones have no effect with schedule {self.schedule!r}")
+        if any(not 0 < point < 1 for point in self.milestones):
+            raise ValueError("milestones are fractions of the training, between 0 and 1")
+        return self
+
+    def settled(self, *, on_gpu: bool) -> Self:
+        """The same with `auto` replaced by what the device does best; keys are made of settled recipes only."""
+        native = on_gpu or env.has_bf16()
+        precision = ("bf16" if native else "fp32") if self.precision == "auto" else self.precision
+        layout = "channels_last" if self.memory_format == "auto" else self.memory_format
+        return self.model_copy(update={"precision": precision, "memory_format": layout})
+
+
+class Recipe(BaseModel):
+    """Everything that decides a number except the seed: the task, the data, the model, its training, its test."""
+
+    model_config = FROZEN
+    task: Part
+    dataset: Part
+    model: Part
+    train: TrainSpec = TrainSpec()
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol
+
+    def settled(self, *, on_gpu: bool) -> Self:
+        """The recipe with all defaults filled in and nothing left automatic.
+
+        Raises:
+            PartError: a part or knob that no shelf has.
+        """
+        update = {kind: getattr(self, kind).filled(kind) for kind in ("task", "dataset", "model")}
+        update["train"] = self.train.settled(on_gpu=on_gpu)
+        update["evaluation"] = registry.check_knobs("protocol", self.task.name, self.evaluation)
+        return self.model_copy(update=update)
+
+    def meanings(self) -> dict[str, int]:
+        """The `meaning` numbers of today's code for every part that has a say in this recipe's scores."""
+        kinds = {kind: registry.describe(kind, getattr(self, kind).name) for kind in ("task", "dataset", "model")}
+        numbers = {kind: description.meaning for kind, description in kinds.items()}
+        for name in kinds["task"].facts.get("metrics", ()):
+            numbers[f"metric {name}"] = registry.describe("metric", name).meaning
+        return numbers | {"corridor": CORRIDOR_MEANING}
+
+
+class Trial(BaseModel):
+    """One settled recipe with one seed. `arm` says which levels it stands for: factor name to level label."""
+
+    model_config = FROZEN
+    arm: dict[str, str]
+    seed: int
+    recipe: Recipe
+    data_version: str | None = None
+    meanings: dict[str, int]
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits; equal for equal recipe, seed, data version and meanings."""
+        return key(self.recipe, self.seed, self.data_version, self.meanings)
+
+
+def key(recipe: Recipe, seed: int, data_version: str | None, meanings: dict[str, int]) -> str:
+    """The identity of a trial, from a settled recipe."""
+    decided = {
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+        "data": data_version,
+        "meanings": meanings,
+    }
+    text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

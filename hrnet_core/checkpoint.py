@@ -1,0 +1,182 @@
+"""A released checkpoint -> the network it came from, its architecture read off keys and shapes alone.
+
+What shapes cannot tell (upsampling mode, align_corners) follows the family of the checkpoint (families.py)
+or the caller. Nothing is guessed in silence: what is missing, left over or ambiguous is one line that lists
+it.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from .config import HRNetConfig, check_choice
+from .families import FAMILIES, official_name, recognise
+from .hrnet import HRNet
+from .infer import State, infer_config, infer_neck_and_head
+
+MARK = "stage2.0.branches.0.0.conv1.weight"  # every HRNet has it, no other network does
+NO_WEIGHTS = ("loss.", "criterion.", "data_preprocessor.", "total_ops", "total_params")  # training-time extras
+
+
+class Pretrained(nn.Module):
+    """Body, neck and head of a checkpoint; `forward` gives what the original gives.
+
+    Heatmaps (B, K, h, w), logits (B, classes, h, w) at the finest stream's resolution, [auxiliary, main]
+    logits for OCR, class logits (B, classes), the pyramid's maps for detectors, and the list of maps
+    without a head (or, for timm's `features_only`, with its widening half: strides 4 to 32; the stem's map
+    is not among them). `config` describes the body, `family` the origin, `leftover` holds weights that
+    belong to none of the three.
+    """
+
+    def __init__(self, body: HRNet, *, neck: nn.Module, head: nn.Module, family: str | None, leftover: State) -> None:
+        super().__init__()
+        self.body, self.neck, self.head = body, neck, head
+        self.config, self.family, self.leftover = body.config, family, leftover
+
+    def forward(self, image: torch.Tensor) -> Any:
+        return self.head(self.neck(self.body(image)))
+
+
+def from_checkpoint(
+    source: str | Path | Mapping[str, Any],
+    *,
+    family: str | None = None,
+    upsample: str | None = None,
+    align_corners: bool | None = None,
+    head: bool = True,
+    ignore: Sequence[str] = (),
+    entry: str | None = None,
+    config: HRNetConfig | None = None,
+) -> Pretrained:
+    """The network of a checkpoint (a file's path, or a state dict), in eval mode on the CPU.
+
+    `family` (see families.py) is recognised by the head; a body alone needs it, or `upsample` and
+    `align_corners`, which overrule it. `head=False` loads the body alone, and what begins with one of
+    `ignore` is not loaded: both end up in `.leftover`. `entry` picks one of several networks in a file.
+    `config` describes a body that shapes do not (an ablation's). ValueError, one line, for an unreadable
+    file and for whatever does not fit.
+    """
+    state = _strip(_network(source if isinstance(source, Mapping) else read(source), entry))
+    kept_out = {key: value for key, value in state.items() if key.startswith(tuple(ignore))} if ignore else {}
+    state = {key: value for key, value in state.items() if key not in kept_out}
+    if family is not None:
+        check_choice("family", family, FAMILIES)
+    family = family or recognise(state)
+    if family:
+        state = {official_name(key, FAMILIES[family]): value for key, value in state.items()}
+    if config is None:
+        config = _with_resizing(infer_config(state), family, upsample, align_corners)
+
+    with torch.device("meta"):  # shapes only: every value comes from the checkpoint
+        body = HRNet(config)
+        neck, top = infer_neck_and_head(state, body, FAMILIES[family].head if family and head else None)
+    rest = _load([body, neck, top], state)
+    if rest and head and family != "detection":
+        advice = "head=False loads the body alone, ignore=[prefixes] leaves keys out"
+        raise ValueError(f"checkpoint: left over: {_listed(rest)}; {advice}")
+    return Pretrained(body, neck=neck, head=top, family=family, leftover=kept_out | rest).eval()
+
+
+def read(path: str | Path) -> Mapping[str, Any]:
+    """The tensors in a file, as safetensors or as torch.save wrote them; no code in it is ever run."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"checkpoint: no file at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            loaded: object = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes the two readers raise
+        code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
+        reason = f"holds code ({code[1]}), not tensors alone" if code else "is damaged or no checkpoint"
+        raise ValueError(f"checkpoint: {path} {reason}; save its state dict alone") from error
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"checkpoint: {path} holds a {type(loaded).__name__}, not a state dict")
+    return loaded
+
+
+def _network(source: Mapping[str, Any], entry: str | None) -> tuple[State, str]:
+    """The one network in a checkpoint: the mapping that holds it, and the prefix of its body's keys."""
+    found = dict(_networks(source, ""))
+    if entry is not None:
+        found = {name: network for name, network in found.items() if name.startswith(entry)} or found
+    if not found:
+        raise ValueError(f"checkpoint: no HRNet in it: no key ends in {MARK}; it begins with {_listed(source)}")
+    if len(found) > 1:
+        raise ValueError(f"checkpoint: several networks in it: choose with entry= one of {_listed(found)}")
+    return next(iter(found.values()))
+
+
+def _networks(source: Mapping[str, Any], place: str) -> list[tuple[str, tuple[State, str]]]:
+    found = []
+    for key, value in source.items():
+        if isinstance(value, Mapping):
+            found += _networks(value, f"{place}{key}.")
+        elif isinstance(key, str) and key.endswith(MARK):
+            tensors = {name: tensor for name, tensor in source.items() if isinstance(tensor, torch.Tensor)}
+            found.append((place + key, (tensors, key.removesuffix(MARK))))
+    return found
+
+
+def _strip(network: tuple[State, str]) -> State:
+    """Keys without wrappers' prefixes (module., model., backbone. ...); heads lie beside the body's last one."""
+    state, prefix = network
+    around = prefix.removesuffix("backbone.")
+    stripped = {}
+    for key, value in state.items():
+        name = key.removeprefix(prefix) if key.startswith(prefix) else key.removeprefix(around)
+        if not name.startswith(NO_WEIGHTS) and not name.endswith(("total_ops", "total_params")):
+            stripped[name] = value
+    return stripped
+
+
+def _with_resizing(
+    config: HRNetConfig, family: str | None, upsample: str | None, align_corners: bool | None
+) -> HRNetConfig:
+    """`config` with what shapes do not show: the caller's word, else the family's."""
+    if family is None and not config.multi_scale_output:
+        family = "pose"  # nothing else was released with the finest output alone
+    if family is None and upsample is None and config.streams > 1:
+        raise ValueError(
+            "checkpoint: a body without a head does not tell its upsampling: say upsample='nearest' or 'bilinear', "
+            f"or family= one of {', '.join(FAMILIES)}"
+        )
+    kind = FAMILIES[family or "pose"]
+    upsample = upsample or kind.upsample
+    inherited = kind.align_corners and upsample == "bilinear"
+    return replace(config, upsample=upsample, align_corners=inherited if align_corners is None else align_corners)
+
+
+def _load(parts: Sequence[nn.Module], state: State) -> State:
+    """Fill `parts`, built on the meta device, from `state`; what they have no place for is returned."""
+    wanted = {key: value for part in parts for key, value in part.state_dict().items()}
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"checkpoint: missing: {_listed(missing)}; config= describes a body that keys do not show")
+    wrong = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if wrong:
+        raise ValueError(f"checkpoint: shapes do not fit: {_listed(wrong)}; head=False loads the body alone")
+    counters = {key: torch.zeros((), dtype=torch.long) for key in wanted}  # absent from files of torch < 0.4.1
+    for part in parts:
+        part.to_empty(device="cpu")
+        part.load_state_dict({key: state.get(key, counters[key]) for key in part.state_dict()})
+    return {key: value for key, value in state.items() if key not in wanted}
+
+
+def _listed(names: Collection[str], most: int = 8) -> str:
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

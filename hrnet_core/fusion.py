@@ -1,0 +1,162 @@
+"""Which stream sends to which, and by which operator it is taken in: the exchange unit (CVPR sec. 3).
+
+Streams are counted from 0, the finest. A wiring is a rule over (source, target), one line in ROUTES; an
+operator is one entry of OPERATORS. A stream always keeps its own map. Convolution comes before upsampling and
+parameters are named `fuse_layers.<target>.<source>.*`, both as in every released network.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .blocks import Norm, conv, shrink_conv
+
+if TYPE_CHECKING:
+    from .config import HRNetConfig
+
+Wiring = Callable[[int, int], bool]  # (source, target) -> whether the source sends to the target
+
+ROUTES: dict[str, Wiring] = {
+    "full": lambda *_: True,
+    "neighbours": lambda source, target: abs(source - target) <= 1,
+    "fine_to_coarse": lambda source, target: source <= target,
+    "coarse_to_fine": lambda source, target: source >= target,
+}
+DOWNSAMPLES = ("strided_conv", "bilinear")
+UPSAMPLES = ("nearest", "bilinear")
+
+
+def resize(x: torch.Tensor, size: Sequence[int], *, mode: str, align_corners: bool = False) -> torch.Tensor:
+    """`x` at another height and width; `align_corners` concerns bilinear alone."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    if mode == "nearest":
+        return F.interpolate(x, size=tuple(size), mode=mode)
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=align_corners)
+
+
+class Shrink(nn.Module):
+    """Bilinear downsampling step by step, because one jump by 8 would look at 4 of 64 pixels."""
+
+    def __init__(self, *, steps: int, ratio: int, align_corners: bool) -> None:
+        super().__init__()
+        self.steps, self.ratio, self.align_corners = steps, ratio, align_corners
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.steps):
+            smaller = [-(-side // self.ratio) for side in x.shape[-2:]]  # rounds up, as the strided convolution
+            x = resize(x, smaller, mode="bilinear", align_corners=self.align_corners)
+        return x
+
+
+def make_path(source: int, target: int, *, config: "HRNetConfig", norm: Norm) -> nn.Sequential:
+    """The layers that bring the source stream's map to the target stream's width, and down to its resolution.
+
+    From a coarser stream: 1x1 convolution and normalisation, no ReLU; the target upsamples the outcome.
+    From a finer one: a chain of strided convolutions that keeps the width, and the ReLU, until its last
+    step.
+    """
+    widths, ratio, steps = config.stream_widths, config.stream_ratio, target - source
+    project = conv(widths[source], widths[target], kernel=1), norm(widths[target])
+    if source > target:
+        return nn.Sequential(*project)
+    if config.downsample == "bilinear":
+        shrink = Shrink(steps=steps, ratio=ratio, align_corners=config.align_corners)
+        return nn.Sequential(OrderedDict([("shrink", shrink), ("0", project[0]), ("1", project[1])]))
+    keep = [shrink_conv(widths[source], widths[source], ratio=ratio, norm=norm) for _ in range(steps - 1)]
+    return nn.Sequential(*keep, shrink_conv(widths[source], widths[target], ratio=ratio, norm=norm, relu=False))
+
+
+class Sum(nn.Module):
+    """Elementwise sum: the published operator."""
+
+    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
+        received = iter(received)
+        total = next(received).add_(own)  # in place, as nobody needs the terms again
+        for term in received:
+            total.add_(term)
+        return total
+
+
+class Multiply(nn.Module):
+    """Elementwise product of the stream's own map with everything it receives."""
+
+    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
+        for term in received:
+            own = own * term
+        return own
+
+
+class Concat(nn.Module):
+    """Own and received maps side by side, mixed back to the stream's width by a 1x1 convolution."""
+
+    def __init__(self, channels: int, sources: int) -> None:
+        super().__init__()
+        self.mix = conv(sources * channels, channels, kernel=1, bias=True)
+
+    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
+        mixed: torch.Tensor = self.mix(torch.cat([own, *received], dim=1))  # (B, S*C, H, W) -> (B, C, H, W)
+        return mixed
+
+
+class Attention(nn.Module):
+    """A sum whose sources are weighted per pixel by a softmax (attention to scale, Chen et al. 2016).
+
+    The weights are scaled to sum to the number of sources, so that even weights are the published sum.
+    """
+
+    def __init__(self, channels: int, sources: int) -> None:
+        super().__init__()
+        self.gate = conv(channels, sources, kernel=1, bias=True)
+
+    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
+        maps = torch.stack([own, *received], dim=1)  # (B, S, C, H, W)
+        weights = self.gate(maps.sum(dim=1)).softmax(dim=1)  # (B, S, H, W)
+        weighted: torch.Tensor = (maps * weights.unsqueeze(2)).sum(dim=1)  # (B, C, H, W)
+        return weighted * maps.shape[1]
+
+
+OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {
+    "sum": lambda *_: Sum(),
+    "multiply": lambda *_: Multiply(),
+    "concat": Concat,
+    "attention": Attention,
+}
+
+
+class Target(nn.Module):
+    """What one stream makes of the maps of all: ReLU(operator(own, received)), its layers named by source."""
+
+    def __init__(self, target: int, *, streams: int, config: "HRNetConfig", norm: Norm) -> None:
+        super().__init__()
+        sends = ROUTES[config.routes]
+        self.target, self.mode, self.align_corners = target, config.upsample, config.align_corners
+        self.sources = [source for source in range(streams) if source != target and sends(source, target)]
+        for source in self.sources:
+            self.add_module(str(source), make_path(source, target, config=config, norm=norm))
+        self.operator = OPERATORS[config.operator](config.stream_widths[target], 1 + len(self.sources))
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        own = maps[self.target]
+        if not self.sources:
+            return own
+        return F.relu(self.operator(own, self._received(maps, own.shape[-2:])), inplace=True)
+
+    def _received(self, maps: Sequence[torch.Tensor], size: torch.Size) -> Iterator[torch.Tensor]:
+        for source in self.sources:  # one at a time: a sum needs no two of them at once
+            term = self.get_submodule(str(source))(maps[source])
+            yield resize(term, size, mode=self.mode, align_corners=self.align_corners)
+
+
+class Fusion(nn.ModuleList):
+    """The exchange between streams at a module's end: maps of all streams -> maps of the first `outputs`."""
+
+    def __init__(self, *, streams: int, outputs: int, config: "HRNetConfig", norm: Norm) -> None:
+        super().__init__(Target(i, streams=streams, config=config, norm=norm) for i in range(outputs))
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [target(maps) for target in self]
