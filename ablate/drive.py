@@ -70,9 +70,10 @@ class Driver:
             self.writer.put(lambda mirror: mirror.ended(trial, result))
 
     def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known."""
-        self.store.put(_dead(trial, reason), {})
-        self.ended(trial, "failed")
+        """Its process is gone, so the driver writes what is known; a stored result stands."""
+        if self.store.get(trial.id) is None:
+            self.store.put(_dead(trial, reason), {})
+            self.ended(trial, "failed")
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:

@@ -107,6 +107,12 @@ class Evidence:
         return [comparison for comparison in self.comparisons if comparison.metric == metric]
 
     @property
+    def ends(self) -> list[float]:
+        """Both ends of the primary metric's intervals: rounding in a report must not move them to 0."""
+        effects = [comparison.effect for comparison in self.comparisons_in(self.primary)]
+        return [end for effect in effects for end in (effect.low, effect.high)]
+
+    @property
     def mixed_revisions(self) -> bool:
         """Whether the numbers come from more than one state of the code."""
         return any(len(self.provenance.get(fact, {})) > 1 for fact in ("revision", "dirty"))
@@ -138,7 +144,7 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         seeds_needed=stats.seeds_needed(len(contrasts(study))),
         failures=_failures(study, trials, results),
         missing=[(_label(study, trial.arm), trial.seed) for trial in trials if trial.id not in results],
-        damaged=shelf.damaged,
+        damaged=[line.replace(f"{store.root}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         finished=(ends[0], ends[-1]) if ends else None,

@@ -178,9 +178,11 @@ def optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     """The recipe's optimiser over all parameters; weight decay is applied as written, normalisation included."""
     parameters = list(net.parameters())
     if spec.optimizer == "sgd":
-        return torch.optim.SGD(parameters, spec.lr, momentum=spec.momentum or 0.0, weight_decay=spec.weight_decay)
+        return torch.optim.SGD(
+            parameters, spec.lr, momentum=spec.momentum or 0.0, weight_decay=spec.weight_decay, fused=True
+        )
     kind = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, spec.lr, weight_decay=spec.weight_decay)
+    return kind(parameters, spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
 def learning_rate(spec: TrainSpec, epoch: int, fraction: float) -> float:

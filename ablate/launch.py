@@ -97,6 +97,7 @@ def run_on_ray(
                     callbacks=[relay],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=budget.retries),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial saves its own state
                 ),
             ).fit()
         if relay.trouble:
@@ -152,25 +153,27 @@ def _relay(tune: Any, trials: dict[str, Trial], listener: Listener) -> Any:
     """Tune's callbacks, in our words."""
 
     class Relay(tune.Callback):  # type: ignore[misc]
-        trouble = ""
+        def __init__(self, trials: dict[str, Trial], listener: Listener) -> None:
+            self.trials, self.listener, self.trouble = trials, listener, ""
 
-        def on_trial_start(self, iteration: int, trials_: list[Any], trial: Any, **info: Any) -> None:
-            listener.started(trials[_name(trial)])
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune pickles its callbacks to restore a run; we never do, and a screen cannot be pickled
 
-        def on_trial_result(
-            self, iteration: int, trials_: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
+        def on_trial_start(self, *, trial: Any, **info: Any) -> None:
+            self.listener.started(self.trials[_name(trial)])
+
+        def on_trial_result(self, *, trial: Any, result: dict[str, Any], **info: Any) -> None:
             if "row" in result:
-                listener.epoch(trials[_name(trial)], Epoch.model_validate_json(result["row"]))
+                self.listener.epoch(self.trials[_name(trial)], Epoch.model_validate_json(result["row"]))
             elif "trouble" in result:
                 self.trouble = str(result["trouble"])
             else:
-                listener.ended(trials[_name(trial)], str(result["status"]))
+                self.listener.ended(self.trials[_name(trial)], str(result["status"]))
 
-        def on_trial_error(self, iteration: int, trials_: list[Any], trial: Any, **info: Any) -> None:
-            listener.died(trials[_name(trial)], _last_line(trial))
+        def on_trial_error(self, *, trial: Any, **info: Any) -> None:
+            self.listener.died(self.trials[_name(trial)], _last_line(trial))
 
-    return Relay()
+    return Relay(trials, listener)
 
 
 def _last_line(tune_trial: Any) -> str:

@@ -23,7 +23,7 @@ def expand(recipe: dict[str, Any]) -> dict[str, Any]:
         return recipe
     known = presets()
     name = train["preset"]
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise StudyError(f"recipe.train.preset: no preset {name!r}; {nearest(name, known)}")
     own = {field: value for field, value in train.items() if field != "preset"}
     return {**recipe, "train": {**known[name]["train"], **own}}

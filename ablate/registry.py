@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
 from ablate.errors import PartError, nearest
 
@@ -97,14 +97,11 @@ def describe(kind: str, name: str) -> Description:
     if name not in names(kind):
         raise PartError(f"unknown {kind} {name!r}; {nearest(name, names(kind))}")
     path = _path(kind, name)
-    source = path.read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
             call = next((d for d in node.decorator_list if _decorates(d, kind, name)), None)
             if isinstance(call, ast.Call):
-                facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-                summary = (ast.get_docstring(node) or "").split("\n")[0]
-                return Description(kind, name, summary, _knobs(node, source.splitlines()), facts, path)
+                return _description(kind, name, node, call, path)
     raise PartError(f"{path}: no function decorated with @{kind}({name!r})")
 
 
@@ -140,17 +137,18 @@ def load_plugins(modules: tuple[str, ...]) -> None:
         PartError: the module cannot be imported, or holds no part.
     """
     for module in modules:
-        before = set(_builders)
         try:
             imported = importlib.import_module(module)
-        except ImportError as error:
-            raise PartError(f"plugins: cannot import {module!r}: {error}") from None
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:  # TypeError, ValueError: '.x' and ''
+            raise PartError(f"plugins: cannot import {module!r}: {' '.join(str(error).split())}") from None
         path = Path(imported.__file__ or "")
-        new = {key for key in set(_builders) - before if _builders[key].__module__ == module}
-        known = {key for key, plugin_path in _plugins.items() if plugin_path == path}
-        if not new | known:
+        parts = [key for key, builder in _builders.items() if builder.__module__ == module]
+        if not parts:
             raise PartError(f"plugins: {module!r} holds no decorated part")
-        _plugins.update(dict.fromkeys(new, path))
+        for kind, name in parts:
+            if _path(kind, name) != path and name in names(kind):  # two meanings of one name would share keys
+                raise PartError(f"plugins: {module!r} brings a {kind} {name!r}, which is there already")
+            _plugins[kind, name] = path
     describe.cache_clear()
     _knob_model.cache_clear()
 
@@ -174,6 +172,19 @@ def _decorates(decorator: ast.expr, kind: str, name: str) -> bool:
     return called == kind and ast.literal_eval(decorator.args[0]) == name
 
 
+def _description(kind: str, name: str, function: ast.FunctionDef, call: ast.Call, path: Path) -> Description:
+    summary = (ast.get_docstring(function) or "").split("\n")[0]
+    try:
+        facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+        knobs = _knobs(function, path.read_text(encoding="utf-8").splitlines())
+    except ValueError:
+        raise PartError(f"{path}: {kind} {name!r}: facts and defaults must be literals, for they are read") from None
+    arguments = function.args
+    if arguments.args or arguments.posonlyargs or arguments.vararg or arguments.kwarg:
+        raise PartError(f"{path}: {kind} {name!r}: knobs are keyword-only arguments, after a '*'")
+    return Description(kind, name, summary, knobs, facts, path)
+
+
 def _knobs(function: ast.FunctionDef, lines: list[str]) -> tuple[Knob, ...]:
     found = []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
@@ -188,7 +199,17 @@ def _knobs(function: ast.FunctionDef, lines: list[str]) -> tuple[Knob, ...]:
 def _knob_model(kind: str, name: str) -> type[BaseModel]:
     """A pydantic model of a part's knobs. Annotations are evaluated with these few names and nothing else."""
     space = {"__builtins__": {}, "Any": Any, "Literal": Literal}
-    space |= {kind.__name__: kind for kind in (int, float, str, bool, list, tuple, dict)}
-    fields: dict[str, Any] = {knob.name: (eval(knob.type, space), knob.default) for knob in describe(kind, name).knobs}
-    config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    space |= {kind.__name__: kind for kind in (str, bool, list, tuple, dict)}
+    space |= {"int": StrictInt, "float": StrictFloat}  # `true` is not 1, '3' not 3
+    part = describe(kind, name)
+    fields: dict[str, Any] = {}
+    for knob in part.knobs:
+        try:
+            fields[knob.name] = (eval(knob.type, space), knob.default)
+        except (NameError, TypeError, AttributeError) as error:
+            raise PartError(f"{part.path}: knob {knob.name!r}: annotation {knob.type!r}: {error}") from None
+    config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False,
+        validate_default=True,  # a float knob's default of 2 is the same as a written 2, which is 2.0
+    )  # fmt: skip
     return create_model(f"{name}_{kind}", __config__=config, **fields)

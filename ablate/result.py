@@ -54,8 +54,9 @@ class Result(BaseModel):
     finished: str = ""  # UTC, ISO 8601
 
     def today(self) -> str:
-        """The key this result has today: a new knob whose default is the old behaviour orphans nothing."""
-        recipe = self.recipe.model_copy(
-            update={kind: getattr(self.recipe, kind).filled(kind) for kind in ("task", "dataset", "model")}
-        )
-        return key(recipe, self.seed, self.data_version, self.meanings)
+        """The key this result has today: a new knob whose default is the old behaviour orphans nothing.
+
+        Raises:
+            PartError: a part or knob of its recipe is on no shelf of today.
+        """
+        return key(self.recipe.filled(), self.seed, self.data_version, self.meanings)

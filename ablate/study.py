@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from ablate import presets, registry
 from ablate.errors import PartError, StudyError, nearest
-from ablate.trial import FROZEN, Recipe
+from ablate.trial import FROZEN, STRICT, Recipe
 
 Model = TypeVar("Model", bound=BaseModel)
 RecipePath = str  # a dotted path into the recipe, such as model.fusions
+MOST_SEEDS = 1000
 
 
 class Factor(BaseModel):
@@ -52,7 +53,7 @@ class Factor(BaseModel):
 class Budget(BaseModel):
     """Where and how trials run. Never part of a trial's identity."""
 
-    model_config = FROZEN
+    model_config = STRICT
     cpus: float = Field(default=1, gt=0)  # per trial; also its number of threads
     gpus: float = Field(default=0, ge=0)  # per trial, whole or a fraction
     parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
@@ -68,7 +69,7 @@ class Scale(BaseModel):
     model_config = FROZEN
     recipe: dict[str, Any] = {}
     factors: dict[str, Factor] | None = None
-    seeds: int | list[int] | None = None
+    seeds: StrictInt | list[StrictInt] | None = None
     budget: dict[str, Any] = {}
     note: str = ""  # printed in the plan and the report
 
@@ -82,7 +83,7 @@ class Study(BaseModel):
     recipe: Recipe
     factors: dict[str, Factor] = Field(min_length=1)
     design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"
-    seeds: list[int] = [0, 1, 2]
+    seeds: list[StrictInt] = [0, 1, 2]
     metrics: list[str] = Field(min_length=1)  # the first is the primary one
     paper: str | None = None  # a table of paper.json whose numbers stand beside ours
     scale: str = ""  # which protocol this is; set by load
@@ -96,13 +97,14 @@ class Study(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: Any) -> Any:
-        return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+        countable = isinstance(value, int) and not isinstance(value, bool) and value <= MOST_SEEDS
+        return list(range(value)) if countable else value
 
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, value: list[int]) -> list[int]:
         if not value or len(set(value)) < len(value) or min(value) < 0:
-            raise ValueError("seeds are distinct numbers from 0 up, or how many of them")
+            raise ValueError(f"seeds are distinct numbers from 0 up, or how many of them, at most {MOST_SEEDS}")
         return value
 
     def at(self, scale: str | None) -> Self:

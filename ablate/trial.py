@@ -12,10 +12,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from ablate import env, registry
+from ablate.errors import PartError
 
 CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+STRICT = ConfigDict(**FROZEN, strict=True, allow_inf_nan=False)  # `true` is not 1, '3' not 3
 
 
 class Part(BaseModel):
@@ -40,13 +42,13 @@ class Part(BaseModel):
 
     def filled(self, kind: str) -> Self:
         """The same part with every knob's default filled in by today's code."""
-        return self.model_copy(update={"knobs": registry.check_knobs(kind, self.name, self.knobs)})
+        return self.model_copy(update={"knobs": _filled(kind, self.name, self.knobs, at=kind)})
 
 
 class TrainSpec(BaseModel):
     """How a network is trained; the defaults are the pose recipe of the official code (see presets.json)."""
 
-    model_config = FROZEN
+    model_config = STRICT
     epochs: int = Field(default=210, ge=1)  # passes over the training split
     batch: int = Field(default=128, ge=1)  # images in one optimiser step, over all devices
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -89,16 +91,24 @@ class Recipe(BaseModel):
     train: TrainSpec = TrainSpec()
     evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol
 
-    def settled(self, *, on_gpu: bool) -> Self:
-        """The recipe with all defaults filled in and nothing left automatic.
+    def filled(self) -> Self:
+        """The recipe with the defaults of all knobs filled in by today's code.
 
         Raises:
-            PartError: a part or knob that no shelf has.
+            PartError: a part or knob that no shelf has; the message begins with its path.
         """
-        update = {kind: getattr(self, kind).filled(kind) for kind in ("task", "dataset", "model")}
-        update["train"] = self.train.settled(on_gpu=on_gpu)
-        update["evaluation"] = registry.check_knobs("protocol", self.task.name, self.evaluation)
+        kinds = ("task", "dataset", "model")
+        update: dict[str, Any] = {kind: getattr(self, kind).filled(kind) for kind in kinds}
+        update["evaluation"] = _filled("protocol", self.task.name, self.evaluation, at="evaluation")
         return self.model_copy(update=update)
+
+    def settled(self, *, on_gpu: bool) -> Self:
+        """The filled recipe with nothing left automatic.
+
+        Raises:
+            PartError: a part or knob that no shelf has; the message begins with its path.
+        """
+        return self.filled().model_copy(update={"train": self.train.settled(on_gpu=on_gpu)})
 
     def meanings(self) -> dict[str, int]:
         """The `meaning` numbers of today's code for every part that has a say in this recipe's scores."""
@@ -123,6 +133,14 @@ class Trial(BaseModel):
     def id(self) -> str:
         """16 hexadecimal digits; equal for equal recipe, seed, data version and meanings."""
         return key(self.recipe, self.seed, self.data_version, self.meanings)
+
+
+def _filled(kind: str, name: str, knobs: dict[str, Any], *, at: str) -> dict[str, Any]:
+    registry.describe(kind, name)  # what is wrong with the part itself needs no path
+    try:
+        return registry.check_knobs(kind, name, knobs)
+    except PartError as error:
+        raise PartError(f"{at}.{error}") from None
 
 
 def key(recipe: Recipe, seed: int, data_version: str | None, meanings: dict[str, int]) -> str:

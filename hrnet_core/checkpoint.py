@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from .config import HRNetConfig, check_choice
-from .families import FAMILIES, official_name, recognise
+from .families import FAMILIES, has_head, official_name, recognise
 from .hrnet import HRNet
 from .infer import State, infer_config, infer_neck_and_head
 
 MARK = "stage2.0.branches.0.0.conv1.weight"  # every HRNet has it, no other network does
-NO_WEIGHTS = ("loss.", "criterion.", "data_preprocessor.", "total_ops", "total_params")  # training-time extras
+EXTRAS = r"(loss|criterion|data_preprocessor)\.|(.*\.)?total_(ops|params)$"  # what training leaves beside the weights
 
 
 class Pretrained(nn.Module):
@@ -68,14 +68,17 @@ def from_checkpoint(
     if family is not None:
         check_choice("family", family, FAMILIES)
     family = family or recognise(state)
+    kind = FAMILIES[family].head if family and head and has_head(state, family) else None
     if family:
         state = {official_name(key, FAMILIES[family]): value for key, value in state.items()}
     if config is None:
-        config = _with_resizing(infer_config(state), family, upsample, align_corners)
+        config = _with_resizing(infer_config(state), state, family, upsample)
+    choices: dict[str, Any] = {"upsample": upsample, "align_corners": align_corners}
+    config = replace(config, **{knob: choice for knob, choice in choices.items() if choice is not None})
 
     with torch.device("meta"):  # shapes only: every value comes from the checkpoint
         body = HRNet(config)
-        neck, top = infer_neck_and_head(state, body, FAMILIES[family].head if family and head else None)
+        neck, top = infer_neck_and_head(state, body, kind)
     rest = _load([body, neck, top], state)
     if rest and head and family != "detection":
         advice = "head=False loads the body alone, ignore=[prefixes] leaves keys out"
@@ -134,26 +137,26 @@ def _strip(network: tuple[State, str]) -> State:
     stripped = {}
     for key, value in state.items():
         name = key.removeprefix(prefix) if key.startswith(prefix) else key.removeprefix(around)
-        if not name.startswith(NO_WEIGHTS) and not name.endswith(("total_ops", "total_params")):
+        if not re.match(EXTRAS, name):
             stripped[name] = value
     return stripped
 
 
-def _with_resizing(
-    config: HRNetConfig, family: str | None, upsample: str | None, align_corners: bool | None
-) -> HRNetConfig:
-    """`config` with what shapes do not show: the caller's word, else the family's."""
+def _with_resizing(config: HRNetConfig, state: State, family: str | None, upsample: str | None) -> HRNetConfig:
+    """`config` with what shapes do not show, as the family has it; without a family, `upsample` must be known."""
     if family is None and not config.multi_scale_output:
         family = "pose"  # nothing else was released with the finest output alone
-    if family is None and upsample is None and config.streams > 1:
-        raise ValueError(
-            "checkpoint: a body without a head does not tell its upsampling: say upsample='nearest' or 'bilinear', "
-            f"or family= one of {', '.join(FAMILIES)}"
-        )
-    kind = FAMILIES[family or "pose"]
-    upsample = upsample or kind.upsample
-    inherited = kind.align_corners and upsample == "bilinear"
-    return replace(config, upsample=upsample, align_corners=inherited if align_corners is None else align_corners)
+    if family is None:
+        if upsample is None and config.streams > 1:
+            heads = [key for key in state if not re.match(r"(conv|bn|layer|transition|stage)\d", key)]
+            raise ValueError(
+                f"checkpoint: no head that tells the upsampling ({_listed(heads) or 'a body alone'}): say "
+                f"upsample='nearest' or 'bilinear', or family= one of {', '.join(FAMILIES)}"
+            )
+        return config
+    kind = FAMILIES[family]
+    bilinear = (upsample or kind.upsample) == "bilinear"
+    return replace(config, upsample=kind.upsample, align_corners=kind.align_corners and bilinear)
 
 
 def _load(parts: Sequence[nn.Module], state: State) -> State:

@@ -117,6 +117,9 @@ class HRNetConfig:
             _check_integer(name, getattr(self, name), least=least, most=most.get(name))
         if self.stem_stride not in (1, 2, 4):
             raise ValueError(f"stem_stride: {self.stem_stride!r} is not one of 1, 2, 4")
+        for name in ("align_corners", "parallel_from_start", "multi_scale_output", "checkpointing"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not True or False")
         if not 0 <= self.norm_momentum <= 1:
             raise ValueError(f"norm_momentum: {self.norm_momentum!r} is not between 0 and 1")
 

@@ -6,7 +6,7 @@ HRNet-Image-Classification, HRNet-Facial-Landmark-Detection, HRNet-Object-Detect
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -85,10 +85,14 @@ FAMILIES = {
 }
 
 
-def recognise(keys: Iterable[str]) -> str | None:
-    """The name of the family whose sign is among `keys`, or None: a body alone, or a head not known here."""
-    keys = list(keys)
-    return next((name for name, kind in FAMILIES.items() if any(re.match(kind.sign, key) for key in keys)), None)
+def has_head(keys: Iterable[str], family: str) -> bool:
+    """Whether the head that `family` is known by is among `keys`."""
+    return any(re.match(FAMILIES[family].sign, key) for key in keys)
+
+
+def recognise(keys: Collection[str]) -> str | None:
+    """The name of the family whose head is among `keys`, or None: a body alone, or a head not known here."""
+    return next((family for family in FAMILIES if has_head(keys, family)), None)
 
 
 def official_name(key: str, family: Family) -> str:

@@ -60,15 +60,14 @@ def make_path(source: int, target: int, *, config: "HRNetConfig", norm: Norm) ->
     From a finer one: a chain of strided convolutions that keeps the width, and the ReLU, until its last
     step.
     """
-    widths, ratio, steps = config.stream_widths, config.stream_ratio, target - source
-    project = conv(widths[source], widths[target], kernel=1), norm(widths[target])
-    if source > target:
-        return nn.Sequential(*project)
-    if config.downsample == "bilinear":
-        shrink = Shrink(steps=steps, ratio=ratio, align_corners=config.align_corners)
-        return nn.Sequential(OrderedDict([("shrink", shrink), ("0", project[0]), ("1", project[1])]))
-    keep = [shrink_conv(widths[source], widths[source], ratio=ratio, norm=norm) for _ in range(steps - 1)]
-    return nn.Sequential(*keep, shrink_conv(widths[source], widths[target], ratio=ratio, norm=norm, relu=False))
+    wide, ratio, steps = config.stream_widths, config.stream_ratio, target - source
+    if source < target and config.downsample == "strided_conv":
+        keep = [shrink_conv(wide[source], wide[source], ratio=ratio, norm=norm) for _ in range(steps - 1)]
+        return nn.Sequential(*keep, shrink_conv(wide[source], wide[target], ratio=ratio, norm=norm, relu=False))
+    layers: dict[str, nn.Module] = {"0": conv(wide[source], wide[target], kernel=1), "1": norm(wide[target])}
+    if source < target:
+        layers = {"shrink": Shrink(steps=steps, ratio=ratio, align_corners=config.align_corners)} | layers
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Sum(nn.Module):
@@ -114,10 +113,10 @@ class Attention(nn.Module):
         self.gate = conv(channels, sources, kernel=1, bias=True)
 
     def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
-        maps = torch.stack([own, *received], dim=1)  # (B, S, C, H, W)
-        weights = self.gate(maps.sum(dim=1)).softmax(dim=1)  # (B, S, H, W)
-        weighted: torch.Tensor = (maps * weights.unsqueeze(2)).sum(dim=1)  # (B, C, H, W)
-        return weighted * maps.shape[1]
+        maps = [own, *received]  # S x (B, C, H, W)
+        weights = len(maps) * self.gate(sum(maps)).softmax(dim=1)  # (B, S, H, W)
+        weighted: torch.Tensor = sum(x * weights[:, i : i + 1] for i, x in enumerate(maps))
+        return weighted
 
 
 OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {

@@ -151,11 +151,15 @@ def stage_modules(index: int, *, config: HRNetConfig, norm: Norm) -> Iterator[HR
 @contextmanager
 def unchanged_statistics(part: nn.Module) -> Iterator[None]:
     """Recompute with the batch's statistics, but without counting the batch a second time."""
-    norms = [m for m in part.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
-    for module in norms:
-        module.track_running_stats = False
+    kept = [
+        (module, module.momentum, module.num_batches_tracked)
+        for module in part.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    for module, _, _ in kept:
+        module.momentum, module.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for module in norms:
-            module.track_running_stats = True
+        for module, momentum, counter in kept:
+            module.momentum, module.num_batches_tracked = momentum, counter

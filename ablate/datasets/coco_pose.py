@@ -142,9 +142,7 @@ class People:
         for annotation, person in zip(annotations, people, strict=True):
             labelled = sum(value > 0 for value in person["keypoints"][2::3])
             annotation |= {"category_id": 1, "iscrowd": person.get("iscrowd", 0), "num_keypoints": labelled}
-        images = [
-            {"id": key, "height": height, "width": width} for key, (_, height, width) in self.images.items()
-        ]
+        images = [{"id": key, "height": height, "width": width} for key, (_, height, width) in self.images.items()]
         category = {"id": 1, "name": "person", "keypoints": list(self.info.joints)}
         return {"images": images, "annotations": annotations, "categories": [category]}
 

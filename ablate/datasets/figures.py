@@ -34,6 +34,7 @@ ACTIVITIES = {
 # Lengths and half widths, the body's height being 1.
 UPPER_ARM, FOREARM, THIGH, SHIN, TORSO, NECK, HEAD = 0.17, 0.16, 0.24, 0.24, 0.29, 0.12, 0.075
 SHOULDERS, HIPS = 0.115, 0.07
+SKIN = np.array([(246, 218, 190), (224, 172, 132), (190, 132, 92), (141, 85, 54), (92, 58, 40)], float)
 
 
 @dataset("figures", meaning=1, tasks=("pose",))
@@ -149,9 +150,164 @@ class Drawn:
 
 
 def draw(split: Split, number: int, size: tuple[int, int]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """A picture (H, W, 3) uint8 RGB and its people, the annotated ones of `Drawn`."""
+    """A picture (H, W, 3) uint8 RGB and, for each of its people, what a sample says of them beside its ids."""
     rng = np.random.default_rng([VERSION, SPLITS.index(split), number])
-    canvas = _scene(rng, size)
-    people = [_Person.drawn(rng, canvas, crowded=number % 4 == 3, place=place) for place in range(1 + (number % 4 == 3))]
-    cover = _occlude(rng, canvas, people)
-    return _photograph(rng, canvas), [_annotated(person, others, cover, size) for ...]
+    canvas = _Canvas(_background(rng, size), np.zeros(size, np.uint8))
+    for _ in range(rng.integers(6, 15)):
+        _thing(rng, canvas, rng.uniform(0, 1, 2) * size[::-1], label=0)
+    count = 1 + (number % 4 == 3)
+    people = [_person(rng, canvas, place, count) for place in range(count)]
+    if rng.random() < 0.35:  # something stands before somebody
+        hidden = people[-1][0]
+        _thing(rng, canvas, hidden[rng.integers(5, len(hidden))], label=255)
+    samples = [_sample(canvas, *person, label=place + 1) for place, person in enumerate(people)]
+    return _photographed(rng, canvas.pixels), samples
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """Colours, and beside them whose each pixel is: 0 the scene's, 1 and 2 a person's, 255 something's before them."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    owner: np.ndarray  # (H, W) uint8
+
+    def stroke(self, points: np.ndarray, width: float, colour: np.ndarray, label: int) -> None:
+        """A line through points (N, 2) with round ends."""
+        line, thick = np.rint(points * 16).astype(np.int32), max(1, round(width))
+        cv2.polylines(self.pixels, [line], False, colour.tolist(), thick, cv2.LINE_AA, shift=4)
+        cv2.polylines(self.owner, [line], False, label, thick, cv2.LINE_8, shift=4)
+
+    def area(self, points: np.ndarray, colour: np.ndarray, label: int) -> None:
+        """The inside of a convex outline (N, 2)."""
+        outline = np.rint(points * 16).astype(np.int32)
+        cv2.fillConvexPoly(self.pixels, outline, colour.tolist(), cv2.LINE_AA, shift=4)
+        cv2.fillConvexPoly(self.owner, outline, label, cv2.LINE_8, shift=4)
+
+
+def _background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Blurred spots, more of them light and dark than coloured."""
+    spots = rng.uniform(50, 200, (5, 5, 1)) + rng.uniform(-40, 40, (5, 5, 3))
+    smooth = cv2.resize(spots.astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.clip(smooth, 0, 255), np.uint8)
+
+
+def _thing(rng: np.random.Generator, canvas: _Canvas, at: np.ndarray, label: int) -> None:
+    """A bent stroke as wide as a limb, or a patch, in any colour that clothes and skin may have."""
+    scale = canvas.owner.shape[0] * rng.uniform(0.06, 0.22)
+    colour = SKIN[rng.integers(len(SKIN))] if rng.random() < 0.3 else rng.uniform(20, 235, 3)
+    if rng.random() < 0.65:
+        points = at + scale * np.array([[0, 0], *rng.uniform(-1.2, 1.2, (2, 2))])
+        canvas.stroke(points, scale * rng.uniform(0.25, 0.6), colour, label)
+    else:
+        angles = np.sort(rng.uniform(0, 2 * pi, 5))
+        canvas.area(at + scale * np.column_stack([np.cos(angles), np.sin(angles)]), colour, label)
+
+
+def _person(rng: np.random.Generator, canvas: _Canvas, place: int, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Draw a person; returns joints (17, 2) in pixels, which of them are labelled (17,), and the activity."""
+    activity = int(rng.integers(len(ACTIVITIES)))
+    joints, labelled, back = _skeleton(rng, list(ACTIVITIES.values())[activity])
+    height, width = canvas.owner.shape
+    tall = height * rng.uniform(0.55, 0.95) * (0.85 if count == 2 else 1)
+    middle = joints.min(axis=0) / 2 + joints.max(axis=0) / 2
+    at = np.array([(place + 0.5) / count * width, height / 2]) + rng.normal(0, 0.07, 2) * (width, height)
+    joints = at + tall * (joints - middle)
+    _dress(rng, canvas, joints, tall * rng.uniform(0.85, 1.2), back, place + 1)
+    return joints, labelled, activity
+
+
+def _skeleton(rng: np.random.Generator, limits: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Joints (17, 2) of a body of height 1 about its pelvis, which are labelled, and whether it turns its back."""
+    arm, elbow, thigh, knee = (np.radians(rng.uniform(low, high, 2)) for low, high in limits)
+    yaw, lean, back = rng.uniform(-1, 1), radians(rng.uniform(-18, 18)), bool(rng.random() < 0.15)
+    up, across = np.array([sin(lean), -cos(lean)]), np.array([cos(lean), sin(lean)])
+    short = rng.uniform(0.8, 1, (2, 4, 1))  # limbs do not lie in the picture's plane
+    joints, labelled = np.zeros((17, 2)), np.ones(17, bool)
+    head = (TORSO + NECK) * up + rng.uniform(-0.03, 0.03) * across
+    for place in (0, 1):  # left, right; seen from the front, a left limb is on the picture's right
+        side = (1 - 2 * place) * (-1 if back else 1)
+
+        def hang(angle: float, side: int = side) -> np.ndarray:
+            return np.array([side * sin(angle), cos(angle)])
+
+        offset = side * cos(yaw) * across
+        shoulder, hip = TORSO * up + SHOULDERS * offset, HIPS * offset
+        joints[5 + place], joints[11 + place] = shoulder, hip
+        joints[7 + place] = shoulder + UPPER_ARM * short[place, 0] * hang(arm[place])
+        joints[9 + place] = joints[7 + place] + FOREARM * short[place, 1] * hang(arm[place] + elbow[place])
+        joints[13 + place] = hip + THIGH * short[place, 2] * hang(thigh[place])
+        joints[15 + place] = joints[13 + place] + SHIN * short[place, 3] * hang(thigh[place] - knee[place])
+        joints[1 + place] = head + HEAD * (0.3 * up + 0.4 * offset + 0.5 * sin(yaw) * across)
+        joints[3 + place] = head + HEAD * 0.95 * offset
+        labelled[3 + place] = side * sin(yaw) < 0.5  # the ear on the far side is not seen
+    joints[0] = head + HEAD * (0.6 * sin(yaw) * across - 0.1 * up)
+    labelled[:3] = not back
+    return joints, labelled, back
+
+
+def _dress(rng: np.random.Generator, canvas: _Canvas, joints: np.ndarray, tall: float, back: bool, label: int) -> None:
+    """Draw a body with clothes; arms lie behind the torso as often as not."""
+    skin, hair = SKIN[rng.integers(len(SKIN))], rng.uniform(0, 110, 3)
+    shirt, trousers, shoes = rng.uniform(20, 235, (3, 3))
+    sleeve, leg = (shirt if rng.random() < 0.5 else skin), (trousers if rng.random() < 0.7 else skin)
+    for hip, knee, ankle in ((11, 13, 15), (12, 14, 16)):
+        canvas.stroke(joints[[knee, ankle]], 0.055 * tall, leg, label)
+        canvas.stroke(joints[[hip, knee]], 0.08 * tall, trousers, label)
+        canvas.stroke(joints[[ankle, ankle]], 0.065 * tall, shoes, label)
+    torso = joints[[5, 6, 12, 11]]
+
+    def arms() -> None:
+        for shoulder, elbow, wrist in ((5, 7, 9), (6, 8, 10)):
+            canvas.stroke(joints[[elbow, wrist]], 0.045 * tall, sleeve, label)
+            canvas.stroke(joints[[shoulder, elbow]], 0.055 * tall, shirt, label)
+            canvas.stroke(joints[[wrist, wrist]], 0.05 * tall, skin, label)
+
+    behind = rng.random() < 0.5
+    if behind:
+        arms()
+    canvas.area(torso, shirt, label)
+    canvas.stroke(torso[[0, 1, 2, 3, 0]], 0.06 * tall, shirt, label)
+    if not behind:
+        arms()
+    head = joints[3:5].mean(axis=0)
+    canvas.stroke(np.array([torso[:2].mean(axis=0), head]), 0.06 * tall, skin, label)
+    canvas.stroke(np.array([head, head]), 2 * HEAD * tall, hair, label)
+    if not back:
+        face = joints[:3].mean(axis=0) * 0.6 + head * 0.4
+        canvas.stroke(np.array([face, face]), 1.5 * HEAD * tall, skin, label)
+        for eye in joints[1:3]:
+            canvas.stroke(np.array([eye, eye]), 0.02 * tall, np.full(3, 20.0), label)
+
+
+def _sample(canvas: _Canvas, joints: np.ndarray, labelled: np.ndarray, activity: int, *, label: int) -> dict[str, Any]:
+    height, width = canvas.owner.shape
+    x, y = np.rint(joints).astype(int).T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & labelled
+    seen = canvas.owner[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] == label
+    visibility = inside * (1 + seen)
+    mask = canvas.owner == label
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    (left, right), (top, bottom) = (
+        (int(min(*of_mask, *of_joints)), int(max(*of_mask, *of_joints)) + 1)
+        for of_mask, of_joints in ((columns, x[inside]), (rows, y[inside]))
+    )
+    return {
+        "box": np.array([left, top, right - left, bottom - top], dtype=float),
+        "joints": np.column_stack([joints, visibility]) * inside[:, None],
+        "area": float(max(1, mask.sum())),
+        "mask": mask,
+        "activity": activity,
+    }
+
+
+def _photographed(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Uneven light of some colour, a soft lens now and then, and grain."""
+    height, width = pixels.shape[:2]
+    direction = rng.uniform(0, 2 * pi)
+    ramp = cos(direction) * np.linspace(-1, 1, width) + sin(direction) * np.linspace(-1, 1, height)[:, None]
+    light = rng.uniform(0.7, 1.1) + rng.uniform(0, 0.25) * ramp  # (H, W)
+    lit = pixels * (light[..., None] * rng.uniform(0.9, 1.1, 3)).astype(np.float32)
+    if rng.random() < 0.3:
+        lit = cv2.GaussianBlur(lit, (3, 3), 0)
+    lit += rng.uniform(4, 16) * rng.standard_normal(lit.shape, dtype=np.float32)
+    return np.asarray(np.clip(lit, 0, 255), np.uint8)

@@ -107,11 +107,11 @@ def _warnings(evidence: Evidence) -> list[str]:
             f"({listed(named + more)})."
         )
     if evidence.failures:
-        lines.append(f"{len(evidence.failures)} of {all_trials} trials failed or diverged; means are over the others.")
+        lines.append(f"{len(evidence.failures)} of {all_trials} trials ended without a score; they are in no mean.")
     if evidence.damaged:
         lines.append(f"Files that could not be trusted were left out: {'; '.join(evidence.damaged)}.")
     if evidence.mixed_revisions:
-        revisions = ", ".join(evidence.provenance.get("revision", {}))
+        revisions = ", ".join(revision[:10] for revision in evidence.provenance.get("revision", {}))
         lines.append(f"Mixed revisions: the numbers below come from different states of the code ({revisions}).")
     seeds = len(evidence.study.seeds)
     if seeds < evidence.seeds_needed:

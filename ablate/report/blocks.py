@@ -89,10 +89,9 @@ class Figure:
 Block = Text | Table | Figure
 
 
-def decimals(spreads: Iterable[float]) -> int:
-    """How many decimals a score times 100 deserves: one as in the papers, two where spreads are below 0.2."""
-    positive = [spread for spread in spreads if spread > 0]
-    return 2 if positive and 100 * min(positive) < 0.2 else 1
+def decimals(values: Iterable[float]) -> int:
+    """How many decimals show scores times 100: one as in the papers, two where one would round a value to 0."""
+    return 2 if any(0 < abs(value) < 0.0005 for value in values) else 1
 
 
 def percent(value: float, digits: int) -> str:
@@ -114,7 +113,7 @@ def probability(p: float) -> str:
     """A p value to two significant digits, not below 0.001."""
     if not math.isfinite(p):
         return MISSING
-    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def listed(names: Iterable[str]) -> str:

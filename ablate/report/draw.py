@@ -10,20 +10,21 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ablate.report.blocks import Figure, Panel, Series
 
 INK = "#1f2328"  # replaced by the page's own text colour where the page can be dark
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")  # Okabe and Ito, one darkened
 MARKERS = "osD^vPX"
-WIDTH = 6.6  # inches, the text width of the LaTeX page
+WIDTH = 7.6  # inches
 STYLE = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
+    "font.size": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -43,8 +44,8 @@ NO_DATE: dict[str, dict[str, Any]] = {
 def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = False) -> bytes:
     """The figure as a file's content."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
-        canvas = Canvas(figsize=(_width(figure), _height(figure)), layout="constrained")
-        columns = canvas.subplots(1, len(figure.panels), squeeze=False)[0]
+        canvas = Canvas(figsize=(_width(figure), _height(figure)), layout=ConstrainedLayoutEngine(wspace=0.08))
+        columns = canvas.subplots(1, len(figure.panels), squeeze=False, sharex=figure.panels[0].zero)[0]
         for number, (axes, panel) in enumerate(zip(columns, figure.panels, strict=True)):
             _panel(axes, panel, names=number == 0 or panel.rows != figure.panels[0].rows)
         _legend(canvas, list(columns))
@@ -75,7 +76,8 @@ def _panel(axes: Axes, panel: Panel, *, names: bool) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
     if panel.log_y:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     if panel.rows:
         labels = [textwrap.fill(name, 26) for name in panel.rows] if names else [""] * len(panel.rows)

@@ -14,14 +14,10 @@ PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
 \usepackage{booktabs}
 \usepackage{array}
 \usepackage{graphicx}
-\usepackage[font=small,labelfont=bf]{caption}
+\usepackage[font=small,labelfont=bf,singlelinecheck=false]{caption}
 \setlength{\parindent}{0pt}
 \setlength{\parskip}{0.5em}
 \setlength{\tabcolsep}{5pt}
-\setcounter{topnumber}{4}
-\setcounter{totalnumber}{6}
-\renewcommand{\topfraction}{0.95}
-\renewcommand{\textfraction}{0.05}
 \newsavebox{\tablebox}
 % A table wider than the text is scaled down to it; others keep their size.
 \newcommand{\fit}[1]{\sbox{\tablebox}{#1}%
@@ -59,6 +55,7 @@ SPECIAL = {
     **{digit: f"$^{at}$" for at, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }
 LETTERS = {"left": "l", "right": "r", "center": "c"}
+ROWS = 32  # of a table on one page
 STYLES = {
     "title": r"{{\LARGE\bfseries {}\par}}",
     "question": r"{{\large\itshape {}\par}}",
@@ -97,16 +94,34 @@ def _plain(character: str) -> str:
 
 
 def _table(table: Table) -> str:
-    header = " & ".join(_title(column) for column in table.columns)
-    body = "\n".join(" & ".join(_cell(cell) for cell in row) + r" \\" for row in table.rows)
-    columns = "".join(_letter(column) for column in table.columns)
+    """Not a float, so that it stays in its section; a long one is set in pieces that fit a page."""
+    pieces = [table.rows[at : at + ROWS] for at in range(0, len(table.rows), ROWS)] or [[]]
+    first = f"\\caption{{{escape(table.caption)}}}\n\\smallskip"
     notes = "".join(f"\n\\par\\smallskip{{\\footnotesize\\raggedright {escape(note)}\\par}}" for note in table.notes)
-    return (
-        "\\begin{table}[!htbp]\n"
-        f"\\caption{{{escape(table.caption)}}}\n\\smallskip\\small\n"
-        f"\\fit{{\\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n\\toprule\n{header} \\\\\n\\midrule\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}}}{notes}\n\\end{{table}}"
+    return "\n\n".join(
+        _boxed("table", (first if at == 0 else "") + _rows(table.columns, rows) + (notes if rows is pieces[-1] else ""))
+        for at, rows in enumerate(pieces)
     )
+
+
+def _rows(columns: list[Column], rows: list[list[Cell]]) -> str:
+    letters = "".join(_letter(column) for column in columns)
+    header = " & ".join(_title(column) for column in columns)
+    body = "\n".join(_row(columns, row) for row in rows)
+    return (
+        f"\n{{\\small\\fit{{\\begin{{tabular}}{{@{{}}{letters}@{{}}}}\n\\toprule\n{header} \\\\\n\\midrule\n"
+        f"{body}\n\\bottomrule\n\\end{{tabular}}}}}}"
+    )
+
+
+def _row(columns: list[Column], row: list[Cell]) -> str:
+    cells = " & ".join(_cell(cell, column) for cell, column in zip(row, columns, strict=True))
+    return cells + (r" \\[3pt]" if any(cell.minor for cell in row) else r" \\")
+
+
+def _boxed(kind: str, content: str) -> str:
+    opening = f"\\begin{{minipage}}{{\\linewidth}}\n\\captionsetup{{type={kind}}}"
+    return f"{opening}\n{content}\n\\end{{minipage}}\n\\par\\bigskip"
 
 
 def _letter(column: Column) -> str:
@@ -116,17 +131,22 @@ def _letter(column: Column) -> str:
 
 
 def _title(column: Column) -> str:
-    if not column.minor:
-        return escape(column.title)
-    title, minor, side = escape(column.title), escape(column.minor), LETTERS[column.align]
-    return f"\\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{title}\\\\{{\\scriptsize {minor}}}\\end{{tabular}}"
+    return _stacked(escape(column.title), escape(column.minor), column, "b")
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, column: Column) -> str:
     text = _breakable(escape(cell.text))
     text = f"\\texttt{{{text}}}" if cell.code else text
     text = f"\\textbf{{{text}}}" if cell.strong and text else text
-    return f"{text} {{\\scriptsize {escape(cell.minor)}}}" if cell.minor else text
+    return _stacked(text, escape(cell.minor), column, "t")
+
+
+def _stacked(text: str, minor: str, column: Column, line: str) -> str:
+    """What is said quietly goes below, on a line of its own."""
+    if not minor:
+        return text
+    side = LETTERS[column.align]
+    return f"\\begin{{tabular}}[{line}]{{@{{}}{side}@{{}}}}{text}\\\\{{\\scriptsize {minor}}}\\end{{tabular}}"
 
 
 def _breakable(text: str) -> str:
@@ -135,8 +155,5 @@ def _breakable(text: str) -> str:
 
 
 def _figure(figure: Figure, path: str) -> str:
-    return (
-        "\\begin{figure}[!htbp]\n\\centering\n"
-        f"\\includegraphics[width=\\linewidth,height=0.4\\textheight,keepaspectratio]{{{path}}}\n"
-        f"\\caption{{{escape(figure.caption)}}}\n\\end{{figure}}"
-    )
+    drawing = f"\\centering\n\\includegraphics[scale=0.87]{{{path}}}\n\\caption{{{escape(figure.caption)}}}"
+    return _boxed("figure", drawing)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
-OPENING = re.compile(r"^([-+=]|\d+(?=[.)]))")  # would begin a list or underline a heading
+OPENING = re.compile(r"^(\d*)([-+.)])(?=\s|$|-)")  # would begin a list or draw a rule
 RULES = {"left": ":--", "right": "--:", "center": ":-:"}
 PREFIXES = {"title": "# ", "heading": "## ", "question": "", "answer": "", "paragraph": "", "warning": "> ⚠ "}
 
@@ -29,8 +29,7 @@ def render(blocks: list[Block], place: Callable[[Figure], str]) -> str:
 
 def escape(text: str) -> str:
     """Any text as itself: one line, nothing of it markup."""
-    line = SPECIAL.sub(r"\\\1", " ".join(text.split()))
-    return OPENING.sub(lambda match: f"\\{match[0]}" if not match[0].isdigit() else f"{match[0]}\\", line)
+    return OPENING.sub(r"\1\\\2", SPECIAL.sub(r"\\\1", " ".join(text.split())))
 
 
 def _text(text: Text) -> str:

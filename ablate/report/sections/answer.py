@@ -38,7 +38,7 @@ def _verdicts(comparisons: list[Comparison]) -> list[str]:
 def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -> str:
     metric, control = evidence.primary, evidence.control.label
     chosen = [comparison for comparison in comparisons if comparison.verdict == verdict]
-    digits = decimals(comparison.effect.sd_diff for comparison in comparisons)
+    digits = decimals(evidence.ends)
     effects = listed(_effect(comparison, digits) for comparison in chosen)
     if verdict in ("higher", "lower"):
         return f"{metric} is {verdict} with {effects} than with {control}, the control."
@@ -48,10 +48,10 @@ def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -
             f"No difference in {metric} from {control}, the control, is shown for {effects}. "
             f"A difference of {percent(found, digits)} would have been found four times in five."
         )
-    fewest = min(comparison.effect.n for comparison in chosen)
-    smallest = max(comparison.smallest_p for comparison in chosen)
+    counts = sorted({comparison.effect.n for comparison in chosen})
+    smallest = min(comparison.smallest_p for comparison in chosen)
     return (
-        f"Whether {metric} differs from {control}, the control, is not testable with {_seeds(fewest)}: "
+        f"Whether {metric} differs from {control}, the control, is not testable with {_seeds(counts)}: "
         f"over {_comparisons(evidence.planned)} no outcome could give a p below {probability(smallest)}, "
         f"and a verdict takes at least {evidence.seeds_needed} seeds. Measured, without a verdict: {effects}."
     )
@@ -59,12 +59,12 @@ def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -
 
 def _effect(comparison: Comparison, digits: int) -> str:
     effect = comparison.effect
-    spread = f", 95 % interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
+    spread = f", 95% interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
     return f"{comparison.level} ({signed(effect.diff, digits)}{spread})"
 
 
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
+def _seeds(counts: list[int]) -> str:
+    return "1 seed" if counts == [1] else f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
 
 
 def _comparisons(count: int) -> str:

@@ -39,11 +39,9 @@ def effects() -> Callable[[Evidence], list[Block]]:
 
 def _figure(evidence: Evidence) -> Figure:
     metrics = evidence.study.metrics[:PANELS]
-    caption = (
-        f"Differences from {evidence.control.label}, the control, × 100. Thick: 95 % t interval over paired seeds."
-    )
+    caption = f"Differences from {evidence.control.label}, the control, × 100. Thick: 95% t interval over paired seeds."
     if evidence.images:
-        caption += " Thin: 95 % interval over draws of test images with the trained networks held fixed."
+        caption += " Thin: 95% interval over draws of test images with the trained networks held fixed."
     return Figure("effects", caption, [_panel(metric, evidence.comparisons_in(metric)) for metric in metrics])
 
 
@@ -70,24 +68,25 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
         Column("Arm", "left"),
         Column("Pairs"),
         Column("Δ"),
-        Column("Paired", "center", minor="over seeds"),
-        Column("Unpaired", "center", minor="over seeds"),
+        Column("Paired seeds", "center"),
+        Column("Unpaired", "center"),
         Column("Correlation"),
         Column("Test images", "center"),
         Column("p", minor="Holm"),
     ]
-    digits = decimals(c.effect.sd_diff for c in comparisons if c.metric == evidence.primary)
+    digits = decimals(evidence.ends)
     notes = [
         "Correlation: of the arms' scores over seeds, what pairing achieved; where it is low the unpaired (Welch) "
         f"interval is as good. p belongs to the primary metric, {evidence.primary}, alone."
     ]
     if evidence.images:
         notes.append(f"Test images: {evidence.images} images, drawn anew with replacement, the same for all arms.")
-    rows = [_row(comparison, digits) for comparison in comparisons]
-    return Table("Differences from the control, × 100, with 95 % intervals.", columns, rows, notes)
+    firsts = {comparison.metric: comparison for comparison in reversed(comparisons)}
+    rows = [_row(comparison, digits, name=firsts[comparison.metric] is comparison) for comparison in comparisons]
+    return Table("Differences from the control, × 100, with 95% intervals.", columns, rows, notes)
 
 
-def _row(comparison: Comparison, digits: int) -> list[Cell]:
+def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
     effect = comparison.effect
     ends = [
         (effect.low, effect.high),
@@ -97,7 +96,7 @@ def _row(comparison: Comparison, digits: int) -> list[Cell]:
     paired, unpaired, images = (Cell(interval(low, high, digits) or MISSING) for low, high in ends)
     correlation = f"{effect.correlation:+.2f}".replace("-", "−") if math.isfinite(effect.correlation) else MISSING
     return [
-        Cell(comparison.metric),
+        Cell(comparison.metric if name else ""),
         Cell(comparison.level),
         Cell(str(effect.n)),
         Cell(signed(effect.diff, digits), strong=comparison.verdict in ("higher", "lower")),

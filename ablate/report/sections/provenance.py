@@ -38,8 +38,10 @@ def _plain(value: Any) -> str:
 
 
 def _facts(evidence: Evidence) -> Table:
-    names = {"version": "data version"} | {split: f"data digest, {split}" for split in evidence.data}
-    facts = evidence.provenance | {names[name]: values for name, values in reversed(evidence.data.items())}
+    facts = evidence.provenance | {
+        f"data {name}" if name == "version" else f"data digest, {name}": values
+        for name, values in evidence.data.items()
+    }
     rows = [[Cell(fact), Cell(_values(values))] for fact, values in facts.items()]
     if evidence.finished:
         rows.append([Cell("finished"), Cell(" to ".join(dict.fromkeys(evidence.finished)))])

@@ -39,12 +39,12 @@ def _columns(evidence: Evidence) -> list[Column]:
         Column(" + ".join(evidence.study.factors), "left"),
         Column("n", minor="of m"),
         Column(primary),
-        Column(f"Δ {primary}", minor="95 % interval"),
+        Column(f"Δ {primary}", minor="95% interval"),
         Column("Verdict", "left"),
         *(Column(metric) for metric in others),
         Column("Params", minor="M"),
-        Column("GMACs", minor="10⁹"),
-        Column("GFLOPs", minor="paper's"),
+        Column("MACs", minor="10⁹"),
+        Column("GFLOPs", minor="MACs / 2³⁰"),
     ]
     if evidence.published:
         columns.append(Column(f"Paper {evidence.published.metric}"))
@@ -53,14 +53,14 @@ def _columns(evidence: Evidence) -> list[Column]:
 
 def _rows(evidence: Evidence) -> list[list[Cell]]:
     compared = {comparison.level: comparison for comparison in evidence.comparisons_in(evidence.primary)}
-    digits = _digits(evidence)
+    digits = decimals(evidence.ends)
     return [_row(evidence, row, None if row.is_control else compared[row.label], digits) for row in evidence.rows]
 
 
 def _row(evidence: Evidence, row: Row, comparison: Comparison | None, digits: int) -> list[Cell]:
     primary, *others = evidence.study.metrics
     cells = [
-        Cell(row.label, "control" if row.is_control else ""),
+        Cell(row.label, "(control)" if row.is_control else ""),
         Cell(str(len(row.scores[primary])), f"of {len(row.ids)}"),
         _score(row, primary, digits),
         *_difference(comparison, digits),
@@ -95,29 +95,30 @@ def _cost(row: Row) -> list[Cell]:
         return [Cell(MISSING)] * 3
     unused = f"of {_million(cost.parameters)}" if cost.used_parameters < cost.parameters else ""
     macs = (cost.macs / 1e9, cost.macs / 2**30)
-    return [Cell(_million(cost.used_parameters), unused), *(Cell(f"{value:.3g}") for value in macs)]
+    return [Cell(_million(cost.used_parameters), unused), *(Cell(_three_digits(value)) for value in macs)]
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1}f}"
 
 
 def _million(count: int) -> str:
     return f"{count / 1e6:.2f}" if count < 1e7 else f"{count / 1e6:.1f}"
 
 
-def _digits(evidence: Evidence) -> int:
-    return decimals(row.summaries[evidence.primary].sd for row in evidence.rows)
-
-
 def _caption(evidence: Evidence) -> str:
     recipe, train = evidence.recipe, evidence.recipe.train
-    size = recipe.task.knobs.get("size")
+    versions = ", ".join(evidence.data.get("version", {}))
     parts = [
-        f"Task {recipe.task.name}, data {_part(recipe.dataset.name, recipe.dataset.knobs)}"
-        + (f", version {versions}" if (versions := ", ".join(evidence.data.get("version", {}))) else ""),
-        f"input {_plain(size)}" if size else "",
-        f"{recipe.model.name}, {train.epochs} epochs from scratch, batch {train.batch}, {train.optimizer}, "
-        f"learning rate {train.lr:g} ({train.schedule}), {train.precision}",
-        "evaluation of the last epoch" + "".join(f", {_knob(k, v)}" for k, v in recipe.evaluation.items()),
+        f"task {recipe.task.name}"
+        + (f", input {_plain(recipe.task.knobs['size'])}" if "size" in recipe.task.knobs else ""),
+        f"data {_part(recipe.dataset.name, recipe.dataset.knobs)}" + (f", version {versions}" if versions else ""),
+        f"{recipe.model.name}, {train.init} initialisation, {train.epochs} epochs, batch {train.batch}, "
+        f"{train.optimizer}, learning rate {train.lr:g} ({train.schedule}), {train.precision}",
+        "evaluation after the last epoch" + "".join(f", {_knob(k, v)}" for k, v in recipe.evaluation.items()),
     ]
-    return "; ".join(part for part in parts if part) + f". The factor changes {', '.join(evidence.varied)}."
+    by, changed = " and ".join(evidence.study.factors), ", ".join(evidence.varied)
+    return f"Scores and cost by {by}, the control first. The control: {'; '.join(parts)}. Changed: {changed}."
 
 
 def _part(name: str, knobs: dict[str, Any]) -> str:
@@ -131,11 +132,9 @@ def _knob(name: str, value: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return "×".join(_plain(item) for item in value)
-    return (
-        {True: "yes", False: "no", None: "none"}.get(value, str(value))
-        if not isinstance(value, float)
-        else f"{value:g}"
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower().replace("_", " ")
 
 
 def _notes(evidence: Evidence) -> list[str]:
@@ -144,12 +143,12 @@ def _notes(evidence: Evidence) -> list[str]:
         "control over paired seeds with a t interval. Verdict: exact sign-flip test, Holm over "
         f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
-        "MACs: convolutions and linear layers for one image; the papers' GFLOPs are MACs / 2³⁰."
+        "MACs: convolutions and linear layers for one image; GFLOPs as the papers count them."
         + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
     ]
     if evidence.published:
         table = evidence.published
-        notes.append(f"Paper: {table.source}; {table.protocol}. Another protocol than ours, for orientation.")
+        notes.append(f"Paper: {table.source}; its protocol: {table.protocol}.")
     return notes
 
 

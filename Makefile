@@ -1,0 +1,38 @@
+# `make demo` and `make test` do all the set-up themselves, into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test fast slow lint bench clean
+
+demo: .venv/.installed
+	$(BIN)/ablate run studies/fusion_count.yaml
+
+test: .venv/.test-installed lint fast slow
+
+fast: .venv/.test-installed
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: .venv/.test-installed
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: .venv/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.test-installed
+	for file in tests/bench/*.py; do $(BIN)/python $$file; done
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.test-installed: .venv/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv results

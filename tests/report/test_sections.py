@@ -1,0 +1,128 @@
+"""The contract of the section shelf: every section renders for every state of a study, in every format."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import made_up
+import pytest
+
+from ablate import registry
+from ablate.report import html, latex, markdown
+from ablate.report.blocks import Figure, Table, Text
+
+STATES = ("full", "empty", "all_failed", "single_seed")
+SECTIONS = [name for name in registry.names("section") if not name.startswith("toy_")]
+
+
+@functools.cache
+def evidence_of(state):
+    with tempfile.TemporaryDirectory() as place:
+        return made_up.CASES[state](Path(place))
+
+
+def render(blocks, form):
+    from ablate.report.draw import draw
+
+    def place(figure):
+        assert draw(figure, "svg" if form == "md" else "pdf")
+        return f"figures/{figure.name}"
+
+    if form == "html":
+        return html.render(blocks)
+    return (markdown if form == "md" else latex).render(blocks, place)
+
+
+@pytest.mark.parametrize("form", ["md", "html", "latex"])
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("section", SECTIONS)
+def test_renders(section, state, form):
+    blocks = registry.build("section", section, {})(evidence_of(state))
+    page = render(blocks, form)
+    assert "nan" not in page.replace("loss is nan", "").lower().replace("provenance", "")
+    for block in blocks:
+        if isinstance(block, Table):
+            assert all(len(row) == len(block.columns) for row in block.rows)
+            assert block.caption
+            assert sum(column.wide for column in block.columns) <= 1
+        elif isinstance(block, Figure):
+            assert block.caption
+            assert all(len(series.low) == len(series.high) for panel in block.panels for series in panel.series)
+    if state == "full":
+        assert any(isinstance(block, Table | Figure | Text) for block in blocks)
+
+
+def answer(evidence):
+    blocks = registry.build("section", "answer", {})(evidence)
+    return " ".join(block.text for block in blocks if block.style == "answer")
+
+
+def test_the_answer_follows_the_verdicts():
+    text = answer(evidence_of("full"))
+    assert text.startswith("AP is lower with across (−0.")
+    assert "final (−4.0" in text
+    assert text.endswith("than with within, the control.")
+
+
+def test_the_answer_says_what_few_seeds_cannot_show():
+    text = answer(evidence_of("few_seeds"))
+    assert "not testable with 3 seeds" in text
+    assert "no outcome could give a p below 0.5" in text  # 2 comparisons * 2 / 2**3
+    assert "at least 7 seeds" in text
+    assert "is lower" not in text
+
+
+def test_the_answer_when_there_is_none():
+    assert answer(evidence_of("empty")) == "There is nothing to answer with: no trial has ended yet."
+    assert "all 9 trials" in answer(evidence_of("all_failed"))
+
+
+def test_a_difference_that_does_not_show_is_said_so(tmp_path):
+    from ablate.evidence import gather
+    from ablate.store import Store
+
+    chosen, store = made_up.study(levels=("within", "final")), Store(tmp_path)
+    signs = {("final", seed): 0.02 * (-1) ** seed for seed in range(8)}
+    made_up.fill(store, chosen, lambda trial: {"effect": signs.get((trial.arm["fusions"], trial.seed), 0)})
+    text = answer(gather(chosen, store, images=False))
+    assert text.startswith("No difference in AP from within, the control, is shown for final")
+    assert "would have been found four times in five" in text
+
+
+def main_table(evidence):
+    blocks = registry.build("section", "table", {})(evidence)
+    return next(block for block in blocks if isinstance(block, Table))
+
+
+def column(table, title):
+    at = [column.title for column in table.columns].index(title)
+    return [row[at] for row in table.rows]
+
+
+def test_the_table_is_bold_only_where_a_difference_is_shown():
+    shown = main_table(evidence_of("full"))
+    assert [cell.strong for cell in column(shown, "Δ AP")] == [False, True, True]
+    few = main_table(evidence_of("few_seeds"))
+    assert not any(cell.strong for row in few.rows for cell in row)
+    assert [cell.text for cell in column(few, "Verdict")] == ["–", "not testable", "not testable"]
+
+
+def test_the_table_counts_seeds_and_prints_both_costs():
+    table = main_table(evidence_of("partial"))
+    assert [(cell.text, cell.minor) for cell in column(table, "n")] == [("3", "of 4"), ("2", "of 4"), ("1", "of 4")]
+    assert column(table, "MACs")[0].text == "0.260"  # 2.6e8 / 1e9
+    assert column(table, "GFLOPs")[0].text == "0.242"  # 2.6e8 / 2**30
+    assert [cell.text for cell in column(table, "Paper AP")] == ["73.4", "71.9", "70.8"]
+
+
+def test_the_caption_states_data_input_and_protocol():
+    caption = main_table(evidence_of("full")).caption
+    for fact in ("toy_figures", "version toy-1", "input 64×64", "12 epochs", "boxes ground truth", "flip yes"):
+        assert fact in caption
+
+
+def test_every_trial_is_listed_with_its_id():
+    evidence = evidence_of("full")
+    blocks = registry.build("section", "provenance", {})(evidence)
+    shown = {cell.text for block in blocks if isinstance(block, Table) for row in block.rows for cell in row}
+    assert {trial for row in evidence.rows for trial in row.ids.values()} <= shown

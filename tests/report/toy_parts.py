@@ -1,0 +1,56 @@
+"""A model, a task, a data set and a metric that cost nothing: what a report needs to know of a study."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from ablate.registry import dataset, metric, model, protocol, section, task
+
+
+@model("toy_net", meaning=1)
+def toy_net(*, fusions: str = "within", width: int = 8):
+    """A network that is never built."""
+
+
+@task("toy_task", meaning=1, metrics=("toy_score",))
+def toy_task(*, size: tuple[int, int] = (64, 64), sigma: float = 1.5):
+    """A task that is never trained."""
+
+
+@task("toy_other_task", meaning=1, metrics=("toy_score",))
+def toy_other_task():
+    """Another one."""
+
+
+@protocol("toy_task")
+def toy_protocol(*, boxes: str = "ground_truth", flip: bool = True):
+    """How it would be evaluated."""
+
+
+@protocol("toy_other_task")
+def toy_other_protocol(*, flip: bool = True):
+    """How the other one would be."""
+
+
+@dataset("toy_figures", meaning=1)
+def toy_figures(*, images: int = 40):
+    """A data set without files."""
+    return SimpleNamespace(info=SimpleNamespace(version="toy-1"))
+
+
+@metric("toy_score", meaning=1, scores=("AP", "AP50", "AR", "PCK"))
+def toy_score():
+    """Means over images of what is stored for each."""
+
+    def aggregate(statistics, weights=None):
+        counts = np.ones(len(statistics["image_ids"])) if weights is None else weights
+        value = float(counts @ statistics["value"] / counts.sum())
+        return {"AP": value, "AP50": value**0.5, "AR": 0.9 * value, "PCK": value**0.4}
+
+    return SimpleNamespace(aggregate=aggregate)
+
+
+@section("toy_section", meaning=1, place=25)
+def toy_section():
+    """A section from elsewhere."""
+    return lambda evidence: []
