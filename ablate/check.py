@@ -1,31 +1,39 @@
 """What can be known before any training: parts exist, knobs fit, metrics belong, networks can be built."""
 
 from ablate import cost, registry
+from ablate.design import expand
 from ablate.errors import StudyError, nearest
+from ablate.registry import Description
 from ablate.result import Cost
-from ablate.study import Study
+from ablate.study import Study, blaming
 from ablate.trial import Recipe, Trial
 
 
 def check_study(study: Study) -> None:
-    """Metrics and task and data fit together; needs neither torch nor data.
+    """Metrics and task and data fit together in every arm; needs neither torch nor data.
 
     Raises:
-        StudyError, PartError: one line with the key and the nearest valid choice.
+        StudyError, PartError: one line with the file, the key and the nearest valid choice.
     """
-    task = registry.describe("task", study.recipe.task.name)
-    known = [score for name in task.facts["metrics"] for score in registry.describe("metric", name).facts["scores"]]
-    for metric in study.metrics:
-        if metric not in known:
-            raise StudyError(f"metrics: the task {task.name!r} has no {metric!r}; {nearest(metric, known)}")
-    data = registry.describe("dataset", study.recipe.dataset.name)
-    if task.name not in data.facts["tasks"]:
+    with blaming(study.file):
+        for task, data in {(t.recipe.task.name, t.recipe.dataset.name): None for t in expand(study)}:
+            _check_pair(study, registry.describe("task", task), registry.describe("dataset", data))
+        for name in study.sections or ():
+            registry.describe("section", name)
+
+
+def _check_pair(study: Study, task: Description, data: Description) -> None:
+    metrics = [registry.describe("metric", name) for name in task.facts.get("metrics", ())]
+    known = [score for metric in metrics for score in metric.facts.get("scores", ())]
+    for name in study.metrics:
+        if name not in known:
+            raise StudyError(f"metrics: the task {task.name!r} has no {name!r}; {nearest(name, known)}")
+    served = data.facts.get("tasks", ())
+    if task.name not in served:
         raise StudyError(
             f"recipe.dataset: {data.name!r} has no labels for the task {task.name!r}; "
-            f"it serves {', '.join(data.facts['tasks'])}"
+            f"it serves {', '.join(served) or 'none'}"
         )
-    for name in study.sections or ():
-        registry.describe("section", name)
 
 
 def price_arms(trials: list[Trial]) -> dict[str, Cost]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ablate import registry
 from ablate.errors import PartError, StudyError, nearest
-from ablate.study import Factor, Study, merge
+from ablate.study import Factor, Study, blaming, merge
 from ablate.trial import Recipe, TrainSpec, Trial
 
 Arm = dict[str, str]  # factor name -> level label
@@ -49,14 +49,9 @@ def expand(study: Study) -> list[Trial]:
         StudyError: a path that leads nowhere, or two arms that are the same trial.
         PartError: a part or knob that no shelf has.
     """
-    recipes = [(arm, _recipe(study, arm)) for arm in arms(study)]
-    versions = [_data_version(recipe) for _, recipe in recipes]
-    trials = [
-        Trial(arm=arm, seed=seed, recipe=recipe, data_version=version, meanings=recipe.meanings())
-        for seed in study.seeds
-        for (arm, recipe), version in zip(recipes, versions, strict=True)
-    ]
-    _refuse_collapsed(trials)
+    with blaming(study.file):
+        trials = _trials(study)
+        _refuse_collapsed(trials)
     return trials
 
 
@@ -64,6 +59,16 @@ def label(arm: Arm, control: Arm) -> str:
     """An arm by the levels in which it differs from the control; the control by its own levels."""
     changed = [level for name, level in arm.items() if level != control[name]]
     return " + ".join(changed or arm.values())
+
+
+def _trials(study: Study) -> list[Trial]:
+    recipes = [(arm, _recipe(study, arm)) for arm in arms(study)]
+    versions = [_data_version(recipe) for _, recipe in recipes]
+    return [
+        Trial(arm=arm, seed=seed, recipe=recipe, data_version=version, meanings=recipe.meanings())
+        for seed in study.seeds
+        for (arm, recipe), version in zip(recipes, versions, strict=True)
+    ]
 
 
 def _changed(arm: Arm, control: Arm) -> str:
@@ -74,7 +79,7 @@ def _recipe(study: Study, arm: Arm) -> Recipe:
     document = study.recipe.model_dump(exclude_unset=True)
     for name, level in arm.items():
         for path, value in study.factors[name].levels[level].items():
-            document = merge(document, _nested(path.split("."), value))
+            document = merge(document, _nested(path.split("."), value, factor=name))
     try:
         return Recipe.model_validate(document).settled(on_gpu=study.budget.gpus > 0)
     except ValidationError as error:
@@ -83,12 +88,12 @@ def _recipe(study: Study, arm: Arm) -> Recipe:
         raise PartError(f"arm {', '.join(f'{k}={v}' for k, v in arm.items())}: {error}") from None
 
 
-def _nested(path: list[str], value: Any) -> dict[str, Any]:
+def _nested(path: list[str], value: Any, *, factor: str) -> dict[str, Any]:
     known = list(Recipe.model_fields)
     if path[0] not in known:
-        raise StudyError(f"factors: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
+        raise StudyError(f"factors.{factor}: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
     if path[0] == "train" and len(path) > 1 and path[1] not in TrainSpec.model_fields:
-        raise StudyError(f"factors: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
+        raise StudyError(f"factors.{factor}: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
     nested: Any = value
     for step in reversed(path):
         nested = {step: nested}

@@ -4,7 +4,8 @@
     ├── StudyError    the study file: an unknown key, a bad value, levels that collapse
     ├── PartError     the shelves: an unknown part or knob
     ├── DataError     a data folder: missing, damaged, or not the declared version
-    ├── StoreError    a results folder: damaged, full, or written by a newer version
+    ├── StoreError    a results folder: full, not writable, or written by a newer version
+    │   └── DamagedError  one document in it cannot be trusted, and counts as missing
     └── ServiceError  something we talk to: Ray or MLflow cannot be reached
 
 A bug of ours is any other exception, and keeps its traceback.
@@ -32,6 +33,10 @@ class DataError(AblateError):
 
 class StoreError(AblateError):
     """A results folder cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """One document of a results folder is damaged or missing."""
 
 
 class ServiceError(AblateError):

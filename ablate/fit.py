@@ -5,6 +5,7 @@ independent of arm and of the number of data workers. The state is saved at the 
 plain numbers only; from it, training goes on bit for bit as if it had not stopped.
 """
 
+import hashlib
 import json
 import math
 import time
@@ -89,35 +90,48 @@ class Training:
         return loss.detach()
 
     def save(self, path: Path) -> None:
-        """Write the state atomically: safetensors, the curve as JSON in its header."""
+        """Write the state atomically: safetensors, in its header the curve as JSON and a digest of it all."""
         tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
-        header = {"curve": json.dumps([epoch.model_dump(mode="json") for epoch in self.curve])}
         flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        curve = json.dumps([epoch.model_dump(mode="json") for epoch in self.curve])
+        header = {"curve": curve, "digest": _digest(flat, curve)}
         write_atomically(path, safetensors.torch.save(flat, header))
 
     def resume(self, path: Path) -> bool:
-        """Take up a saved state; False when there is none, or it is damaged or of another network."""
+        """Take up a saved state; False, and nothing is changed, when there is none, or it is damaged."""
         try:
             with safetensors.safe_open(path, "pt") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
-            self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net/")})
-            self._load_optimizer(tensors)
-        except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError):
+            if header["digest"] != _digest(tensors, header["curve"]):
+                return False
+        except (OSError, KeyError, safetensors.SafetensorError):
             return False
-        self.curve = curve
+        self.curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
+        self.net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net/")})
+        self._load_optimizer(tensors)
         return True
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer/"):
                 _, index, field = name.split("/")
-                state.setdefault(int(index), {})[field] = value
+                # In its parameter's memory layout again: steps over mixed layouts round differently.
+                alike = parameters[int(index)] if value.dim() else value
+                state.setdefault(int(index), {})[field] = torch.empty_like(alike, dtype=value.dtype).copy_(value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def _digest(tensors: dict[str, Tensor], curve: str) -> str:
+    content = hashlib.blake2b(curve.encode(), digest_size=16)
+    for name in sorted(tensors):
+        content.update(name.encode())
+        content.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()
 
 
 def fit(

@@ -210,7 +210,7 @@ def _refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
 
 
 def _quiet() -> None:
-    """Ray and Tune say nothing of their own and keep their hands off our folders; set before they are imported."""
+    """Ray and Tune say nothing of their own and keep their hands off our folders; before they are first imported."""
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
@@ -222,5 +222,7 @@ def _quiet() -> None:
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
     )
     warnings.filterwarnings("ignore", module=r"ray\.")
+    import ray  # noqa: F401  importing it sets the level of its loggers
+
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -6,6 +6,7 @@ this process, a Ray actor) takes one step at a time. A failure is a result with 
 
 import resource
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from ablate.result import Epoch, Result
 from ablate.site import Site
 from ablate.store import Store
 from ablate.trial import Trial
+
+EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
 def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
@@ -50,12 +53,20 @@ def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
                     yield event
                 else:
                     result, statistics = event
-        except (DataError, StoreError):
-            raise
-        except (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        except (DataError, StoreError) as error:
+            raise _one_line(error) from None
+        except Exception as error:  # whatever a part does, the other trials go on
+            if not isinstance(error, EXPECTED):
+                traceback.print_exception(error)  # a bug keeps its traceback
             result, statistics = _failed(trial, error, curve, time.perf_counter() - start), {}
         store.put(result, statistics)
         yield result
+
+
+def _one_line(error: AblateError) -> AblateError:
+    """The error itself; from a loader process, torch wraps it in a traceback that ends with its name and text."""
+    last = str(error).strip().splitlines()[-1]
+    return type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: "))
 
 
 def _finished(store: Store, trial: Trial) -> Result | None:

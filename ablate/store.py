@@ -19,7 +19,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ablate.errors import AblateError, StoreError
+from ablate.errors import DamagedError, PartError, StoreError
 from ablate.result import VERSION, Result
 from ablate.trial import Trial
 
@@ -73,15 +73,21 @@ class Store:
         return self.root / "trials" / trial_id
 
     def read(self) -> Shelf:
-        """All results by the key that they have today."""
+        """All results by the key that they have today; those of parts that are not on today's shelves are left out.
+
+        Raises:
+            StoreError: a result of a newer version, which training again would overwrite.
+        """
         shelf = Shelf()
         for path in sorted((self.root / "trials").glob("*/result.json")):
             try:
                 result = _read(path)
+            except DamagedError as error:
+                shelf.damaged.append(str(error))
+                continue
+            with suppress(PartError):  # another study's, with plugins that this one does not name
                 shelf.results[result.today()] = result
                 shelf.folders[result.today()] = path.parent
-            except AblateError as error:
-                shelf.damaged.append(str(error))
         return shelf
 
     def find(self, prefix: str) -> Result:
@@ -182,7 +188,7 @@ def read_arrays(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path}: damaged or missing ({type(error).__name__})") from None
+        raise DamagedError(f"{path}: damaged or missing ({type(error).__name__})") from None
 
 
 def _make(folder: Path) -> None:
@@ -196,9 +202,9 @@ def _json(path: Path) -> dict[str, object]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: damaged ({type(error).__name__})") from None
+        raise DamagedError(f"{path}: damaged ({type(error).__name__})") from None
     if not isinstance(document, dict):
-        raise StoreError(f"{path}: damaged (not a mapping)")
+        raise DamagedError(f"{path}: damaged (not a mapping)")
     return document
 
 
@@ -206,16 +212,18 @@ def _read(path: Path) -> Result:
     document = _json(path)
     body = document.get("result")
     if not isinstance(body, dict) or document.get("checksum") != _digest(_canonical(body)):
-        raise StoreError(f"{path}: the checksum does not match; the file is damaged")
+        raise DamagedError(f"{path}: the checksum does not match; the file is damaged")
     if isinstance(body.get("version"), int) and body["version"] > VERSION:
         raise StoreError(f"{path}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
     try:
         result = Result.model_validate(body)
     except ValidationError as error:
-        raise StoreError(f"{path}: not a result ({error.errors()[0]['msg']})") from None
+        raise DamagedError(f"{path}: not a result ({error.errors()[0]['msg']})") from None
+    if path.parent.name != result.id:
+        raise DamagedError(f"{path}: holds the result of {result.id!r}")
     arrays = path.with_name("per_image.npz")
-    if not arrays.exists() or _digest(arrays.read_bytes()) != document.get("arrays"):
-        raise StoreError(f"{arrays}: missing or damaged")
+    if not arrays.is_file() or _digest(arrays.read_bytes()) != document.get("arrays"):
+        raise DamagedError(f"{arrays}: missing or damaged")
     return result
 
 

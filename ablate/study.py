@@ -1,6 +1,9 @@
 """Study: one question, its control recipe and its factors; `load` is the only place that reads YAML."""
 
+import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -13,7 +16,8 @@ from ablate.trial import FROZEN, STRICT, Recipe
 
 Model = TypeVar("Model", bound=BaseModel)
 RecipePath = str  # a dotted path into the recipe, such as model.fusions
-MOST_SEEDS = 1000
+MOST_SEEDS, MOST_ARMS = 1000, 1000
+SET_BY_LOAD = {"scale", "file"}
 
 
 class Factor(BaseModel):
@@ -29,6 +33,8 @@ class Factor(BaseModel):
         if not isinstance(value, dict) or "levels" not in value:
             return value
         at, levels = value.get("at"), value["levels"]
+        if at is not None and not isinstance(at, str):
+            raise ValueError("'at' is a path into the recipe, such as model.fusions")
         if isinstance(levels, list):
             if at is None:
                 raise ValueError("a list of levels needs 'at', the path that they set")
@@ -87,6 +93,7 @@ class Study(BaseModel):
     metrics: list[str] = Field(min_length=1)  # the first is the primary one
     paper: str | None = None  # a table of paper.json whose numbers stand beside ours
     scale: str = ""  # which protocol this is; set by load
+    file: str = ""  # where the study was read; set by load
     note: str = ""
     budget: Budget = Budget()
     sections: list[str] | None = None  # of the report; all when not given
@@ -97,15 +104,25 @@ class Study(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: Any) -> Any:
-        countable = isinstance(value, int) and not isinstance(value, bool) and value <= MOST_SEEDS
-        return list(range(value)) if countable else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if value > MOST_SEEDS:
+            raise ValueError(f"at most {MOST_SEEDS} seeds")
+        return list(range(value))
 
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, value: list[int]) -> list[int]:
         if not value or len(set(value)) < len(value) or min(value) < 0:
-            raise ValueError(f"seeds are distinct numbers from 0 up, or how many of them, at most {MOST_SEEDS}")
+            raise ValueError("seeds are distinct numbers from 0 up, or how many of them")
         return value
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        arms = math.prod(len(factor.levels) for factor in self.factors.values())
+        if self.design == "full_factorial" and arms > MOST_ARMS:
+            raise ValueError(f"a full factorial design of {arms} arms; at most {MOST_ARMS}")
+        return self
 
     def at(self, scale: str | None) -> Self:
         """The study under one of its protocols (the default one when `scale` is None).
@@ -140,21 +157,34 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise StudyError(f"{file}: {reason}") from None
-    try:
-        document = yaml.load(text, Loader=_Loader)
+    with blaming(str(file)):
+        try:
+            document = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise StudyError(_yaml_place(error)) from None
+        except RecursionError:
+            raise StudyError("nested too deeply") from None
         if not isinstance(document, dict):
             raise StudyError("a study is a mapping with name, question, recipe, factors and metrics")
+        for name in SET_BY_LOAD & document.keys():
+            raise StudyError(f"{name}: unknown key; it is set by ablate itself")
         if isinstance(document.get("plugins"), list):
             registry.load_plugins(tuple(str(name) for name in document["plugins"]))
         if isinstance(document.get("recipe"), dict):
             document["recipe"] = presets.expand(document["recipe"])
-        return _validated(Study, document, "").at(scale)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{file}: {_yaml_place(error)}") from None
-    except RecursionError:
-        raise StudyError(f"{file}: nested too deeply") from None
+        study = _validated(Study, {**document, "file": str(file)}, "")
+        protocols = {name: study.at(name) for name in study.scales}  # all, so that a slip in one is seen at once
+        return protocols.get(scale or study.default_scale or "") or study.at(scale)
+
+
+@contextmanager
+def blaming(file: str) -> Iterator[None]:
+    """Put the file before what is wrong with its study, unless that has been done."""
+    try:
+        yield
     except (StudyError, PartError) as error:
-        raise type(error)(f"{file}: {error}") from None
+        text = str(error)
+        raise type(error)(text if not file or text.startswith(f"{file}: ") else f"{file}: {text}") from None
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +211,7 @@ def _validated(model: type[Model], document: dict[str, Any], prefix: str) -> Mod
         if first["type"] == "missing":
             raise StudyError(f"{prefix}{where}: is missing") from None
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        message = re.sub("a valid dictionary( or instance of .*)?$", "a mapping", message)
         shown = "" if isinstance(first["input"], dict | list) else f", not {first['input']!r}"
         raise StudyError(f"{prefix}{where}: {message}{shown}") from None
 
@@ -218,7 +249,7 @@ def _yaml_place(error: yaml.YAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, `off` and `no` are words, and a key stands once."""
+    """Safe YAML in which 1e-3 is a number, `off`, `010` and `1:30` are words, and a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -232,20 +263,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            # A few nested aliases expand to billions of nodes; a study has no use for them.
+        event: Any = self.peek_event()
+        # A few nested aliases expand to billions of nodes, and tags make other things than words and numbers.
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+        if getattr(event, "tag", None):
+            raise yaml.constructor.ConstructorError(None, None, "tags are not allowed", event.start_mark)
         return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp", ":merge"))
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d{0,17})$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|nan))$"),

@@ -232,6 +232,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _quiet() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.pop("MLFLOW_RUN_ID", None)  # it would override the parent of every run
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -14,7 +14,7 @@ import pytest
 from ablate import registry
 
 TESTS = Path(__file__).parent
-COMMAND = (sys.executable, "-c", "from ablate.cli import main; main()")
+COMMAND = (sys.executable, "-m", "ablate")
 
 
 @pytest.fixture(scope="session")

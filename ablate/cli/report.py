@@ -47,12 +47,20 @@ def command(
 
 
 def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]) -> None:
-    """Gather the evidence, render it, and print the first file's path."""
+    """Gather the evidence, render it, say the answer, and print where the documents are."""
     from ablate.evidence import gather
+    from ablate.report import blocks
     from ablate.report import write as render
+    from ablate.report.blocks import Text
 
-    for path in render(gather(study, store), target, formats=formats):
-        click.echo(path)
+    evidence = gather(study, store)
+    paths = render(evidence, target, formats=formats)
+    for block in blocks(evidence):
+        if isinstance(block, Text) and block.style == "answer":
+            click.echo(block.text, err=True)
+    for path in paths:
+        if path.parent == target:
+            click.echo(path)
 
 
 def publish_results(study: "Study", store: "Store", target: Path) -> None:

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> None:
     """Print rows that have the same keys to stdout."""
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([{name: _number(value) for name, value in row.items()} for row in rows], indent=2))
     elif as_csv:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
@@ -47,6 +47,11 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
     return table
+
+
+def _number(value: Any) -> Any:
+    """What is not a number becomes null, for JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

@@ -50,7 +50,8 @@ def _table(table: Table, number: int) -> str:
 
 
 def _title(column: Column) -> str:
-    return escape(column.title) + (f" ({escape(column.minor)})" if column.minor else "")
+    minor = column.minor if column.minor.startswith("(") else f"({column.minor})"
+    return escape(column.title) + (f" {escape(minor)}" if column.minor else "")
 
 
 def _cell(cell: Cell) -> str:

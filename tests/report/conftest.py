@@ -1,16 +1,13 @@
-from pathlib import Path
-
 import pytest
-import toy_parts
 
 from ablate import registry
 
 
 @pytest.fixture(autouse=True)
 def toy_shelf(monkeypatch):
-    """The toy parts on the shelves, for one test."""
-    kinds = {"model": ["toy_net"], "task": ["toy_task", "toy_other_task"], "dataset": ["toy_figures"]}
-    kinds |= {"protocol": ["toy_task", "toy_other_task"], "metric": ["toy_score"], "section": ["toy_section"]}
-    parts = {(kind, name): Path(toy_parts.__file__) for kind, names in kinds.items() for name in names}
-    monkeypatch.setattr(registry, "_plugins", registry._plugins | parts)
+    """The parts of toy_parts.py on the shelves, for one test."""
+    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    registry.load_plugins(("toy_parts",))
+    yield
     registry.describe.cache_clear()
+    registry._knob_model.cache_clear()

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from toy_parts import scores_for
 
 from ablate.design import expand
 from ablate.evidence import Evidence, gather
@@ -28,7 +29,7 @@ def study(seeds=8, levels=("within", "across", "final"), **changes) -> Study:
         },
         "factors": {"fusions": {"at": "model.fusions", "levels": list(levels)}},
         "seeds": seeds,
-        "metrics": ["AP", "AP50", "AR", "PCK"],
+        "metrics": ["AP", "AP50", "AP75", "APM", "APL", "AR", "PCK"],
         "paper": "fusion_count",
         "scale": "laptop",
     }
@@ -44,7 +45,7 @@ def result(trial, *, status="done", effect=None, **changes) -> tuple[Result, dic
     values = np.clip(0.25 + change + 0.008 * luck.standard_normal() + difficulty, 0, 1)
     values = np.clip(values + 0.003 * own.standard_normal() + 0.02 * own.standard_normal(IMAGES), 0, 1)
     value = float(values.mean())
-    scores = {"AP": value, "AP50": value**0.5, "AR": 0.9 * value, "PCK": value**0.4} if status == "done" else {}
+    scores = scores_for(value) if status == "done" else {}
     curve = [
         Epoch(
             epoch=epoch,

@@ -43,8 +43,7 @@ def _columns(evidence: Evidence) -> list[Column]:
         Column("Verdict", "left"),
         *(Column(metric) for metric in others),
         Column("Params", minor="M"),
-        Column("MACs", minor="10⁹"),
-        Column("GFLOPs", minor="MACs / 2³⁰"),
+        Column("GMACs", minor="(GFLOPs)"),
     ]
     if evidence.published:
         columns.append(Column(f"Paper {evidence.published.metric}"))
@@ -79,7 +78,7 @@ def _score(row: Row, metric: str, digits: int) -> Cell:
 
 
 def _difference(comparison: Comparison | None, digits: int) -> list[Cell]:
-    if comparison is None:
+    if comparison is None or comparison.effect.n == 0:
         return [Cell(MISSING), Cell(MISSING)]
     effect, shown = comparison.effect, comparison.verdict in ("higher", "lower")
     spread = interval(effect.low, effect.high, digits)
@@ -92,10 +91,10 @@ def _difference(comparison: Comparison | None, digits: int) -> list[Cell]:
 def _cost(row: Row) -> list[Cell]:
     cost = row.cost
     if cost is None:
-        return [Cell(MISSING)] * 3
+        return [Cell(MISSING)] * 2
     unused = f"of {_million(cost.parameters)}" if cost.used_parameters < cost.parameters else ""
-    macs = (cost.macs / 1e9, cost.macs / 2**30)
-    return [Cell(_million(cost.used_parameters), unused), *(Cell(_three_digits(value)) for value in macs)]
+    macs = Cell(_three_digits(cost.macs / 1e9), f"({_three_digits(cost.macs / 2**30)})")
+    return [Cell(_million(cost.used_parameters), unused), macs]
 
 
 def _three_digits(value: float) -> str:
@@ -115,18 +114,18 @@ def _caption(evidence: Evidence) -> str:
         f"data {_part(recipe.dataset.name, recipe.dataset.knobs)}" + (f", version {versions}" if versions else ""),
         f"{recipe.model.name}, {train.init} initialisation, {train.epochs} epochs, batch {train.batch}, "
         f"{train.optimizer}, learning rate {train.lr:g} ({train.schedule}), {train.precision}",
-        "evaluation after the last epoch" + "".join(f", {_knob(k, v)}" for k, v in recipe.evaluation.items()),
+        f"evaluation after the last epoch, {_knobs(recipe.evaluation)}".removesuffix(", "),
     ]
     by, changed = " and ".join(evidence.study.factors), ", ".join(evidence.varied)
     return f"Scores and cost by {by}, the control first. The control: {'; '.join(parts)}. Changed: {changed}."
 
 
 def _part(name: str, knobs: dict[str, Any]) -> str:
-    return f"{name} ({', '.join(_knob(k, v) for k, v in knobs.items())})" if knobs else name
+    return f"{name} ({_knobs(knobs)})" if knobs else name
 
 
-def _knob(name: str, value: Any) -> str:
-    return f"{name.replace('_', ' ')} {_plain(value)}"
+def _knobs(knobs: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in knobs.items() if value is not None)
 
 
 def _plain(value: Any) -> str:
@@ -134,7 +133,7 @@ def _plain(value: Any) -> str:
         return "×".join(_plain(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower().replace("_", " ")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _notes(evidence: Evidence) -> list[str]:
@@ -143,7 +142,8 @@ def _notes(evidence: Evidence) -> list[str]:
         "control over paired seeds with a t interval. Verdict: exact sign-flip test, Holm over "
         f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
-        "MACs: convolutions and linear layers for one image; GFLOPs as the papers count them."
+        "GMACs: 10⁹ multiply-adds of convolutions and linear layers for one image; in brackets what the papers call "
+        "GFLOPs, the same count over 2³⁰."
         + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
     ]
     if evidence.published:

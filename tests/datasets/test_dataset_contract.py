@@ -1,0 +1,109 @@
+"""What every data set of the shelf keeps to; a new one is added to conftest.py's `any_dataset`."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ablate import registry
+from ablate.datasets import SPLITS
+
+
+def test_the_contract_covers_the_shelf():
+    assert registry.names("dataset") == ["coco_pose", "figures"], "add the new part to `any_dataset`"
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_every_knob_is_documented_and_has_a_default(name):
+    for knob in registry.describe("dataset", name).knobs:
+        assert knob.doc, f"{knob.name} has no comment on its line"
+        assert knob.default is not registry.REQUIRED
+
+
+def test_info_agrees_with_itself(any_dataset):
+    info = any_dataset[0].info
+    count = len(info.joints)
+    assert len(info.sigmas) == count
+    assert len(set(info.joints)) == count
+    assert all(0 < sigma < 0.2 for sigma in info.sigmas)
+    assert set(info.upper_body) < set(range(count))
+    assert info.licence
+    assert info.source
+    mirror = np.array(info.mirror)
+    assert (mirror[mirror] == np.arange(count)).all()
+    for joint, other in zip(info.joints, mirror, strict=True):
+        swapped = joint.replace("left_", "#").replace("right_", "left_").replace("#", "right_")
+        assert info.joints[other] == swapped
+        assert info.sigmas[info.joints.index(joint)] == info.sigmas[other]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_samples_carry_what_info_promises(any_dataset, split):
+    data, root = any_dataset
+    samples = data.open(split, root)
+    assert len(samples) == (data.info.sizes or {}).get(split, len(samples)) > 0
+    for index in range(len(samples)):
+        sample = samples[index]
+        height, width = sample["image"].shape[:2]
+        assert sample["image"].shape == (height, width, 3)
+        assert sample["image"].dtype == np.uint8
+        assert sample["joints"].shape == (len(data.info.joints), 3)
+        x, y, w, h = sample["box"]
+        assert 0 <= x < x + w <= width
+        assert 0 <= y < y + h <= height
+        labelled = sample["joints"][sample["joints"][:, 2] > 0]
+        assert len(labelled)
+        assert set(labelled[:, 2]) <= {1, 2}
+        assert (labelled[:, :2] >= -0.5).all()
+        assert (labelled[:, :2] <= (width - 0.5, height - 0.5)).all()
+        assert sample["image_id"] in samples.image_ids()
+        assert sample["area"] > 0
+        assert (samples.image(sample["image_id"]) == sample["image"]).all()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_same_index_gives_the_same_sample(any_dataset, split):
+    data, root = any_dataset
+    first, second = data.open(split, root), data.open(split, root)
+    for index in reversed(range(len(first))):  # in another order: nothing depends on what was asked before
+        for key, value in first[index].items():
+            assert np.array_equal(value, second[index][key]), key
+    assert first.digest() == second.digest() == first.verify()
+
+
+def test_splits_differ(any_dataset):
+    data, root = any_dataset
+    if data.info.name == "made":
+        pytest.skip("the made set has the same images in both splits")
+    train, val = (data.open(split, root) for split in SPLITS)
+    assert train.digest() != val.digest()
+    assert not np.array_equal(train[0]["image"], val[0]["image"])
+
+
+def test_ground_truth_holds_every_sample(any_dataset):
+    data, root = any_dataset
+    samples = data.open("val", root)
+    truth = samples.ground_truth()
+    assert [image["id"] for image in truth["images"]] == samples.image_ids()
+    assert [category["id"] for category in truth["categories"]] == [1]
+    annotations = {annotation["id"]: annotation for annotation in truth["annotations"]}
+    assert len(annotations) == len(truth["annotations"]) >= len(samples)
+    for index in range(len(samples)):
+        sample = samples[index]
+        annotation = annotations[sample["annotation_id"]]
+        assert annotation["keypoints"] == sample["joints"].ravel().tolist()
+        assert annotation["num_keypoints"] == (sample["joints"][:, 2] > 0).sum()
+        assert annotation["image_id"] == sample["image_id"]
+        assert annotation["area"] == sample["area"]
+
+
+def test_nothing_is_wrong_with_sound_files(any_dataset):
+    data, root = any_dataset
+    assert data.open("train", root).check() == []
+    assert data.open("train", root).check(thorough=True) == []
+
+
+def test_the_shelf_imports_no_torch():
+    code = "import sys, ablate.datasets.coco_pose, ablate.datasets.figures; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,296 @@
+"""The command line: data on stdout, talk on stderr, one line and status 2 for a mistake, nothing heavy loaded."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import TESTS, small_study, write_study
+
+from ablate.cli import COMMANDS, main
+from ablate.store import Store
+
+MODULES = (
+    "import sys\nfrom ablate.cli import main\nsys.argv = {argv!r}\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+)
+MODULES += "print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
+
+
+@pytest.fixture
+def run(small_shelf, monkeypatch, capsys, tmp_path):
+    """Runs a command in this process: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in [name for name in os.environ if name.startswith(("ABLATE_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+def loaded(heavy: tuple[str, ...], *argv: str) -> list[str]:
+    """Which of these modules a command loads, in a fresh process."""
+    script = MODULES.format(argv=["ablate", *argv], heavy=heavy)
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert "Traceback" not in done.stderr
+    return eval(done.stderr.strip().splitlines()[-1])
+
+
+HEAVY = ("torch", "ray", "mlflow", "pandas", "scipy", "matplotlib", "cv2", "pycocotools", "numpy")
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["list", "models"], ["list", "knobs", "hrnet"], ["run", "--help"]], ids=str
+)
+def test_help_and_lists_load_nothing_heavy(argv):
+    assert loaded(HEAVY, *argv) == []
+
+
+def test_a_report_needs_no_torch_no_ray_and_no_mlflow(run, tmp_path):
+    recipe = {
+        "task": {"name": "pose", "size": [32, 32], "sigma": 1.0}, "dataset": {"name": "figures", "train": 4, "val": 4},
+        "model": {"name": "hrnet", "width": 2, "blocks": 1, "modules": [1, 1, 1]}, "train": {"epochs": 1, "batch": 4},
+    }  # fmt: skip
+    factors = {"fusions": {"at": "model.fusions", "levels": ["across", "final"]}}
+    study = write_study(tmp_path, recipe=recipe, factors=factors, metrics=["AP", "PCK"], plugins=[])
+    assert run("run", study, "--local")[0] == 0
+    assert loaded(("torch", "ray", "mlflow"), "report", str(study), "--to", str(tmp_path / "out")) == []
+    assert (tmp_path / "out" / "report.md").exists()
+    assert loaded(("torch", "ray", "mlflow"), "status", str(study)) == []
+
+
+def test_every_command_has_help_that_ends_in_an_example(run):
+    for name in COMMANDS:
+        status, out, _ = run(name, "--help")
+        assert status == 0
+        assert "Example: ablate" in " ".join(out.split()) or "Example: ablate" in out.replace("\n", " ")
+
+
+def test_the_help_lists_every_command(run):
+    status, out, err = run("--help")
+    assert (status, err) == (0, "")
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+def test_the_version_is_the_distributions(run):
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
+    assert project["version"] in run("--version")[1]
+
+
+def one_line(answer: tuple[int, str, str]) -> str:
+    status, out, err = answer
+    assert (status, out) == (2, ""), err
+    assert err.startswith("ablate: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err.removeprefix("ablate: ").rstrip()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["rnu", "x.yaml"], "no command 'rnu'; did you mean 'run'?"),
+        (["plan", "absent.yaml"], "absent.yaml: No such file or directory"),
+        (["plan"], "Missing argument 'STUDY'."),
+        (["list", "modles"], "Invalid value for"),
+        (["list", "knobs", "hrnett"], "list knobs NAME: choose from"),
+        (["list", "knobs"], "list knobs NAME: choose from"),
+        (["show", "../x"], "'../x' is not a trial's id"),
+        (["show", "abc"], "results: no trial with an id that begins 'abc'"),
+        (["reproduce", "abc"], "results: no trial with an id that begins 'abc'"),
+        (["cost", "hrnett"], "unknown model 'hrnett'; did you mean 'hrnet'?"),
+        (["import", "nowhere"], "Invalid value for 'SOURCE'"),
+        (["run", "small.yaml", "--lr", "1"], "No such option"),
+    ],
+    ids=str,
+)
+def test_a_mistake_on_the_command_line_is_one_line(run, argv, message):
+    assert message in one_line(run(*argv))
+    assert not any(Path.cwd().iterdir())
+
+
+BAD = {
+    "unknown key": {"questoin": "?"},
+    "unknown part": {"recipe": small_study()["recipe"] | {"model": "dotts"}},
+    "unknown knob": {"recipe": small_study()["recipe"] | {"model": {"name": "dots", "widht": 3}}},
+    "impossible network": {"recipe": small_study()["recipe"] | {"model": {"name": "dots", "width": 3}}},
+    "collapsed levels": {"factors": {"f": {"at": "model.depth", "levels": {"a": 1, "b": 1}}}},
+    "metric": {"metrics": ["AP"]},
+    "name": {"name": "../up"},
+    "damaged data": {"recipe": small_study()["recipe"] | {"dataset": {"name": "noise", "damaged": 2}}},
+}
+
+
+NOT_ASKED = {
+    ("plan", "damaged data"),
+    ("status", "damaged data"),
+    ("status", "impossible network"),
+    ("status", "metric"),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "bad"), sorted({(c, bad) for c in ("run", "trial", "plan", "status") for bad in BAD} - NOT_ASKED)
+)
+def test_a_bad_study_is_one_line_and_nothing_is_trained(run, tmp_path, command, bad):
+    study = write_study(tmp_path, **BAD[bad])
+    more = {"run": ["--local"], "trial": ["--seed", "0"]}.get(command, [])
+    status, out, err = run(command, study, *more)
+    said = [line for line in err.splitlines() if not line.startswith("small: ")]  # how many trials there are to run
+    assert (status, out) == (2, "")
+    assert len(said) == 1
+    assert said[0].startswith("ablate: ")
+    assert bad == "damaged data" or "small.yaml" in said[0] or "recipe.model" in said[0]
+    trials = tmp_path / "results" / "trials"
+    assert not trials.exists() or not any(trials.iterdir())
+
+
+def test_a_study_runs_here_and_goes_on_after_a_change_of_mind(run, tmp_path):
+    study = write_study(tmp_path)
+    status, out, err = run("run", study, "--local")
+    assert status == 0
+    assert "4 trials to run, 0 done already" in err
+    assert "4 trials ran, 0 of them without success" in err
+    assert all(line.startswith(str(tmp_path)) or line.startswith("results/") for line in out.splitlines())
+    assert (tmp_path / "results" / "reports" / "small" / "report.md").exists()
+
+    status, _, err = run("run", write_study(tmp_path, seeds=3), "--local")
+    assert status == 0
+    assert "2 trials to run, 4 done already" in err
+    assert "0 trials to run" in run("run", write_study(tmp_path, seeds=3), "--local")[2]
+
+
+def test_trials_are_shared_across_studies(run, tmp_path):
+    run("run", write_study(tmp_path), "--local")
+    other = {"name": "other", "factors": {"width": {"at": "model.width", "levels": [4, 6]}}}
+    assert "2 trials to run, 2 done already" in run("run", write_study(tmp_path, **other), "--local")[2]
+
+
+def test_only_runs_the_chosen_levels_and_the_control(run, tmp_path):
+    factors = {"width": {"at": "model.width", "levels": [4, 6, 8]}}
+    study = write_study(tmp_path, factors=factors, seeds=1)
+    assert "2 trials to run" in run("run", study, "--local", "--only", "width=8")[2]
+    rows = json.loads(run("status", study, "--json")[1])
+    assert [(row["arm"], row["status"]) for row in rows] == [("4", "done"), ("6", "missing"), ("8", "done")]
+    assert "no factor 'widht'; did you mean 'width'?" in one_line(run("run", study, "--only", "widht=8"))
+    assert "no level '9'" in one_line(run("run", study, "--only", "width=9"))
+    assert "no level ''" in one_line(run("run", study, "--only", "width"))
+
+
+def test_one_trial_can_be_run_and_shown(run, tmp_path):
+    study = write_study(tmp_path)
+    status, out, _ = run("trial", study, "--arm", "depth=2", "--seed", "1")
+    assert status == 0
+    assert out.startswith("closeness 0.")
+    rows = json.loads(run("status", study, "--json")[1])
+    done = [row for row in rows if row["status"] == "done"]
+    assert [(row["arm"], row["seed"]) for row in done] == [("2", 1)]
+    status, out, _ = run("show", done[0]["id"][:6])
+    assert status == 0
+    assert json.loads(out)["recipe"]["model"]["depth"] == 2
+    assert "has no trial" in one_line(run("trial", study, "--seed", "7"))
+
+
+def test_a_trial_is_reproduced(run, tmp_path):
+    study = write_study(tmp_path)
+    run("trial", study, "--seed", "0")
+    trial_id = json.loads(run("status", study, "--json")[1])[0]["id"]
+    status, out, err = run("reproduce", trial_id)
+    assert (status, "Traceback" in err) == (0, False)
+    closeness = next(line.split() for line in out.splitlines() if line.startswith("closeness"))
+    assert closeness[2] == closeness[4]
+
+
+def test_a_failed_trial_is_shown_and_run_again_when_asked(run, tmp_path):
+    recipe = small_study()["recipe"]
+    recipe["model"] |= {"fault": "nan", "at": 5}
+    study = write_study(tmp_path, recipe=recipe, seeds=1)
+    status, _, err = run("run", study, "--local")
+    assert status == 0
+    assert "2 trials ran, 2 of them without success" in err
+    rows = json.loads(run("status", study, "--json")[1])
+    assert {row["status"] for row in rows} == {"diverged"}
+    assert all("the loss was nan in epoch 2" in row["reason"] for row in rows)
+    report = (tmp_path / "results" / "reports" / "small" / "report.md").read_text()
+    assert "the loss was nan in epoch 2" in report
+    assert "0 trials to run" in run("run", study, "--local")[2]
+    assert "2 trials to run" in run("run", study, "--local", "--retry")[2]
+
+
+def test_rows_come_as_json_and_csv(run, tmp_path):
+    study = write_study(tmp_path)
+    for argv in (["plan", study], ["status", study], ["cost", study], ["list", "models"], ["list", "knobs", "hrnet"]):
+        status, out, _ = run(*argv, "--json")
+        assert status == 0
+        rows = json.loads(out)
+        table = list(csv.DictReader(io.StringIO(run(*argv, "--csv")[1])))
+        assert [list(row) for row in rows] == [list(row) for row in table]
+        assert len(rows) > 0
+
+
+def test_json_is_json_even_where_a_number_is_missing(run, tmp_path):
+    """Other readers refuse NaN."""
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    json.loads(run("status", write_study(tmp_path), "--json")[1], parse_constant=refuse)
+
+
+def test_a_published_report_can_be_taken_in(run, tmp_path):
+    study = write_study(tmp_path)
+    run("run", study, "--local", "--results", "theirs")
+    assert run("report", study, "--results", "theirs", "--to", "published", "--publish")[0] == 0
+    status, out, _ = run("import", "published")
+    assert (status, out) == (0, "4 results taken in, 0 refused\n")
+    assert "0 trials to run, 4 done already" in run("run", study, "--local")[2]
+
+
+def test_a_damaged_published_result_is_named_and_fails(run, tmp_path):
+    study = write_study(tmp_path)
+    run("run", study, "--local", "--results", "theirs")
+    file = next((tmp_path / "theirs" / "trials").glob("*/result.json"))
+    file.write_text(file.read_text()[:-9])
+    status, out, err = run("import", "theirs")
+    assert status == 0
+    assert out == "3 results taken in, 1 refused\n"
+    assert str(file.relative_to(tmp_path)) in err
+
+
+def test_a_results_folder_of_a_newer_version_is_refused_everywhere(run, tmp_path):
+    study = write_study(tmp_path)
+    Store(tmp_path / "results").create()
+    (tmp_path / "results" / "store.json").write_text('{"version": 99}')
+    for argv in (["plan", study], ["run", study, "--local"], ["status", study], ["report", study], ["show", "ab"]):
+        assert "written by a newer ablate (format 99" in one_line(run(*argv))
+
+
+def test_a_closed_pipe_is_no_bug(ablate, tmp_path):
+    command = f"{sys.executable} -m ablate list knobs hrnet --json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=ablate.environment)
+    assert done.stdout == "[\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_lines_when_piped(run, tmp_path):
+    err = run("run", write_study(tmp_path, seeds=1), "--local")[2]
+    lines = [line for line in err.splitlines() if "  epoch " in line]
+    assert len(lines) == 6
+    assert lines[0].startswith("1 seed 0  epoch 1/3  loss 0.")
+    assert "img/s" in lines[0]
+    assert "\x1b" not in err

@@ -1,0 +1,89 @@
+"""From a study to its trials, worked out by hand."""
+
+import pytest
+from conftest import small_study, write_study
+
+from ablate.design import arms, contrasts, expand, label
+from ablate.study import load
+
+pytestmark = pytest.mark.usefixtures("small_shelf")
+
+FACTORS = {
+    "depth": {"at": "model.depth", "levels": [1, 2]},
+    "width": {"at": "model.width", "levels": [4, 8, 2]},
+}
+
+
+def study(tmp_path, **changes):
+    return load(write_study(tmp_path, factors=FACTORS, **changes))
+
+
+def test_one_at_a_time(tmp_path):
+    chosen = study(tmp_path, seeds=[5, 3])
+    assert arms(chosen) == [
+        {"depth": "1", "width": "4"},
+        {"depth": "2", "width": "4"},
+        {"depth": "1", "width": "8"},
+        {"depth": "1", "width": "2"},
+    ]
+    trials = expand(chosen)
+    found = [(t.seed, t.recipe.model.knobs["depth"], t.recipe.model.knobs["width"]) for t in trials]
+    # Seeds outermost: after any prefix the arms are compared on equal terms.
+    assert found == [(seed, *arm) for seed in (5, 3) for arm in ((1, 4), (2, 4), (1, 8), (1, 2))]
+    assert len({t.id for t in trials}) == 8
+
+
+def test_full_factorial(tmp_path):
+    chosen = study(tmp_path, design="full_factorial", seeds=1)
+    found = [(t.recipe.model.knobs["depth"], t.recipe.model.knobs["width"]) for t in expand(chosen)]
+    assert found == [(1, 4), (1, 8), (1, 2), (2, 4), (2, 8), (2, 2)]
+
+
+def test_every_arm_is_compared_with_the_control(tmp_path):
+    control = {"depth": "1", "width": "4"}
+    single = [(c.factor, c.level) for c in contrasts(study(tmp_path))]
+    assert single == [("depth", "2"), ("width", "8"), ("width", "2")]
+    full = contrasts(study(tmp_path, design="full_factorial"))
+    assert [(c.factor, c.level) for c in full] == [
+        ("width", "8"), ("width", "2"), ("depth", "2"), ("depth + width", "2 + 8"), ("depth + width", "2 + 2"),
+    ]  # fmt: skip
+    assert all(c.control == control for c in full)
+
+
+def test_labels_name_what_differs():
+    control = {"depth": "1", "width": "4"}
+    assert label(control, control) == "1 + 4"
+    assert label({"depth": "2", "width": "4"}, control) == "2"
+    assert label({"depth": "2", "width": "8"}, control) == "2 + 8"
+
+
+def test_a_level_can_change_the_training_and_the_protocol(tmp_path):
+    levels = {
+        "short": {"train.epochs": 2, "evaluation.flip": True},
+        "sgd": {"train.optimizer": "sgd", "train.momentum": 0.9},
+    }
+    trials = expand(load(write_study(tmp_path, factors={"how": {"levels": levels}}, seeds=1)))
+    assert [(t.recipe.train.epochs, t.recipe.evaluation["flip"]) for t in trials] == [(2, True), (3, False)]
+    assert (trials[1].recipe.train.optimizer, trials[1].recipe.train.momentum) == ("sgd", 0.9)
+
+
+def test_a_level_can_be_another_part(tmp_path):
+    levels = [{"name": "dots", "width": 2}, {"name": "hrnet", "width": 4}]
+    factors = {"network": {"at": "model", "levels": {"dots": levels[0], "hrnet": levels[1]}}}
+    trials = expand(load(write_study(tmp_path, factors=factors, seeds=1)))
+    assert [(t.recipe.model.name, t.recipe.model.knobs["width"]) for t in trials] == [("dots", 2), ("hrnet", 4)]
+
+
+def test_the_control_recipe_is_not_changed_by_expanding(tmp_path):
+    chosen = study(tmp_path)
+    before = chosen.model_dump_json()
+    expand(chosen)
+    assert chosen.model_dump_json() == before
+    assert small_study()["recipe"]["model"] == {"name": "dots", "width": 4}
+
+
+def test_studies_share_trials(tmp_path):
+    """The same recipe and seed under another name, scale and design is the same trial."""
+    one = {t.id for t in expand(study(tmp_path, seeds=3))}
+    other = {t.id for t in expand(study(tmp_path, seeds=2, name="other", design="full_factorial"))}
+    assert len(one & other) == 8  # four of one study's arms are among the other's six, with seeds 0 and 1

@@ -1,0 +1,215 @@
+"""Real Ray on two processors: all trials end up stored, whatever dies on the way."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import COMMAND, small_study, write_study
+
+from ablate import launch
+from ablate.errors import ServiceError
+from ablate.store import Store
+
+
+def small_recipe(**model) -> dict:
+    recipe = small_study()["recipe"]
+    return recipe | {"model": recipe["model"] | model}
+
+
+def results(folder) -> dict[tuple[str, int], tuple]:
+    """What the folder holds, by depth and seed: status, scores, losses, statistics; nothing that time changes."""
+    store, found = Store(folder), {}
+    for path in (folder / "trials").glob("*/result.json"):
+        result = store.find(path.parent.name)
+        arrays = store.statistics(result.id)
+        key = (result.recipe.model.knobs["depth"], result.seed)
+        numbers = {name: value.tobytes() for name, value in arrays.items()}
+        found[key] = (result.status, result.scores, [(row.epoch, row.loss) for row in result.curve], numbers)
+    return found
+
+
+def test_all_trials_run_on_ray_as_they_run_here(ablate, tmp_path):
+    """Two processors, four trials, equal bit for bit to the loop without Ray; the second run has nothing to do."""
+    study = write_study(tmp_path)
+    run = ablate("run", study)
+    assert run.returncode == 0, run.stderr
+    assert "4 trials ran, 0 of them without success" in run.stderr
+    assert len([line for line in run.stderr.splitlines() if "  epoch " in line]) == 12
+    assert "Traceback" not in run.stderr
+    here = ablate("run", study, "--local", "--results", "here")
+    assert here.returncode == 0, here.stderr
+    one, other = results(tmp_path / "results"), results(tmp_path / "here")
+    assert len(one) == 4
+    assert one == other
+    assert all(np.isfinite(list(scores.values())).all() for _, scores, _, _ in one.values())
+    assert not list((tmp_path / "results" / "trials").glob("*/state"))
+
+
+@pytest.mark.slow
+def test_workers_are_kept_between_trials(ablate, tmp_path):
+    """Twelve trials in as few processes as run at once, told by the pids that wrote them."""
+    trace = tmp_path / "pids"
+    run = ablate("run", write_study(tmp_path, seeds=6, budget={"parallel": 1}), env={"SMALL_PARTS_PIDS": str(trace)})
+    assert run.returncode == 0, run.stderr
+    pids = trace.read_text().split()
+    assert len(pids) == 12
+    assert len(set(pids)) == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_once_goes_on_from_its_state(ablate, tmp_path):
+    """The second step of the second epoch kills the process; the next one takes up the first epoch's state."""
+    calm = ablate("run", write_study(tmp_path, seeds=1), "--results", "calm", "--local")
+    assert calm.returncode == 0, calm.stderr
+    marker = tmp_path / "marker"
+    recipe = small_recipe(fault="kill_once", at=5, marker=str(marker))
+    study = write_study(tmp_path, recipe=recipe, seeds=1, budget={"checkpoint_minutes": 0})
+    run = ablate("run", study)
+    assert run.returncode == 0, run.stderr
+    assert marker.exists()
+    assert "2 trials ran, 0 of them without success" in run.stderr
+    assert results(tmp_path / "results") == results(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_always_dies_is_a_failed_result_and_the_others_go_on(ablate, tmp_path):
+    factors = {"fault": {"at": "model.fault", "levels": {"none": "", "kill": "kill"}}}
+    run = ablate("run", write_study(tmp_path, factors=factors, budget={"retries": 1}))
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(ablate("status", "small.yaml", "--json").stdout)
+    assert {(row["arm"], row["status"]) for row in rows} == {("none", "done"), ("kill", "failed")}
+    assert all(row["reason"] for row in rows if row["arm"] == "kill")
+    assert "4 trials ran, 2 of them without success" in run.stderr
+
+
+@pytest.mark.slow
+def test_trials_that_fail_or_diverge_are_results(ablate, tmp_path):
+    factors = {"fault": {"at": "model.fault", "levels": {"none": "", "nan": "nan", "error": "error", "slip": "slip"}}}
+    run = ablate("run", write_study(tmp_path, factors=factors, seeds=1))
+    assert run.returncode == 0, run.stderr
+    rows = {row["arm"]: row for row in json.loads(ablate("status", "small.yaml", "--json").stdout)}
+    assert {arm: row["status"] for arm, row in rows.items()} == {
+        "none": "done", "nan": "diverged", "error": "failed", "slip": "failed",
+    }  # fmt: skip
+    assert rows["nan"]["reason"] == "the loss was nan in epoch 1, step 1 of 3"
+    assert rows["error"]["reason"] == "RuntimeError: the dots went astray"
+
+
+@pytest.mark.slow
+def test_damage_that_only_a_worker_sees_is_one_line(ablate, tmp_path):
+    recipe = small_study()["recipe"] | {"dataset": {"name": "noise", "damaged": 3, "unverified": True}}
+    run = ablate("run", write_study(tmp_path, recipe=recipe))
+    assert run.returncode == 2
+    said = [line for line in run.stderr.splitlines() if line.startswith("ablate: ")]
+    assert said == ["ablate: noise/3.png: is cut short"]
+    assert "Traceback" not in run.stderr
+    assert results(tmp_path / "results") == {}
+
+
+def interrupted(ablate, tmp_path, *flags: str) -> tuple[int, str]:
+    """Start a long run, wait for its second epoch, press Ctrl-C."""
+    recipe = small_study()["recipe"]
+    recipe["train"] |= {"epochs": 40}
+    recipe["dataset"] = {"name": "noise", "train": 2000}
+    write_study(tmp_path, recipe=recipe, budget={"checkpoint_minutes": 0}, seeds=1)
+    command = [*COMMAND, "run", "small.yaml", *flags]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=ablate.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if "epoch 2/" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+    _, rest = process.communicate(timeout=120)
+    return process.returncode, "".join(seen) + rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--local"], []], ids=["here", "ray"])
+def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(ablate, tmp_path, flags):
+    status, err = interrupted(ablate, tmp_path, *flags)
+    assert status == 130, err
+    assert "stopped; the same command goes on from here" in err
+    assert "Traceback" not in err
+    states = list((tmp_path / "results" / "trials").glob("*/state"))
+    assert states
+    rows = json.loads(ablate("status", "small.yaml", "--json").stdout)
+    assert "begun" in {row["status"] for row in rows}
+    run = ablate("run", "small.yaml", *flags)
+    assert run.returncode == 0, run.stderr
+    cut = results(tmp_path / "results")
+    whole = ablate("run", "small.yaml", "--local", "--results", "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert cut == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_drivers_share_the_work(ablate, tmp_path):
+    """Started together on one folder: no trial is trained twice, and both end well."""
+    trace = tmp_path / "pids"
+    recipe = small_study()["recipe"] | {"dataset": {"name": "noise", "train": 1000}}
+    write_study(tmp_path, recipe=recipe, seeds=4)
+    environment = ablate.environment | {"SMALL_PARTS_PIDS": str(trace)}
+    drivers = [
+        subprocess.Popen([*COMMAND, "run", "small.yaml", "--local"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    errors = [driver.communicate(timeout=300)[1] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], errors
+    assert len(results(tmp_path / "results")) == 8
+    assert len(trace.read_text().split()) == 8
+
+
+def test_a_client_address_is_refused_with_advice(ablate, tmp_path):
+    run = ablate("run", write_study(tmp_path), "--address", "ray://127.0.0.1:10001")
+    assert run.returncode == 2
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("ablate: --address ray://127.0.0.1:10001: ")
+    assert "--address auto" in last
+    assert not list((tmp_path / "results").glob("trials/*/result.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["auto", "PORT"])
+def test_a_cluster_that_is_not_there_is_one_line(ablate, tmp_path, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = address.replace("PORT", f"127.0.0.1:{port}")
+    begun = time.monotonic()
+    run = ablate("run", write_study(tmp_path), "--address", where)
+    assert time.monotonic() - begun < 90
+    assert run.returncode == 2, run.stderr
+    said = [line for line in run.stderr.splitlines() if line.startswith("ablate: ")]
+    assert len(said) == 1
+    assert where in said[0]
+    assert "Traceback" not in run.stderr
+
+
+def test_a_trial_that_fits_on_no_node_is_refused():
+    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
+    budget = launch.Budget(cpus=4, gpus=1)
+    with pytest.raises(ServiceError, match="needs 4 CPUs and 1 GPUs, the largest node has 2 CPUs and 0 GPUs"):
+        launch._refuse_unplaceable([node, dead], budget)
+    launch._refuse_unplaceable([node, {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}], budget)
+
+
+def test_local_and_address_exclude_each_other(ablate, tmp_path):
+    run = ablate("run", write_study(tmp_path), "--local", "--address", "auto")
+    assert run.returncode == 2
+    assert run.stderr.startswith("ablate: --local and --address")
+
+
+def test_the_command_is_the_same_as_the_module(ablate):
+    assert ablate("--help").stdout.startswith("Usage: ")
+    assert COMMAND[0] == sys.executable
