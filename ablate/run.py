@@ -83,6 +83,7 @@ def _train_and_evaluate(
     data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
     task = registry.build("task", recipe.task.name, recipe.task.knobs)
     splits = {split: data.open(split, site.data) for split in ("train", "val")}
+    digests = {split: samples.verify() for split, samples in splits.items()}
     net = network.build(recipe)
     network.initialise(net, recipe.train.init, seed=trial.seed)
     training = Training(trial, net, device)
@@ -97,7 +98,6 @@ def _train_and_evaluate(
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + len(splits["val"]) / final.images_per_second
-    digests = {split: samples.digest() for split, samples in splits.items()}
     result = _result(trial, "done", seconds, scores=final.scores, curve=training.curve, cost=price, data_digest=digests)
     yield result, final.statistics
 

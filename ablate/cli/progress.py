@@ -24,11 +24,12 @@ class Progress:
     """A listener that shows; everything goes to stderr."""
 
     def __init__(self, study: Study, trials: list[Trial], store: Store) -> None:
-        self.study, self.trials = study, trials
+        self.study, self.trials, self.store = study, trials, store
         self.control = {name: factor.control for name, factor in study.factors.items()}
         self.waiting = {trial.id for trial in store.missing(trials)}
         self.rows: dict[str, Epoch | None] = {}
         self.ends: dict[str, str] = {}
+        self.scores: dict[str, float] = {}  # of the primary metric, the latest
         self.begun = time.monotonic()
         self.epochs_seen = 0
         self.console = Console(stderr=True)
@@ -69,12 +70,21 @@ class Progress:
 
     def ended(self, trial: Trial, status: str) -> None:
         self.ends[trial.id] = status
+        result = self.store.get(trial.id)
+        self._score(trial, result.scores if result else {})
         if not self.live:
-            self._line(f"{self._name(trial)}  {status}  ({len(self.ends)} of {len(self.waiting)})")
+            self._line(f"{self._name(trial)}  {status}{self._shown(trial)}  ({len(self.ends)} of {len(self.waiting)})")
         self._refresh()
 
     def died(self, trial: Trial, reason: str) -> None:
         self._line(f"{self._name(trial)}  its process died: {reason}")
+
+    def _score(self, trial: Trial, scores: dict[str, float]) -> None:
+        if self.study.metrics[0] in scores:
+            self.scores[trial.id] = scores[self.study.metrics[0]]
+
+    def _shown(self, trial: Trial) -> str:
+        return f"  {self.study.metrics[0]} {self.scores[trial.id]:.3f}" if trial.id in self.scores else ""
 
     def _left(self) -> float:
         """Seconds until all trials are done, at the pace of the epochs so far."""
@@ -112,7 +122,6 @@ class Progress:
         status = self.ends.get(trial.id, "running")
         if row is None:
             return [self._name(trial), f"0/{epochs}", "", "", "", status]
-        score = row.scores.get(self.study.metrics[0])
-        shown = f"{score:.3f}" if score is not None else ""
+        shown = f"{self.scores[trial.id]:.3f}" if trial.id in self.scores else ""
         rate = f"{row.images_per_second:.0f}"
         return [self._name(trial), f"{row.epoch}/{epochs}", f"{row.loss:.5f}", shown, rate, status]

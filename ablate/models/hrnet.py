@@ -17,7 +17,8 @@ class Backbone(nn.Module):
     def __init__(self, config: HRNetConfig, output: str) -> None:
         super().__init__()
         self.body = HRNet(config)
-        self.neck = neck(output, channels=self.body.channels, strides=self.body.strides)
+        widened = sum(config.stream_widths) if output == "v1h" else None  # V2's width
+        self.neck = neck(output, channels=self.body.channels, strides=self.body.strides, out_channels=widened)
         self.channels, self.strides = self.neck.channels, self.neck.strides
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ablate import registry
 from ablate.datasets import SPLITS, joint_sets
 
 HEIGHT, WIDTH = 60, 80
@@ -50,8 +51,12 @@ class MadeSet:
             (self.folder / "images" / split).mkdir(parents=True)
             self.rewrite(document(), split=split)
             for image in document()["images"]:
-                pixels = np.random.default_rng(image["id"]).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+                rng = np.random.default_rng([image["id"], SPLITS.index(split)])
+                pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
                 cv2.imwrite(str(self.folder / "images" / split / image["file_name"]), pixels)
+
+    document = staticmethod(document)
+    person = staticmethod(person)
 
     def annotations(self, split: str) -> Path:
         return self.folder / "annotations" / f"person_keypoints_{split}.json"
@@ -71,7 +76,5 @@ def made(tmp_path) -> MadeSet:
 @pytest.fixture(params=["figures", "coco_pose"])
 def any_dataset(request, made):
     """Every data set of the shelf, small: (data set, data folder)."""
-    from ablate import registry
-
     knobs = {"figures": {"train": 9, "val": 6}, "coco_pose": {"set": "made"}}[request.param]
     return registry.build("dataset", request.param, knobs), made.root

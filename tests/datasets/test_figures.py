@@ -1,0 +1,76 @@
+"""Drawn people: what the knobs do, what two people in a picture look like, and that drawing is quick."""
+
+import time
+
+import numpy as np
+import pytest
+
+from ablate import registry
+from ablate.errors import PartError
+
+
+def figures(**knobs):
+    return registry.build("dataset", "figures", registry.check_knobs("dataset", "figures", knobs))
+
+
+def test_knobs_decide_counts_and_size():
+    data = figures(train=7, val=3, size=[64, 80])
+    assert (len(data.open("train", None)), len(data.open("val", None))) == (7, 3)
+    assert data.open("val", None)[2]["image"].shape == (64, 80, 3)
+    with pytest.raises(IndexError):
+        data.open("val", None)[3]
+    for knobs in ({"train": 0}, {"val": -1}, {"size": [20, 100]}):
+        with pytest.raises(PartError, match="must be at least"):
+            figures(**knobs)
+
+
+def test_more_people_leave_the_first_as_they_were():
+    few, many = (figures(train=count).open("train", None) for count in (4, 40))
+    for index in range(4):
+        assert (few[index]["image"] == many[index]["image"]).all()
+
+
+def test_every_fourth_picture_shows_two_annotated_people():
+    samples = figures(val=10).open("val", None)
+    assert [samples[index]["image_id"] for index in range(10)] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    one, other = samples[3], samples[4]
+    assert (one["image"] == other["image"]).all()
+    assert not (one["mask"] & other["mask"]).any()
+    assert one["annotation_id"] != other["annotation_id"]
+
+
+def test_masks_boxes_areas_and_joints_agree():
+    samples = figures(train=100).open("train", None)
+    seen = []
+    for index in range(100):
+        sample = samples[index]
+        mask, (x, y, w, h) = sample["mask"], sample["box"].astype(int)
+        assert mask.sum() == mask[y : y + h, x : x + w].sum() == sample["area"]
+        visible = sample["joints"][sample["joints"][:, 2] == 2]
+        columns, rows = np.rint(visible[:, :2]).astype(int).T
+        assert mask[rows, columns].all()
+        assert not sample["joints"][sample["joints"][:, 2] == 0].any()
+        seen.append(sample["joints"][:, 2])
+        assert 0 <= sample["activity"] < len(samples.info.classes)
+    shares = [(np.array(seen) == visibility).mean() for visibility in (0, 1, 2)]
+    assert 0.01 < shares[0] < 0.15  # turned away or beyond the border
+    assert 0.005 < shares[1] < 0.1  # behind something
+    assert len({samples[index]["activity"] for index in range(100)}) == 5
+
+
+def test_a_frontal_left_side_is_on_the_pictures_right():
+    samples = figures(train=100).open("train", None)
+    names = samples.info.joints
+    left, right = names.index("left_hip"), names.index("right_hip")
+    frontal = [samples[i]["joints"] for i in range(100) if samples[i]["joints"][0, 2]]
+    assert len(frontal) > 80
+    assert all(joints[left, 0] > joints[right, 0] for joints in frontal if joints[left, 2] and joints[right, 2])
+
+
+def test_drawing_takes_a_few_milliseconds():
+    samples = figures().open("train", None)
+    samples[0]
+    start = time.process_time()
+    for index in range(50):
+        samples[index]
+    assert (time.process_time() - start) / 50 < 0.02  # seen: 0.0016; a bound for slow machines, not a benchmark

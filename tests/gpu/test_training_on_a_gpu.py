@@ -1,0 +1,59 @@
+"""The same trial on a CUDA device: it trains, goes on from its state, and lands where the CPU lands."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate.result import Epoch, Result
+from ablate.run import run_trial
+from ablate.site import Site
+from ablate.trial import Part, Recipe, TrainSpec, Trial
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def trial(precision: str, epochs: int = 3) -> Trial:
+    recipe = Recipe(
+        task=Part(name="pose", knobs={"size": [64, 64], "sigma": 1.0}),
+        dataset=Part(name="figures", knobs={"train": 64, "val": 16}),
+        model=Part(name="hrnet", knobs={"width": 8, "blocks": 1, "stage1_blocks": 1}),
+        train=TrainSpec(epochs=epochs, batch=16, precision=precision),
+    ).settled(on_gpu=True)
+    return Trial(arm={}, seed=0, recipe=recipe, meanings=recipe.meanings())
+
+
+def finish(trial: Trial, site: Site) -> Result:
+    *_, last = run_trial(trial, site)
+    assert isinstance(last, Result)
+    return last
+
+
+def test_a_gpu_trial_ends_with_scores_memory_and_the_devices_name(tmp_path: Path) -> None:
+    result = finish(trial("bf16"), Site(tmp_path, gpu=True))
+    assert result.status == "done", result.reason
+    assert result.cost
+    assert 0 < result.cost.peak_memory < torch.cuda.get_device_properties(0).total_memory
+    assert result.env["device"] == torch.cuda.get_device_name()
+
+
+def test_the_first_epoch_in_float32_agrees_with_the_cpu(tmp_path: Path) -> None:
+    losses = []
+    for gpu in (False, True):
+        first = next(iter(run_trial(trial("fp32"), Site(tmp_path / str(gpu), gpu=gpu))))
+        assert isinstance(first, Epoch)
+        losses.append(first.loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_an_interrupted_gpu_trial_goes_on_from_its_state(tmp_path: Path) -> None:
+    site = Site(tmp_path, gpu=True, checkpoint_minutes=0)
+    events = run_trial(trial("fp32"), site)
+    first = next(events)
+    events.close()
+    result = finish(trial("fp32"), site)
+    assert result.curve[0] == first
+    assert len(result.curve) == 3

@@ -1,0 +1,92 @@
+"""People to train on: drawn ones for the contract, one made by hand where numbers are worked out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ablate import registry
+from ablate.tasks import gaussians
+
+
+@pytest.fixture(scope="session")
+def figures():
+    """A small drawn set: (info, training samples, evaluation samples)."""
+    data = registry.build("dataset", "figures", {"train": 8, "val": 20})
+    return data.info, data.open("train", None), data.open("val", None)
+
+
+@pytest.fixture
+def build_task():
+    """A task of the shelf by name, with its knobs' defaults filled in."""
+
+    def build(name="pose", **knobs):
+        return registry.build("task", name, registry.check_knobs("task", name, knobs))
+
+    return build
+
+
+@pytest.fixture
+def build_protocol():
+    """A task's evaluation protocol by the task's name."""
+
+    def build(name="pose", **knobs):
+        return registry.build("protocol", name, registry.check_knobs("protocol", name, knobs))
+
+    return build
+
+
+@dataclass
+class FewImages:
+    """Images without people, in a folder that may hold boxes."""
+
+    info: object
+    folder: Path | None
+    skipped: dict = field(default_factory=dict)
+
+    def image(self, image_id):
+        return np.full((60, 80, 3), image_id, np.uint8)
+
+    def image_ids(self):
+        return [1, 2, 3]
+
+
+@pytest.fixture
+def few_images(figures, tmp_path):
+    return FewImages(figures[0], tmp_path)
+
+
+@pytest.fixture
+def truthful():
+    """Predictions of a network that gives each pose batch its own targets, mirrored crops included."""
+
+    def predictions(task, samples, info, protocol):
+        found = []
+        for start in range(0, len(samples), 64):
+            chosen = range(start, min(start + 64, len(samples)))
+            batch = task.collate([task.encode(samples[index], info, None) for index in chosen])
+            found += task.predict(Truthful(task, batch), batch, protocol)
+        return found
+
+    return predictions
+
+
+class Truthful(nn.Module):
+    """Called with a batch's crops, then with the mirrored ones: the heatmaps that a perfect network gives."""
+
+    def __init__(self, task, batch):
+        super().__init__()
+        self.task, self.batch, self.upright = task, batch, True
+
+    def forward(self, images):
+        height, width = self.task.size[0] // 4, self.task.size[1] // 4
+        centres = self.batch["joints"] / 4
+        if not self.upright:
+            order = self.batch["mirror"][0]
+            mirrored = (self.task.size[1] - 1 - self.batch["joints"][..., 0]) / 4
+            centres = torch.stack([mirrored, centres[..., 1]], dim=2)[:, order]
+        self.upright = not self.upright
+        return gaussians(centres, torch.ones(centres.shape[:2]), size=(height, width), sigma=self.task.sigma)[0]

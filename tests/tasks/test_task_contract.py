@@ -1,0 +1,124 @@
+"""What every task of the shelf keeps to."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ablate import registry
+
+TASKS = registry.names("task")
+EASY = {"pose": {"size": [64, 64], "sigma": 1.5}}  # knobs at which little must be learned, by task
+FINE = {"pose": {"size": [256, 256]}}  # knobs at which the truth survives being encoded
+
+
+class TwoLayers(nn.Module):
+    """A backbone that sees far with two convolutions: one map of stride 4."""
+
+    channels, strides = (48,), (4,)
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 48, 15, stride=4, padding=7), nn.ReLU(), nn.Conv2d(48, 48, 9, padding=4), nn.ReLU()
+        )
+
+    def forward(self, images):
+        return [self.layers(images)]
+
+
+def scores(name, predictions, truth, info):
+    found = {}
+    for metric in registry.describe("task", name).facts["metrics"]:
+        part = registry.build("metric", metric, {})
+        found |= part.aggregate(part.per_image(predictions, truth, info))
+    return found
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_facts_name_metrics_that_exist(name):
+    metrics = registry.describe("task", name).facts["metrics"]
+    assert metrics
+    assert set(metrics) <= set(registry.names("metric"))
+    for kind in ("task", "protocol"):
+        for knob in registry.describe(kind, name).knobs:
+            assert knob.doc, f"{knob.name} has no comment on its line"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_encoding_is_decided_by_its_generator(name, figures, build_task):
+    info, train, _ = figures
+    task = build_task(name, **EASY[name])
+
+    def encoded(rng):
+        return {key: np.asarray(value).tobytes() for key, value in task.encode(train[0], info, rng).items()}
+
+    assert encoded(None) == encoded(None)
+    assert encoded(np.random.default_rng([0, 1])) == encoded(np.random.default_rng([0, 1]))
+    assert encoded(np.random.default_rng([0, 1])) != encoded(np.random.default_rng([0, 2]))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_encoding_leaves_the_sample_alone(name, figures, build_task):
+    info, train, _ = figures
+    sample = train[0]
+    before = {key: np.copy(value) for key, value in sample.items()}
+    for seed in range(5):
+        build_task(name, **EASY[name]).encode(sample, info, np.random.default_rng(seed))
+    assert all(np.array_equal(before[key], sample[key]) for key in before)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_four_samples_are_overfitted_by_two_layers(name, figures, build_task):
+    info, train, _ = figures
+    torch.manual_seed(0)
+    task, backbone = build_task(name, **EASY[name]), TwoLayers()
+    net = nn.Sequential(backbone, task.head(info, backbone.channels, backbone.strides))
+    batch = task.collate([task.encode(train[index], info, None) for index in range(4)])
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(120):
+        loss = task.loss(net(task.prepare(batch)), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_loss_is_float32_under_autocast(name, figures, build_task):
+    info, train, _ = figures
+    task, backbone = build_task(name, **EASY[name]), TwoLayers()
+    net = nn.Sequential(backbone, task.head(info, backbone.channels, backbone.strides))
+    batch = task.collate([task.encode(train[index], info, None) for index in range(2)])
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = net(task.prepare(batch))
+        loss = task.loss(outputs, batch)
+    assert outputs.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    assert loss.shape == ()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_encoded_truth_scores_nearly_one(name, figures, build_task, build_protocol, truthful):
+    info, _, val = figures
+    task, protocol = build_task(name, **FINE[name]), build_protocol(name)
+    predictions = truthful(task, val, info, protocol)
+    found = scores(name, task.finish(predictions, protocol, info), val.ground_truth(), info)
+    for score, value in found.items():
+        assert np.isnan(value) or value > 0.98, score
+    assert sum(value > 0.98 for value in found.values()) >= len(found) / 2
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_nonsense_scores_nearly_nothing(name, figures, build_task, build_protocol):
+    info, _, val = figures
+    task, protocol = build_task(name, **EASY[name]), build_protocol(name)
+    torch.manual_seed(0)
+    backbone = TwoLayers()
+    net = nn.Sequential(backbone, task.head(info, backbone.channels, backbone.strides)).eval()
+    batch = task.collate([task.encode(val[index], info, None) for index in range(len(val))])
+    found = scores(name, task.finish(task.predict(net, batch, protocol), protocol, info), val.ground_truth(), info)
+    assert all(np.isnan(value) or value < 0.2 for value in found.values())
