@@ -6,7 +6,6 @@ on from their saved state in the next run.
 
 import shutil
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,10 +189,8 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
     have, new = store.read().results, []
     for trial_id, result in shelf.results.items():
         if trial_id not in have:
-            with suppress(StoreError):
-                shelf_arrays = Store(folder).statistics(result.id)
-                store.put(result, shelf_arrays)
-                new.append(trial_id)
+            store.put(result, Store(folder).statistics(result.id))
+            new.append(trial_id)
     return new, shelf.damaged
 
 

@@ -31,7 +31,10 @@ def revision() -> dict[str, str]:
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return {"revision": "unknown", "dirty": "unknown", "package": _version("ablate-backbones")}
-    changes = _git(root, "diff", "HEAD", "--", "ablate", "hrnet_core")
+    packages = ("ablate", "hrnet_core")
+    changes = _git(root, "diff", "HEAD", "--", *packages)
+    for name in _git(root, "ls-files", "--others", "--exclude-standard", "--", *packages).splitlines():
+        changes += name + (root / name).read_bytes().hex()
     dirty = hashlib.blake2b(changes.encode(), digest_size=6).hexdigest() if changes else "no"
     return {"revision": commit, "dirty": dirty}
 

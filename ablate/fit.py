@@ -177,7 +177,7 @@ def batches(
         batch_size=batch,
         sampler=sampler,
         num_workers=site.workers,
-        collate_fn=task.collate,  # type: ignore[arg-type]
+        collate_fn=task.collate,
         persistent_workers=site.workers > 0,
         pin_memory=site.gpu,
     )

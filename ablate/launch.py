@@ -113,7 +113,7 @@ def _name(tune_trial: Any) -> str:
 def _trainable(tune: Any) -> type:
     """The class that Tune runs in its workers: one `step` is one epoch."""
 
-    class OneTrial(tune.Trainable):  # type: ignore[misc]
+    class OneTrial(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
             registry.load_plugins(tuple(config["plugins"]))
             self.reset_config(config)
@@ -152,7 +152,7 @@ def _events(trial: Trial, site: Site) -> Generator[dict[str, Any]]:
 def _relay(tune: Any, trials: dict[str, Trial], listener: Listener) -> Any:
     """Tune's callbacks, in our words."""
 
-    class Relay(tune.Callback):  # type: ignore[misc]
+    class Relay(tune.Callback):
         def __init__(self, trials: dict[str, Trial], listener: Listener) -> None:
             self.trials, self.listener, self.trouble = trials, listener, ""
 

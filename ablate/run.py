@@ -118,7 +118,8 @@ def _settle(site: Site) -> torch.device:
 def _failed(trial: Trial, error: Exception, curve: list[Epoch], seconds: float) -> Result:
     reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
     status = "diverged" if isinstance(error, Diverged) else "failed"
-    return _result(trial, status, seconds, reason=" ".join(reason.split())[:500], curve=curve)
+    text = " ".join(reason.split())[:500].encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
+    return _result(trial, status, seconds, reason=text, curve=curve)
 
 
 def _result(trial: Trial, status: Any, seconds: float, **fields: Any) -> Result:

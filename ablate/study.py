@@ -265,10 +265,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()
         # A few nested aliases expand to billions of nodes, and tags make other things than words and numbers.
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
         if getattr(event, "tag", None):
-            raise yaml.constructor.ConstructorError(None, None, "tags are not allowed", event.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "tags are not allowed", mark)
         return super().compose_node(parent, index)
 
 

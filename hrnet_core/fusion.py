@@ -71,14 +71,18 @@ def make_path(source: int, target: int, *, config: "HRNetConfig", norm: Norm) ->
 
 
 class Sum(nn.Module):
-    """Elementwise sum: the published operator."""
+    """Elementwise sum: the published operator.
+
+    Terms may come smaller than the stream's map, coarsest first: nearest upsampling goes up with the sum, step by
+    step, which gives the same numbers as upsampling every term to the end, for half the work.
+    """
 
     def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
         received = iter(received)
-        total = next(received).add_(own)  # in place, as nobody needs the terms again
+        total = next(received)
         for term in received:
-            total.add_(term)
-        return total
+            total = term.add_(resize(total, term.shape[-2:], mode="nearest"))  # in place: nobody needs the terms again
+        return resize(total, own.shape[-2:], mode="nearest").add_(own)
 
 
 class Multiply(nn.Module):
@@ -134,10 +138,11 @@ class Target(nn.Module):
         super().__init__()
         sends = ROUTES[config.routes]
         self.target, self.mode, self.align_corners = target, config.upsample, config.align_corners
-        self.sources = [source for source in range(streams) if source != target and sends(source, target)]
-        for source in self.sources:
+        self.sources = [source for source in reversed(range(streams)) if source != target and sends(source, target)]
+        for source in sorted(self.sources):  # in the published order of keys
             self.add_module(str(source), make_path(source, target, config=config, norm=norm))
         self.operator = OPERATORS[config.operator](config.stream_widths[target], 1 + len(self.sources))
+        self.resizes = config.upsample != "nearest" or not isinstance(self.operator, Sum)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         own = maps[self.target]
@@ -146,9 +151,9 @@ class Target(nn.Module):
         return F.relu(self.operator(own, self._received(maps, own.shape[-2:])), inplace=True)
 
     def _received(self, maps: Sequence[torch.Tensor], size: torch.Size) -> Iterator[torch.Tensor]:
-        for source in self.sources:  # one at a time: a sum needs no two of them at once
+        for source in self.sources:  # coarsest first, one at a time: a sum needs no two of them at once
             term = self.get_submodule(str(source))(maps[source])
-            yield resize(term, size, mode=self.mode, align_corners=self.align_corners)
+            yield resize(term, size, mode=self.mode, align_corners=self.align_corners) if self.resizes else term
 
 
 class Fusion(nn.ModuleList):

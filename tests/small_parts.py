@@ -41,6 +41,8 @@ class Dots(nn.Module):
             return float("nan")
         if self.fault == "error":
             raise RuntimeError("the dots\nwent astray")
+        if self.fault == "strange":
+            raise ValueError("no picture \udce9")  # as a file's name that is no UTF-8 shows in Python
         if self.fault == "slip":
             raise KeyError("dots")
         if self.fault == "kill" or (self.fault == "kill_once" and not Path(self.marker).exists()):
@@ -56,7 +58,7 @@ def dots(
     width: int = 4,  # channels
     depth: Literal[1, 2] = 1,  # convolutions
     dropout: float = 0.0,  # how often a value is dropped
-    fault: Literal["", "nan", "error", "slip", "kill", "kill_once"] = "",  # what goes wrong
+    fault: Literal["", "nan", "error", "strange", "slip", "kill", "kill_once"] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
     marker: str = "",  # kill_once: a file that tells that it happened
 ):

@@ -113,10 +113,10 @@ def test_damage_that_only_a_worker_sees_is_one_line(ablate, tmp_path):
 
 
 def interrupted(ablate, tmp_path, *flags: str) -> tuple[int, str]:
-    """Start a long run, wait for its second epoch, press Ctrl-C."""
+    """Start a long run, wait for its first epoch, press Ctrl-C."""
     recipe = small_study()["recipe"]
-    recipe["train"] |= {"epochs": 40}
-    recipe["dataset"] = {"name": "noise", "train": 2000}
+    recipe["train"] |= {"epochs": 10}
+    recipe["dataset"] = {"name": "noise", "train": 300}
     write_study(tmp_path, recipe=recipe, budget={"checkpoint_minutes": 0}, seeds=1)
     command = [*COMMAND, "run", "small.yaml", *flags]
     process = subprocess.Popen(
@@ -126,7 +126,7 @@ def interrupted(ablate, tmp_path, *flags: str) -> tuple[int, str]:
     seen = []
     for line in process.stderr:
         seen.append(line)
-        if "epoch 2/" in line:
+        if "epoch 1/" in line:
             break
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     _, rest = process.communicate(timeout=120)
@@ -156,11 +156,14 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(ablate, tmp_path, flags):
 def test_two_drivers_share_the_work(ablate, tmp_path):
     """Started together on one folder: no trial is trained twice, and both end well."""
     trace = tmp_path / "pids"
-    recipe = small_study()["recipe"] | {"dataset": {"name": "noise", "train": 1000}}
+    recipe = small_study()["recipe"] | {"dataset": {"name": "noise", "train": 300}}
     write_study(tmp_path, recipe=recipe, seeds=4)
     environment = ablate.environment | {"SMALL_PARTS_PIDS": str(trace)}
     drivers = [
-        subprocess.Popen([*COMMAND, "run", "small.yaml", "--local"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            [*COMMAND, "run", "small.yaml", "--local"], cwd=tmp_path, env=environment,
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        )
         for _ in range(2)
     ]  # fmt: skip
     errors = [driver.communicate(timeout=300)[1] for driver in drivers]
@@ -187,7 +190,7 @@ def test_a_cluster_that_is_not_there_is_one_line(ablate, tmp_path, address):
     where = address.replace("PORT", f"127.0.0.1:{port}")
     begun = time.monotonic()
     run = ablate("run", write_study(tmp_path), "--address", where)
-    assert time.monotonic() - begun < 90
+    assert time.monotonic() - begun < 120
     assert run.returncode == 2, run.stderr
     said = [line for line in run.stderr.splitlines() if line.startswith("ablate: ")]
     assert len(said) == 1

@@ -329,7 +329,12 @@ def test_a_loss_that_is_not_a_number_is_a_result(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("error", "RuntimeError: the dots went astray"), ("slip", "KeyError: 'dots'")]
+    ("fault", "reason"),
+    [
+        ("error", "RuntimeError: the dots went astray"),
+        ("strange", "ValueError: no picture ?"),
+        ("slip", "KeyError: 'dots'"),
+    ],
 )
 def test_a_network_that_raises_is_a_result_and_the_next_trial_is_as_ever(tmp_path, fault, reason):
     calm, after = site(tmp_path, "calm"), site(tmp_path, "after")

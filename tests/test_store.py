@@ -419,6 +419,15 @@ def test_taking_in_keeps_what_one_has(store, tmp_path):
     assert mine.get(trial().id).scores == {"closeness": 0.5}
 
 
+def test_taking_in_says_when_there_is_no_room(store, tiny_disk):
+    noise = {"closeness/error": np.random.default_rng(0).random(20_000)}
+    for seed in range(3):
+        store.put(result(seed), noise)
+    with pytest.raises(StoreError, match="no room left on the disk"):
+        imported(store.root, Store(tiny_disk / "mine"))
+    assert len(Store(tiny_disk / "mine").read().results) == 1
+
+
 def test_a_place_without_results_is_named(tmp_path, store):
     (tmp_path / "empty").mkdir()
     with pytest.raises(Exception, match="holds no results"):

@@ -39,7 +39,7 @@ def command(
     with Progress(chosen, matches, store) as progress:
         where = Where(store, data, here=True, tracker=mlflow, experiment=experiment)
         drive(chosen, matches, where, progress)
-    result = store.get(matches[0].id)
+    result = store.read().results.get(matches[0].id)
     if result is None:
         sys.exit(130)
     click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)

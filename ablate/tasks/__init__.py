@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from ablate.datasets import Info, Samples
 
 Batch = dict[str, Tensor]  # what `collate` makes; on the device where the network is
-Prediction = dict[
-    str, Any
-]  # one detected instance, in COCO's result format and a few fields of the task's own
+Prediction = dict[str, Any]  # one detected instance, in COCO's result format and a few fields of the task's own
 Sample = dict[str, Any]
 
 
@@ -68,9 +66,7 @@ def crop_affine(centre: np.ndarray, extent: np.ndarray, *, size: tuple[int, int]
     return np.column_stack([linear, np.array([size[1], size[0]]) / 2 - linear @ centre])
 
 
-def gaussians(
-    centres: Tensor, labelled: Tensor, *, size: Sequence[int], sigma: float
-) -> tuple[Tensor, Tensor]:
+def gaussians(centres: Tensor, labelled: Tensor, *, size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
     """Target heatmaps (B, K, h, w) and weights (B, K) of points.
 
     `centres` (B, K, 2), x and y in heatmap pixels, are rounded; a Gaussian has peak 1 and is cut to a square
@@ -103,9 +99,7 @@ def read_heatmaps(heatmaps: Tensor, *, refine: bool) -> tuple[Tensor, Tensor]:
     points = torch.stack([x, y], dim=2).float()
     if refine:
         inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-        index = (
-            index * inner + (width + 1) * ~inner
-        )  # any place that has four neighbours; its shift is not used
+        index = index * inner + (width + 1) * ~inner  # any place that has four neighbours; its shift is not used
         for axis, step in enumerate((1, width)):
             after, before = (flat.gather(2, (index + s)[..., None])[..., 0] for s in (step, -step))
             points[..., axis] += 0.25 * torch.sign(after - before) * inner

@@ -60,9 +60,7 @@ def pose(
     for knob, value in (("size", min(size)), ("sigma", sigma), ("padding", padding)):
         if value <= 0:
             raise PartError(f"{knob}: must be positive, not {value}")
-    return Pose(
-        size, sigma, padding, scale, rotation, rotation_probability, flip, half_body, half_body_min_joints
-    )
+    return Pose(size, sigma, padding, scale, rotation, rotation_probability, flip, half_body, half_body_min_joints)
 
 
 @protocol("pose")
@@ -223,9 +221,7 @@ class Pose:
             angle = self.rotation * float(np.clip(rng.standard_normal(), -2, 2))
         return (centre, extent), angle, rng.random() <= self.flip
 
-    def _half_body(
-        self, joints: np.ndarray, upper_body: tuple[int, ...], rng: np.random.Generator
-    ) -> Region | None:
+    def _half_body(self, joints: np.ndarray, upper_body: tuple[int, ...], rng: np.random.Generator) -> Region | None:
         """The region of the upper or the lower body's labelled joints, sometimes; None: keep the whole."""
         labelled = joints[:, 2] > 0
         if labelled.sum() <= self.half_body_min_joints or rng.random() >= self.half_body:

@@ -8,7 +8,7 @@ from torch import nn
 from ablate import registry
 
 TASKS = registry.names("task")
-EASY = {"pose": {"size": [64, 64], "sigma": 1.5}}  # knobs at which little must be learned, by task
+EASY = {"pose": {"size": [32, 32], "sigma": 1.0}}  # knobs at which little must be learned, by task
 FINE = {"pose": {"size": [256, 256]}}  # knobs at which the truth survives being encoded
 
 
@@ -20,8 +20,9 @@ class TwoLayers(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 48, 15, stride=4, padding=7), nn.ReLU(), nn.Conv2d(48, 48, 9, padding=4), nn.ReLU()
-        )
+            nn.Conv2d(3, 48, 15, stride=4, padding=7), nn.BatchNorm2d(48), nn.ReLU(),
+            nn.Conv2d(48, 48, 9, padding=4), nn.BatchNorm2d(48), nn.ReLU(),
+        )  # fmt: skip
 
     def forward(self, images):
         return [self.layers(images)]
@@ -75,15 +76,15 @@ def test_four_samples_are_overfitted_by_two_layers(name, figures, build_task):
     task, backbone = build_task(name, **EASY[name]), TwoLayers()
     net = nn.Sequential(backbone, task.head(info, backbone.channels, backbone.strides))
     batch = task.collate([task.encode(train[index], info, None) for index in range(4)])
-    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     losses = []
-    for _ in range(120):
+    for _ in range(100):
         loss = task.loss(net(task.prepare(batch)), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
+    assert losses[-1] < 0.02 * losses[0]
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
