@@ -36,7 +36,7 @@ def _check_pair(study: Study, task: Description, data: Description) -> None:
         )
 
 
-def price_arms(trials: list[Trial]) -> dict[str, Cost]:
+def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
     """Build every arm's network on the meta device and price it; by trial id.
 
     Raises:
@@ -51,7 +51,8 @@ def price_arms(trials: list[Trial]) -> dict[str, Cost]:
                 by_network[network] = cost.price(trial.recipe)
             except (ValueError, RuntimeError) as error:
                 arm = ", ".join(f"{name}={level}" for name, level in trial.arm.items())
-                raise StudyError(f"recipe.model: arm {arm}: {' '.join(str(error).split())}") from None
+                where = f"{file}: " if file else ""
+                raise StudyError(f"{where}recipe.model: arm {arm}: {' '.join(str(error).split())}") from None
         priced[trial.id] = by_network[network]
     return priced
 

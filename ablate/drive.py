@@ -120,7 +120,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
 def preflight(study: Study, trials: list[Trial], where: Where) -> None:
     """All that can be known before the first epoch: networks, data, room, tracker."""
     check_study(study)
-    price_arms(list({tuple(trial.arm.items()): trial for trial in trials}.values()))
+    price_arms(list({tuple(trial.arm.items()): trial for trial in trials}.values()), file=study.file)
     where.store.create()
     if shutil.disk_usage(where.store.root).free < LEAST_ROOM:
         raise StoreError(f"{where.store.root}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")

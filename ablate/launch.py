@@ -8,6 +8,7 @@ Tune's own state is used again: what is missing is asked of the results folder.
 import json
 import logging
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Generator
@@ -188,6 +189,8 @@ def _connect(ray: Any, address: str | None) -> None:
             f"--address {address}: a ray:// client would keep the driver off the cluster; "
             "run `ablate` on the head node with --address auto"
         )
+    if address and address != "auto":
+        _refuse_silent(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     old_mask = os.umask(0o077)  # ray writes its access token with the process's mask
     try:
@@ -197,6 +200,15 @@ def _connect(ray: Any, address: str | None) -> None:
         raise ServiceError(f"{where} cannot be reached: {' '.join(str(error).split())[:200]}; try --local") from None
     finally:
         os.umask(old_mask)
+
+
+def _refuse_silent(address: str) -> None:
+    """Ray itself would wait for minutes where nothing answers."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ServiceError(f"Ray at {address} cannot be reached: {error}; give auto or HOST:PORT") from None
 
 
 def _refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:

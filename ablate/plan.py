@@ -71,7 +71,7 @@ def plan(study: Study, store: Store) -> Plan:
     trials = expand(study)
     shelf = store.read()
     first = [trial for trial in trials if trial.seed == trials[0].seed]
-    costs = price_arms(first)
+    costs = price_arms(first, file=study.file)
     seconds, basis = _durations(study, first, costs, shelf)
     control = first[0].arm
     rows = []
@@ -195,7 +195,10 @@ def _from_known(recipe: Recipe, cost: Cost, known: list[tuple[Result, float]]) -
 def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> tuple[dict[str, float], str]:
     control = trials[0]
     batch = min(control.recipe.train.batch, max(1, int(TIMED_MACS / (TRAIN_FACTOR * costs[control.id].macs))))
-    rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
+    try:
+        rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
+    except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
+        return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({' '.join(str(error).split())})"
     rates = {t.id: rate * costs[control.id].macs / costs[t.id].macs for t in trials}
     return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"
 

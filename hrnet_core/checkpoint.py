@@ -56,11 +56,11 @@ def from_checkpoint(
 ) -> Pretrained:
     """The network of a checkpoint (a file's path, or a state dict), in eval mode on the CPU.
 
-    `family` (see families.py) is recognised by the head; a body alone needs it, or `upsample` and
-    `align_corners`, which overrule it. `head=False` loads the body alone, and what begins with one of
-    `ignore` is not loaded: both end up in `.leftover`. `entry` picks one of several networks in a file.
-    `config` describes a body that shapes do not (an ablation's). ValueError, one line, for an unreadable
-    file and for whatever does not fit.
+    `family` (see families.py) is recognised by the head; a body alone needs it, or `upsample` and `align_corners`,
+    which overrule it. `head=False` loads the body alone, and what begins with one of `ignore` is not loaded: both end
+    up in `.leftover`. `entry` picks one of several networks in a file. `config` describes a body that keys and shapes
+    do not: one that was never released, with another stem stride or stream ratio, or products for sums.
+    ValueError, one line, for an unreadable file and for whatever does not fit.
     """
     state = _strip(_network(source if isinstance(source, Mapping) else read(source), entry))
     kept_out = {key: value for key, value in state.items() if key.startswith(tuple(ignore))} if ignore else {}

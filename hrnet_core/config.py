@@ -44,14 +44,9 @@ class HRNetConfig:
     checkpointing: bool = False  # recompute every module in the backward pass: same numbers, less memory, more time
 
     def __post_init__(self) -> None:
-        for name in (
-            "widths",
-            "modules",
-            "blocks",
-            "fusions",
-        ):  # lists, as a file brings them, become hashable
+        for name in ("widths", "modules", "blocks", "fusions"):
             value = getattr(self, name)
-            if isinstance(value, list):
+            if isinstance(value, list):  # as a file brings it; a tuple can be hashed
                 object.__setattr__(self, name, tuple(value))
         self._check_numbers()
         self._check_names()
@@ -103,18 +98,10 @@ class HRNetConfig:
         return self.stream_strides[-1]
 
     def _check_numbers(self) -> None:
-        most = {"streams": MOST_STREAMS, "stream_ratio": 4}
-        for name in (
-            "width",
-            "streams",
-            "stage1_blocks",
-            "stage1_planes",
-            "stem_width",
-            "in_channels",
-            "stream_ratio",
-        ):
-            least = 2 if name == "stream_ratio" else 1
-            _check_integer(name, getattr(self, name), least=least, most=most.get(name))
+        for name in ("width", "stage1_blocks", "stage1_planes", "stem_width", "in_channels"):
+            _check_integer(name, getattr(self, name))
+        _check_integer("streams", self.streams, most=MOST_STREAMS)
+        _check_integer("stream_ratio", self.stream_ratio, least=2, most=4)
         if self.stem_stride not in (1, 2, 4):
             raise ValueError(f"stem_stride: {self.stem_stride!r} is not one of 1, 2, 4")
         for name in ("align_corners", "parallel_from_start", "multi_scale_output", "checkpointing"):
@@ -124,14 +111,11 @@ class HRNetConfig:
             raise ValueError(f"norm_momentum: {self.norm_momentum!r} is not between 0 and 1")
 
     def _check_names(self) -> None:
-        for name, choices in (
-            ("routes", ROUTES),
-            ("operator", OPERATORS),
-            ("downsample", DOWNSAMPLES),
-            ("upsample", UPSAMPLES),
-            ("norm", NORMS),
-        ):
-            check_choice(name, getattr(self, name), choices)
+        check_choice("routes", self.routes, ROUTES)
+        check_choice("operator", self.operator, OPERATORS)
+        check_choice("downsample", self.downsample, DOWNSAMPLES)
+        check_choice("upsample", self.upsample, UPSAMPLES)
+        check_choice("norm", self.norm, NORMS)
         if self.align_corners and "bilinear" not in (self.upsample, self.downsample):
             raise ValueError("align_corners: True needs upsample='bilinear' or downsample='bilinear'")
 

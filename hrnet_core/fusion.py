@@ -7,6 +7,7 @@ parameters are named `fuse_layers.<target>.<source>.*`, both as in every release
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,9 +57,8 @@ class Shrink(nn.Module):
 def make_path(source: int, target: int, *, config: "HRNetConfig", norm: Norm) -> nn.Sequential:
     """The layers that bring the source stream's map to the target stream's width, and down to its resolution.
 
-    From a coarser stream: 1x1 convolution and normalisation, no ReLU; the target upsamples the outcome.
-    From a finer one: a chain of strided convolutions that keeps the width, and the ReLU, until its last
-    step.
+    From a coarser stream: 1x1 convolution and normalisation, no ReLU; the target upsamples the outcome. From a finer
+    one: a chain of strided convolutions that keeps the width, and the ReLU, until its last step.
     """
     wide, ratio, steps = config.stream_widths, config.stream_ratio, target - source
     if source < target and config.downsample == "strided_conv":
@@ -71,56 +71,50 @@ def make_path(source: int, target: int, *, config: "HRNetConfig", norm: Norm) ->
 
 
 class Sum(nn.Module):
-    """Elementwise sum: the published operator.
+    """Elementwise sum: the published operator, in the published order of terms."""
 
-    Terms may come smaller than the stream's map, coarsest first: nearest upsampling goes up with the sum, step by
-    step, which gives the same numbers as upsampling every term to the end, for half the work.
-    """
-
-    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
-        received = iter(received)
-        total = next(received)
-        for term in received:
-            total = term.add_(resize(total, term.shape[-2:], mode="nearest"))  # in place: nobody needs the terms again
-        return resize(total, own.shape[-2:], mode="nearest").add_(own)
+    def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
+        terms = iter(terms)
+        total = next(terms)
+        for term in terms:  # in place, but never into the stream's own map, which others read
+            total = term.add_(total) if total is own else total.add_(term)
+        return total
 
 
 class Multiply(nn.Module):
-    """Elementwise product of the stream's own map with everything it receives."""
+    """Elementwise product."""
 
-    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
-        for term in received:
-            own = own * term
-        return own
+    def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
+        return reduce(torch.mul, terms)
 
 
 class Concat(nn.Module):
-    """Own and received maps side by side, mixed back to the stream's width by a 1x1 convolution."""
+    """All maps side by side, mixed back to the stream's width by a 1x1 convolution."""
 
     def __init__(self, channels: int, sources: int) -> None:
         super().__init__()
         self.mix = conv(sources * channels, channels, kernel=1, bias=True)
 
-    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
-        mixed: torch.Tensor = self.mix(torch.cat([own, *received], dim=1))  # (B, S*C, H, W) -> (B, C, H, W)
+    def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
+        mixed: torch.Tensor = self.mix(torch.cat(list(terms), dim=1))  # (B, S*C, H, W) -> (B, C, H, W)
         return mixed
 
 
 class Attention(nn.Module):
-    """A sum whose sources are weighted per pixel by a softmax (attention to scale, Chen et al. 2016).
+    """A sum whose terms are weighted per pixel by a softmax (attention to scale, Chen et al. 2016).
 
-    The weights are scaled to sum to the number of sources, so that even weights are the published sum.
+    The weights are scaled to sum to the number of terms, so that even weights are the published sum.
     """
 
     def __init__(self, channels: int, sources: int) -> None:
         super().__init__()
         self.gate = conv(channels, sources, kernel=1, bias=True)
 
-    def forward(self, own: torch.Tensor, received: Iterable[torch.Tensor]) -> torch.Tensor:
-        maps = [own, *received]  # S x (B, C, H, W)
-        weights = len(maps) * self.gate(sum(maps)).softmax(dim=1)  # (B, S, H, W)
-        weighted: torch.Tensor = sum(x * weights[:, i : i + 1] for i, x in enumerate(maps))
-        return weighted
+    def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
+        terms = list(terms)  # S x (B, C, H, W)
+        weights = len(terms) * self.gate(sum(terms)).softmax(dim=1)  # (B, S, H, W)
+        weighted = (x * weights[:, i : i + 1] for i, x in enumerate(terms))
+        return reduce(torch.add, weighted)
 
 
 OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -132,28 +126,33 @@ OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 class Target(nn.Module):
-    """What one stream makes of the maps of all: ReLU(operator(own, received)), its layers named by source."""
+    """What one stream makes of the maps of all: ReLU(operator(own, terms)), its layers named by source."""
 
     def __init__(self, target: int, *, streams: int, config: "HRNetConfig", norm: Norm) -> None:
         super().__init__()
         sends = ROUTES[config.routes]
         self.target, self.mode, self.align_corners = target, config.upsample, config.align_corners
-        self.sources = [source for source in reversed(range(streams)) if source != target and sends(source, target)]
-        for source in sorted(self.sources):  # in the published order of keys
-            self.add_module(str(source), make_path(source, target, config=config, norm=norm))
-        self.operator = OPERATORS[config.operator](config.stream_widths[target], 1 + len(self.sources))
-        self.resizes = config.upsample != "nearest" or not isinstance(self.operator, Sum)
+        self.sources = [source for source in range(streams) if source == target or sends(source, target)]
+        for source in self.sources:
+            if source != target:
+                self.add_module(str(source), make_path(source, target, config=config, norm=norm))
+        self.operator = OPERATORS[config.operator](config.stream_widths[target], len(self.sources))
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         own = maps[self.target]
-        if not self.sources:
+        if self.sources == [self.target]:
             return own
-        return F.relu(self.operator(own, self._received(maps, own.shape[-2:])), inplace=True)
+        return F.relu(self.operator(own, self._terms(maps)), inplace=True)
 
-    def _received(self, maps: Sequence[torch.Tensor], size: torch.Size) -> Iterator[torch.Tensor]:
-        for source in self.sources:  # coarsest first, one at a time: a sum needs no two of them at once
-            term = self.get_submodule(str(source))(maps[source])
-            yield resize(term, size, mode=self.mode, align_corners=self.align_corners) if self.resizes else term
+    def _terms(self, maps: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """What is taken in, the own map included, at its resolution; one at a time, as a sum needs no two at once."""
+        own = maps[self.target]
+        for source in self.sources:
+            if source == self.target:
+                yield own
+            else:
+                term = self.get_submodule(str(source))(maps[source])
+                yield resize(term, own.shape[-2:], mode=self.mode, align_corners=self.align_corners)
 
 
 class Fusion(nn.ModuleList):

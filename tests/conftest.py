@@ -1,20 +1,16 @@
 """What all tests share: one thread, small studies with parts that train in a blink, and where real data lies."""
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads would make sums depend on the machine
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import pytest
+from small_studies import COMMAND, TESTS
 
 from ablate import registry
-
-TESTS = Path(__file__).parent
-COMMAND = (sys.executable, "-m", "ablate")
 
 
 @pytest.fixture(scope="session")
@@ -34,32 +30,6 @@ def small_shelf(monkeypatch):
     yield
     registry.describe.cache_clear()
     registry._knob_model.cache_clear()
-
-
-def small_study(**changes) -> dict:
-    """A study document whose trials take some hundredths of a second; `changes` replace its keys."""
-    document = {
-        "name": "small",
-        "question": "Does depth help?",
-        "plugins": ["small_parts"],
-        "recipe": {
-            "task": "brightness",
-            "dataset": "noise",
-            "model": {"name": "dots", "width": 4},
-            "train": {"epochs": 3, "batch": 8, "lr": 0.01, "precision": "fp32"},
-        },
-        "factors": {"depth": {"at": "model.depth", "levels": [1, 2]}},
-        "seeds": 2,
-        "metrics": ["closeness", "near"],
-    }
-    return document | changes
-
-
-def write_study(folder: Path, **changes) -> Path:
-    """The study as a file; JSON is YAML."""
-    file = folder / "small.yaml"
-    file.write_text(json.dumps(small_study(**changes), indent=1))
-    return file
 
 
 @pytest.fixture

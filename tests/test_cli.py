@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, small_study, write_study
+from small_studies import TESTS, small_study, write_study
 
 from ablate.cli import COMMANDS, main
 from ablate.store import Store

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import write_study
+from small_studies import write_study
 from torch import nn
 
 from ablate import cost, network

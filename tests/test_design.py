@@ -1,7 +1,7 @@
 """From a study to its trials, worked out by hand."""
 
 import pytest
-from conftest import small_study, write_study
+from small_studies import small_study, write_study
 
 from ablate.design import arms, contrasts, expand, label
 from ablate.study import load

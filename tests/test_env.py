@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TESTS
+from small_studies import TESTS
 
 from ablate import env
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, write_study
+from small_studies import TESTS, write_study
 
 from ablate import plan as planning
 from ablate.check import price_arms
@@ -58,7 +58,7 @@ def test_a_failed_trial_is_not_planned_again_and_damage_is(tmp_path):
 
 
 def small_faulty() -> dict:
-    from conftest import small_study
+    from small_studies import small_study
 
     recipe = small_study()["recipe"]
     return recipe | {"model": recipe["model"] | {"fault": "error", "at": 5}}

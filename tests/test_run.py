@@ -13,7 +13,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from conftest import TESTS, small_study, write_study
+from small_studies import TESTS, small_study, write_study
 
 from ablate import network, registry
 from ablate.design import expand

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TESTS, small_study
+from small_studies import TESTS, small_study
 
 from ablate.drive import imported
 from ablate.errors import DamagedError, StoreError

@@ -5,9 +5,9 @@
 import json
 
 import pytest
-from conftest import small_study, write_study
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_studies import small_study, write_study
 
 from ablate.check import check_study
 from ablate.design import expand

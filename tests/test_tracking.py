@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import small_study, write_study
+from small_studies import small_study, write_study
 
 from ablate import launch, tracking
 from ablate.drive import Where, drive, selected, track

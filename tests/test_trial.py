@@ -11,7 +11,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from conftest import small_study, write_study
+from small_studies import small_study, write_study
 
 from ablate import env, registry
 from ablate.design import expand

@@ -31,11 +31,12 @@ def command(what: str, scale: str | None, as_json: bool, as_csv: bool) -> None:
     if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
         study: Study = load(what, scale=scale)
         check_study(study)
+        file = study.file
         trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
         labels = [label(trial.arm, trials[0].arm) for trial in trials]
     else:
-        trials, labels = [_default(what)], [what]
-    costs = price_arms(trials)
+        trials, labels, file = [_default(what)], [what], ""
+    costs = price_arms(trials, file=file)
 
     def row(name: str, trial: Trial) -> dict[str, object]:
         cost = costs[trial.id]

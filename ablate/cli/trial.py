@@ -38,9 +38,11 @@ def command(
         raise StudyError(f"{study}: the design has no trial {wanted} with seed {seed}; see `ablate status {study}`")
     with Progress(chosen, matches, store) as progress:
         where = Where(store, data, here=True, tracker=mlflow, experiment=experiment)
-        drive(chosen, matches, where, progress)
+        outcome = drive(chosen, matches, where, progress)
     result = store.read().results.get(matches[0].id)
     if result is None:
-        sys.exit(130)
+        busy = outcome.ran.get(matches[0].id) == "busy"
+        click.echo("another process is at this trial" if busy else "stopped; the same command goes on", err=True)
+        sys.exit(1 if busy else 130)
     click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
     click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))

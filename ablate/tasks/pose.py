@@ -120,15 +120,14 @@ class Pose:
         Returns `image` (3, H, W) uint8 RGB; `joints` (K, 2) in crop pixels; `labelled` (K,) 0 or 1; `mirror`
         (K,) each joint's counterpart; `centre` and `extent` (2,) of the crop in the image; ids and score.
         """
-        joints, mirror, last = sample["joints"], np.array(info.mirror), sample["image"].shape[1] - 1
+        joints, mirror = sample["joints"], np.array(info.mirror)
         (centre, extent), angle, mirrored = self._region(sample["box"]), 0.0, False
         if rng is not None:
             (centre, extent), angle, mirrored = self._augmented((centre, extent), joints, info, rng)
-        if mirrored:
-            centre, joints = np.array([last - centre[0], centre[1]]), joints[mirror]
         affine = crop_affine(centre, extent, size=self.size, angle=angle)
-        if mirrored:  # first the image about its middle, then the crop of that
-            affine = affine @ np.array([[-1, 0, last], [0, 1, 0], [0, 0, 1]])
+        if mirrored:  # about the crop's centre: the same crop as of the mirrored image
+            affine = affine @ np.array([[-1, 0, 2 * centre[0]], [0, 1, 0], [0, 0, 1]])
+            joints = joints[mirror]
         crop = cv2.warpAffine(sample["image"], affine, self.size[::-1], flags=cv2.INTER_LINEAR)
         return {
             "image": np.ascontiguousarray(crop.transpose(2, 0, 1)),  # (3, H, W)

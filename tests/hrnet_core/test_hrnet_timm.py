@@ -50,18 +50,19 @@ def test_plain_features_equal_timm_once_the_upsampling_is_told(randomised):
 
 
 def test_training_step_equals_timm(randomised):
-    theirs = randomised(timm.create_model("hrnet_w18_small")).train()
-    ours = from_checkpoint(theirs.state_dict()).train()
-    image, labels = torch.randn(4, 3, 64, 64), torch.tensor([1, 2, 3, 4])
+    theirs = randomised(timm.create_model("hrnet_w18_small"))
+    ours = from_checkpoint(theirs.state_dict()).double().train()
+    theirs = theirs.double().train()  # so that gradients can be compared closely
+    image, labels = torch.randn(4, 3, 64, 64).double(), torch.tensor([1, 2, 3, 4])
     losses = [nn.functional.cross_entropy(model(image), labels) for model in (theirs, ours)]
     for loss in losses:
         loss.backward()
-    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=0)
     expected = dict(theirs.named_parameters())
     for part in (ours.body, ours.head):
         for name, parameter in part.named_parameters():
             scale = expected[name].grad.abs().max().item()
-            torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=0, atol=1e-3 * scale + 1e-6, msg=name)
+            torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=0, atol=1e-7 * scale + 1e-12, msg=name)
 
 
 def test_pooled_features_without_a_classifier(randomised):

@@ -106,7 +106,7 @@ def test_operators_agree_with_their_definitions():
     torch.manual_seed(0)
     own, received = torch.randn(2, 3, 4, 4), [torch.randn(2, 3, 4, 4) for _ in range(2)]
     made = {name: make(3, 3) for name, make in OPERATORS.items()}
-    outcome = {name: operator(own, [term.clone() for term in received]) for name, operator in made.items()}
+    outcome = {name: operator(own, [own, *(term.clone() for term in received)]) for name, operator in made.items()}
     torch.testing.assert_close(outcome["sum"], own + received[0] + received[1])
     torch.testing.assert_close(outcome["multiply"], own * received[0] * received[1])
     stacked = torch.cat([own, *received], dim=1)
@@ -114,9 +114,9 @@ def test_operators_agree_with_their_definitions():
     torch.testing.assert_close(outcome["concat"], mixed + made["concat"].mix.bias[:, None, None])
     nn.init.zeros_(made["attention"].gate.weight)
     nn.init.zeros_(made["attention"].gate.bias)
-    torch.testing.assert_close(made["attention"](own, received), outcome["sum"])  # even weights: the sum
+    torch.testing.assert_close(made["attention"](own, [own, *received]), outcome["sum"])  # even weights: the sum
     nn.init.constant_(made["attention"].gate.bias[0], 50.0)
-    torch.testing.assert_close(made["attention"](own, received), 3 * own)  # all weight on its own map
+    torch.testing.assert_close(made["attention"](own, [own, *received]), 3 * own)  # all weight on its own map
 
 
 def test_bilinear_downsampling_is_the_mean_over_its_pixels():
