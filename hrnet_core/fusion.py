@@ -113,8 +113,8 @@ class Attention(nn.Module):
     def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
         terms = list(terms)  # S x (B, C, H, W)
         weights = len(terms) * self.gate(sum(terms)).softmax(dim=1)  # (B, S, H, W)
-        weighted = (x * weights[:, i : i + 1] for i, x in enumerate(terms))
-        return reduce(torch.add, weighted)
+        weighted: torch.Tensor = sum(x * weights[:, i : i + 1] for i, x in enumerate(terms))
+        return weighted
 
 
 OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {
