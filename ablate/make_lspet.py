@@ -282,7 +282,7 @@ def _joints(content: bytes, archive: Path) -> np.ndarray:
     from scipy.io import loadmat
 
     try:
-        joints = np.asarray(loadmat(io.BytesIO(content), variable_names=["joints"])["joints"])  # type: ignore[arg-type]
+        joints = np.asarray(loadmat(io.BytesIO(content), variable_names=["joints"])["joints"])
         if joints.shape[:2] != (14, 3) or joints.ndim != 3 or joints.dtype.kind not in "fiu":
             raise ValueError(f"its joints are {joints.dtype} {joints.shape}, not numbers (14, 3, N)")
         return joints.astype(float)

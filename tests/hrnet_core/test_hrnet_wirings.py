@@ -138,12 +138,20 @@ def test_recomputation_gives_the_same_gradients_and_statistics():
 
 @pytest.mark.parametrize("knobs", [{}, {"upsample": "bilinear"}, {"operator": "attention"}, {"norm": "group"}], ids=str)
 def test_channels_last_gives_the_same_numbers(knobs):
-    model = built(**knobs).double()
+    model = built(**knobs).double().eval()  # in training the body changes the layout by itself, on a CPU
     image = image_for(model).double()
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     maps = last(image.contiguous(memory_format=torch.channels_last))
     assert maps[0].is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(maps, model(image))
+
+
+def test_training_on_a_cpu_runs_in_channels_last_and_evaluation_as_given():
+    model = built().double()
+    image = image_for(model).double()
+    trained = model(image)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in trained)
+    assert all(x.is_contiguous() for x in model.eval()(image))
 
 
 @pytest.mark.parametrize("knobs", [{}, *({"operator": o} for o in OPERATORS), {"norm": "group"}], ids=str)
