@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all the set-up themselves, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test fast slow lint bench clean
 
