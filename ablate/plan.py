@@ -19,6 +19,7 @@ from ablate.study import Study
 from ablate.trial import Recipe, Trial
 
 GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
+ONE_POINT = 0.01  # the gap that papers argue about
 TRAIN_FACTOR = 3  # a training step computes about three forward passes
 TIMED_MACS = 4e10  # a step that needs more is not timed: planning must stay quick
 
@@ -98,19 +99,24 @@ def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
     """What the study's seeds can and cannot show, in sentences."""
     n, comparisons = len(study.seeds), len(contrasts(study))
     floor = stats.smallest_p(n, comparisons)
+    asked = f"{n} seeds and {comparisons} comparison{'s' * (comparisons > 1)}"
     if not stats.testable(n, comparisons):
         return [
-            f"{n} seeds and {comparisons} comparisons are not testable: the smallest corrected p is {floor:.3f}; "
+            f"{asked} are not testable: the smallest corrected p is {floor:.3f}; "
             f"{stats.seeds_needed(comparisons)} seeds would be."
         ]
     spread = _spread(study, shelf, trials)
     detectable = stats.minimum_detectable(spread or 1.0, n, comparisons=comparisons)
     unit = "" if spread else " standard deviations of the paired differences"
     known = f" (their standard deviation so far: {spread:.4f})" if spread else ""
-    return [
-        f"{n} seeds and {comparisons} comparisons are testable: the smallest corrected p is {floor:.4f}.",
+    lines = [
+        f"{asked} are testable: the smallest corrected p is {floor:.4f}.",
         f"With 80 % power they detect a difference of {detectable:.3g}{unit} in {study.metrics[0]}{known}.",
     ]
+    if spread:
+        needed = stats.seeds_for(ONE_POINT, spread, comparisons=comparisons)
+        lines.append(f"One point ({ONE_POINT}) would take {needed or 'more than a thousand'} seeds.")
+    return lines
 
 
 def image_counts(recipe: Recipe) -> tuple[int, int] | None:

@@ -4,10 +4,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_studies import TESTS, write_study
 
 from ablate import plan as planning
+from ablate import stats
 from ablate.check import price_arms
 from ablate.design import expand
 from ablate.errors import StudyError
@@ -69,9 +71,9 @@ def small_faulty() -> dict:
     ("seeds", "levels", "sentence"),
     [
         # 2k / 2^n < .05: k comparisons, n seeds
-        (3, 2, "3 seeds and 1 comparisons are not testable: the smallest corrected p is 0.250; 6 seeds would be."),
-        (5, 2, "5 seeds and 1 comparisons are not testable: the smallest corrected p is 0.062; 6 seeds would be."),
-        (6, 2, "6 seeds and 1 comparisons are testable: the smallest corrected p is 0.0312."),
+        (3, 2, "3 seeds and 1 comparison are not testable: the smallest corrected p is 0.250; 6 seeds would be."),
+        (5, 2, "5 seeds and 1 comparison are not testable: the smallest corrected p is 0.062; 6 seeds would be."),
+        (6, 2, "6 seeds and 1 comparison are testable: the smallest corrected p is 0.0312."),
         (6, 3, "6 seeds and 2 comparisons are not testable: the smallest corrected p is 0.062; 7 seeds would be."),
         (7, 3, "7 seeds and 2 comparisons are testable: the smallest corrected p is 0.0312."),
         (7, 7, "7 seeds and 6 comparisons are not testable: the smallest corrected p is 0.094; 8 seeds would be."),
@@ -82,6 +84,26 @@ def test_what_the_seeds_can_show_is_said_before(tmp_path, seeds, levels, sentenc
     factors = {"width": {"at": "model.width", "levels": list(range(2, 2 * levels + 2, 2))}}
     study = load(write_study(tmp_path, seeds=seeds, factors=factors))
     assert power(study, Shelf(), expand(study))[0] == sentence
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
+    study = load(write_study(tmp_path, seeds=6))
+    trials = expand(study)
+    gaps = np.array([0.03, 0.05, 0.04, 0.06, 0.02, 0.04])
+    shelf = Shelf(
+        {
+            trial.id: Result(
+                id=trial.id, recipe=trial.recipe, seed=trial.seed, meanings=trial.meanings, status="done",
+                scores={"closeness": 0.5 + (gaps[trial.seed] if trial.arm["depth"] == "2" else 0.0)},
+            )
+            for trial in trials
+        }
+    )  # fmt: skip
+    needed = stats.seeds_for(0.01, gaps.std(ddof=1), comparisons=1)
+    assert needed is not None
+    assert needed > 6  # 1.8 standard deviations of 0.014 is what six seeds detect
+    assert power(study, shelf, trials)[-1] == f"One point (0.01) would take {needed} seeds."
 
 
 @pytest.mark.usefixtures("small_shelf")
