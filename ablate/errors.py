@@ -18,6 +18,9 @@ from difflib import get_close_matches
 class AblateError(Exception):
     """A mistake the user can mend; its text is one line that names the place and the nearest valid choice."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.splitlines()))  # one line, whatever a key or a file's name holds
+
 
 class StudyError(AblateError):
     """The study file asks for something that does not exist or cannot be."""
