@@ -73,12 +73,15 @@ def count(net: nn.Module, images: Tensor) -> tuple[int, list[str]]:
 
 def used_parameters(net: nn.Module, images: Tensor) -> int:
     """How many parameters the output depends on; streams that nothing reads are not among them."""
-    was_training = net.training
-    output = net.train()(images.expand(2, *images.shape[1:]))
-    torch.stack([leaf.float().sum() for leaf in leaves(output)]).sum().backward()
-    used = sum(parameter.numel() for parameter in net.parameters() if parameter.grad is not None)
-    net.zero_grad(set_to_none=True)
-    net.train(was_training)
+    waiting = [leaf.grad_fn for leaf in leaves(net(images)) if leaf.grad_fn]
+    seen, used = set(waiting), 0
+    while waiting:  # the graph that a backward pass would walk, without its arithmetic
+        node = waiting.pop()
+        variable = getattr(node, "variable", None)  # of the nodes that gradients accumulate in
+        used += variable.numel() if variable is not None else 0
+        fresh = {before for before, _ in node.next_functions if before} - seen
+        seen |= fresh
+        waiting += fresh
     return used
 
 
