@@ -65,8 +65,7 @@ def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
 
 def _one_line(error: AblateError) -> AblateError:
     """The error itself; from a loader process, torch wraps it in a traceback that ends with its name and text."""
-    last = str(error).strip().splitlines()[-1]
-    return type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: "))
+    return type(error)(str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2].strip())
 
 
 def _finished(store: Store, trial: Trial) -> Result | None:
