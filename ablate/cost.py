@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablate import network
+from ablate import network, registry
 from ablate.result import Cost
 from ablate.trial import Recipe
 
@@ -85,9 +85,11 @@ def used_parameters(net: nn.Module, images: Tensor) -> int:
     return used
 
 
-def input_size(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of what the network sees, in pixels."""
-    height, width = recipe.task.knobs["size"]
+def input_size(recipe: Recipe, *, training: bool = False) -> tuple[int, int]:
+    """Height and width of what the network sees in evaluation, or in training, in pixels."""
+    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
+    task = registry.build("task", recipe.task.name, recipe.task.knobs)
+    height, width = task.input_size(info, training=training)
     return int(height), int(width)
 
 

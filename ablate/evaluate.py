@@ -29,7 +29,9 @@ def evaluate(training: Training, trial: Trial, task: Any, info: Any, samples: An
     """Predict every sample by the recipe's protocol and score the predictions with the task's metrics."""
     protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol, site.data)
-    loader = batches(Encoded(chosen, task, info, seed=trial.seed), trial.recipe.train.batch, site, task)
+    loader = batches(
+        Encoded(chosen, task, info, seed=trial.seed), task.evaluation_batch(trial.recipe.train.batch), site, task
+    )
     start, predictions = time.perf_counter(), []
     training.net.eval()
     with torch.inference_mode(), training.autocast():
@@ -37,7 +39,7 @@ def evaluate(training: Training, trial: Trial, task: Any, info: Any, samples: An
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
     seconds = time.perf_counter() - start
     finished = task.finish(predictions, protocol, info)
-    scores, statistics = score(trial, finished, samples.ground_truth(), info)
+    scores, statistics = score(trial, finished, task.ground_truth(samples), info)
     return Evaluation(scores, statistics, len(chosen) / seconds)
 
 

@@ -35,7 +35,8 @@ def build(recipe: Recipe) -> Network:
     info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
     task = registry.build("task", recipe.task.name, recipe.task.knobs)
     backbone = registry.build("model", recipe.model.name, recipe.model.knobs)
-    return Network(backbone, task.head(info, backbone.channels, backbone.strides))
+    intermediate = getattr(backbone, "intermediate", ())
+    return Network(backbone, task.head(info, backbone.channels, backbone.strides, intermediate=intermediate))
 
 
 def initialise(network: nn.Module, rule: str, *, seed: int) -> None:

@@ -10,7 +10,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from ablate import env, registry, stats
+from ablate import cost, env, registry, stats
 from ablate.check import check_study, price_arms
 from ablate.design import Arm, contrasts, expand, label
 from ablate.result import Cost, Result
@@ -121,7 +121,8 @@ def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
 
 def image_counts(recipe: Recipe) -> tuple[int, int] | None:
     """Declared numbers of training and evaluation samples; None where nobody has declared them."""
-    sizes = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info.sizes
+    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
+    sizes = registry.build("task", recipe.task.name, recipe.task.knobs).sample_counts(info)
     return (sizes["train"], sizes["val"]) if sizes else None
 
 
@@ -157,16 +158,24 @@ def _durations(study: Study, trials: list[Trial], costs: dict[str, Cost], shelf:
         rates = {t.id: _from_known(t.recipe, costs[t.id], known) for t in trials}
         basis = f"{len(known)} trials of this machine"
     elif study.budget.gpus:
-        rates = {t.id: GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs) for t in trials}
+        rates = {t.id: GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs * _crop_share(t.recipe)) for t in trials}
         basis = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU, for no trial has run here yet"
     else:
         rates, basis = _timed_rates(study, trials, costs)
     train, val = counts
     # Evaluation runs forward twice (flip test) where training runs forward and backward.
     return {
-        t.id: (t.recipe.train.epochs * train + val * 2 / TRAIN_FACTOR) / rates[t.id] / max(study.budget.gpus, 1)
+        t.id: (t.recipe.train.epochs * train + val * 2 / TRAIN_FACTOR / _crop_share(t.recipe))
+        / rates[t.id]
+        / max(study.budget.gpus, 1)
         for t in trials
     }, basis
+
+
+def _crop_share(recipe: Recipe) -> float:
+    """How much of an evaluated image, for which costs are quoted, a training sample shows, by area."""
+    seen, evaluated = (math.prod(cost.input_size(recipe, training=training)) for training in (True, False))
+    return seen / evaluated
 
 
 def _known_rates(study: Study, shelf: Shelf) -> list[tuple[Result, float]]:
@@ -200,7 +209,8 @@ def _from_known(recipe: Recipe, cost: Cost, known: list[tuple[Result, float]]) -
 
 def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> tuple[dict[str, float], str]:
     control = trials[0]
-    batch = min(control.recipe.train.batch, max(1, int(TIMED_MACS / (TRAIN_FACTOR * costs[control.id].macs))))
+    step_macs = TRAIN_FACTOR * costs[control.id].macs * _crop_share(control.recipe)  # for one image
+    batch = min(control.recipe.train.batch, max(1, int(TIMED_MACS / step_macs)))
     try:
         rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
     except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
@@ -213,12 +223,14 @@ def _time_step(trial: Trial, batch: int, *, threads: int) -> float:
     """Images per second of a training step on random pictures, the second of two."""
     import torch
 
-    from ablate import cost, network
+    from ablate import network
     from ablate.fit import Training
 
     torch.set_num_threads(threads)
     training = Training(trial, network.build(trial.recipe).train(), torch.device("cpu"))
-    images = torch.rand(batch, 3, *cost.input_size(trial.recipe)).contiguous(memory_format=training.layout)
+    images = torch.rand(batch, 3, *cost.input_size(trial.recipe, training=True)).contiguous(
+        memory_format=training.layout
+    )
     seconds = math.nan
     for _ in range(2):
         start = time.perf_counter()

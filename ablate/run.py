@@ -92,7 +92,7 @@ def _train_and_evaluate(
     def score(_: Any) -> dict[str, float]:
         return evaluate(training, trial, task, data.info, splits["val"], site).scores
 
-    yield from fit(training, trial, task, data.info, splits["train"], site, state=state, score=score)
+    yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, state=state, score=score)
     final = evaluate(training, trial, task, data.info, splits["val"], site)
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})

@@ -98,8 +98,23 @@ class Brightness:
     size: tuple[int, int]
     jitter: float
 
-    def head(self, info, channels, strides):
+    def head(self, info, channels, strides, *, intermediate=()):
         return Mean(channels[0])
+
+    def input_size(self, info, *, training):
+        return self.size
+
+    def sample_counts(self, info):
+        return info.sizes
+
+    def samples(self, opened):
+        return opened
+
+    def evaluation_batch(self, batch):
+        return batch
+
+    def ground_truth(self, samples):
+        return samples.ground_truth()
 
     def encode(self, sample, info, rng=None):
         image = sample["image"].transpose(2, 0, 1).astype(np.float32) / 255  # (3, H, W)
@@ -145,7 +160,7 @@ def noise(
     unverified: bool = False,  # whether that is found out before training
 ):
     """Grey noise of random brightness."""
-    info = Info("noise", version, (), (), (), (), (), "none", "drawn", sizes={"train": train, "val": val})
+    info = Info("noise", version, "none", "drawn", sizes={"train": train, "val": val})
     return Noise(info, damaged, unverified)
 
 

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ablate.errors import DataError
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val"]  # what is trained on, and what is evaluated on
 SPLITS: tuple[Split, Split] = ("train", "val")
+IGNORED = 255  # in maps of classes: not labelled, counts nowhere
 SHOWN = 3  # problems that an error message names before it only counts
 # A picture cut short still has its beginning, so both ends are looked at: marker at the start -> at the end.
 PICTURES = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
@@ -29,14 +30,21 @@ class Info:
 
     name: str  # of the set, as a report shows it
     version: str | None  # declared content digests, "train-val"; None where nobody has declared them
-    classes: tuple[str, ...]
-    joints: tuple[str, ...]  # K names
-    flip_pairs: tuple[tuple[int, int], ...]  # joints that a mirrored picture swaps
-    sigmas: tuple[float, ...]  # K falloffs of the object keypoint similarity, pycocotools' kpt_oks_sigmas
-    upper_body: tuple[int, ...]  # joints that a half-body crop keeps together; the others are the lower body
     licence: str
     source: str
     sizes: dict[Split, int] | None = None  # declared numbers of samples
+    images: dict[Split, int] | None = None  # declared numbers of images
+    size: tuple[int, int] | None = None  # height and width of every image, where they are alike
+    # What the task pose needs.
+    joints: tuple[str, ...] = ()  # K names
+    flip_pairs: tuple[tuple[int, int], ...] = ()  # joints that a mirrored picture swaps
+    sigmas: tuple[float, ...] = ()  # K falloffs of the object keypoint similarity, pycocotools' kpt_oks_sigmas
+    upper_body: tuple[int, ...] = ()  # joints that a half-body crop keeps together; the others are the lower body
+    # What the task segmentation needs.
+    classes: tuple[str, ...] = ()  # C names; a class is known by its place here
+    categories: tuple[str, ...] = ()  # C names: what each class is a kind of
+    label_ids: tuple[int, ...] = ()  # C numbers that stand for the classes in files of labels and of predictions
+    class_weights: tuple[float, ...] = ()  # C weights in the loss, as published; empty: all 1
 
     @property
     def mirror(self) -> tuple[int, ...]:
@@ -53,7 +61,7 @@ class Info:
 
 
 class Samples(Protocol):
-    """One opened split. For pose a sample is one person, as a dict:
+    """One opened split. A set without people has one sample per image. With people a sample is one person, a dict:
 
     `image` (H, W, 3) uint8 RGB; `box` (4,) float64, x y w h; `joints` (K, 3) float64, x y and COCO's
     visibility (0 not labelled, 1 hidden, 2 visible); `image_id`, `annotation_id` int; `area` and `score` (of
@@ -71,6 +79,9 @@ class Samples(Protocol):
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB: any image of the split, also one without samples. Raises DataError."""
+
+    def labelled_image(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """For segmentation: the image and its classes (H, W) uint8, IGNORED where none. Raises DataError."""
 
     def image_ids(self) -> list[int]:
         """The ids of all images of the split, those without samples included."""

@@ -44,7 +44,6 @@ def coco_pose(
     info = Info(
         name=set,
         version=version or (known.forms[joints].version if known else None),
-        classes=("person",),
         joints=form.names,
         flip_pairs=form.flip_pairs,
         sigmas=form.sigmas,

@@ -54,7 +54,6 @@ def figures(
     info = Info(
         name="figures",
         version=f"drawn {VERSION}",
-        classes=tuple(ACTIVITIES),
         joints=form.names,
         flip_pairs=form.flip_pairs,
         sigmas=form.sigmas,
@@ -62,6 +61,7 @@ def figures(
         licence="the project's own",
         source="drawn by ablate/datasets/figures.py",
         sizes={"train": train, "val": val},
+        size=size,
     )
     return Figures(info, size)
 
@@ -91,7 +91,7 @@ class Drawn:
         return (self.info.sizes or {})[self.split]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Also `mask` (H, W) bool, what can be seen of the person, and `activity`, a place in `info.classes`."""
+        """Also `mask` (H, W) bool, what can be seen of the person, and `activity`, a place in `ACTIVITIES`."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         number, place = self._find(index)

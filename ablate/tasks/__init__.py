@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ablate.datasets import Info, Samples
+from ablate.datasets import Info, Samples, Split
 
 Batch = dict[str, Tensor]  # what `collate` makes; on the device where the network is
 Prediction = dict[str, Any]  # one detected instance, in COCO's result format and a few fields of the task's own
@@ -23,8 +23,22 @@ Sample = dict[str, Any]
 class Task(Protocol):
     """What a builder of this shelf returns: frozen, without state, cheap to send to loader processes."""
 
-    def head(self, info: Info, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
-        """The last layers, from a backbone's maps, finest first, to what `loss` and `predict` take."""
+    def head(
+        self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
+    ) -> nn.Module:
+        """The last layers, from a backbone's maps, finest first, to what `loss` and `predict` take.
+
+        `intermediate` are places of maps that get a head of their own in training, for supervision on the way.
+        """
+
+    def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
+        """Height and width of what the network sees, in training or in evaluation (which costs are quoted for)."""
+
+    def sample_counts(self, info: Info) -> dict[Split, int] | None:
+        """Declared numbers of this task's samples; None where nobody has declared them."""
+
+    def samples(self, opened: Samples) -> Any:
+        """What to train on, with `len` and indexing, from an opened split. Raises DataError."""
 
     def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None) -> dict[str, Any]:
         """One sample as the network sees it, arrays and numbers only; augmented where `rng` is given."""
@@ -39,7 +53,13 @@ class Task(Protocol):
         """A scalar in float32, whatever the precision of `outputs`."""
 
     def samples_for_evaluation(self, samples: Samples, protocol: Any, root: Path | None) -> Any:
-        """What to evaluate on, with `len` and indexing like `samples`. Raises DataError."""
+        """What to evaluate on, with `len` and indexing, from an opened split. Raises DataError."""
+
+    def evaluation_batch(self, batch: int) -> int:
+        """How many samples are predicted at once, where training takes `batch`."""
+
+    def ground_truth(self, samples: Samples) -> dict[str, Any]:
+        """What the task's metrics compare predictions with: `images`, a list of dicts with `id`, and more."""
 
     def predict(self, model: nn.Module, batch: Batch, protocol: Any) -> list[Prediction]:
         """The instances of a batch, in pixels of the original images. Runs without gradients."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import Info, Samples, refuse
+from ablate.datasets import Info, Samples, Split, refuse
 from ablate.errors import DataError, PartError
 from ablate.registry import protocol, task
 from ablate.tasks import (
@@ -111,8 +111,19 @@ class Pose:
     half_body: float
     half_body_min_joints: int
 
-    def head(self, info: Info, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
+    def head(
+        self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
+    ) -> nn.Module:
         return HeatmapHead(channels, joints=len(info.joints))
+
+    def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
+        return self.size
+
+    def sample_counts(self, info: Info) -> dict[Split, int] | None:
+        return info.sizes
+
+    def samples(self, opened: Samples) -> Samples:
+        return opened
 
     def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
         """A person's crop.
@@ -162,6 +173,12 @@ class Pose:
         self, samples: Samples, protocol: PoseProtocol, root: Path | None = None
     ) -> "Samples | DetectedPeople":
         return DetectedPeople.read(samples, protocol.detections) if protocol.detections else samples
+
+    def evaluation_batch(self, batch: int) -> int:
+        return batch
+
+    def ground_truth(self, samples: Samples) -> dict[str, Any]:
+        return samples.ground_truth()
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Batch, protocol: PoseProtocol) -> list[Prediction]:

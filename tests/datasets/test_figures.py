@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ablate import registry
+from ablate.datasets.figures import ACTIVITIES
 from ablate.errors import PartError
 
 
@@ -51,7 +52,7 @@ def test_masks_boxes_areas_and_joints_agree():
         assert mask[rows, columns].all()
         assert not sample["joints"][sample["joints"][:, 2] == 0].any()
         seen.append(sample["joints"][:, 2])
-        assert 0 <= sample["activity"] < len(samples.info.classes)
+        assert 0 <= sample["activity"] < len(ACTIVITIES)
     shares = [(np.array(seen) == visibility).mean() for visibility in (0, 1, 2)]
     assert 0.01 < shares[0] < 0.15  # turned away or beyond the border
     assert 0.005 < shares[1] < 0.1  # behind something

@@ -9,7 +9,10 @@ NAMES = sorted(joint_sets())
 
 def info(joints="coco17") -> Info:
     form = joint_sets()[joints]
-    return Info("made", None, ("person",), form.names, form.flip_pairs, form.sigmas, form.upper_body, "none", "made")
+    return Info(
+        "made", None, "none", "made",
+        joints=form.names, flip_pairs=form.flip_pairs, sigmas=form.sigmas, upper_body=form.upper_body,
+    )  # fmt: skip
 
 
 def scene(seed, *, images=30, joints="coco17", ties=False):

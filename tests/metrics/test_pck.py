@@ -67,7 +67,7 @@ def test_people_without_a_torso_and_crowds_are_not_counted():
 
 
 def test_joint_sets_without_a_torso_are_measured_by_the_box():
-    head = Info("head", None, ("head",), ("nose", "chin"), (), (0.1, 0.1), (), "none", "made")
+    head = Info("head", None, "none", "made", joints=("nose", "chin"), sigmas=(0.1, 0.1))
     annotation = person(1, 0, keypoints=[10, 10, 2, 10, 30, 2], num_keypoints=2)  # its box is 60 x 80
     assert score([found(annotation, 15.9, number=1)], [annotation], head)[0] == 1
     assert score([found(annotation, 16.1, number=1)], [annotation], head)[0] == 0

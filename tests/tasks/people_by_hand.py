@@ -7,7 +7,8 @@ from ablate.datasets import Info, joint_sets
 
 COCO = joint_sets()["coco17"]
 INFO = Info(
-    "made", None, ("person",), COCO.names, COCO.flip_pairs, COCO.sigmas, COCO.upper_body, "none", "made"
+    "made", None, "none", "made",
+    joints=COCO.names, flip_pairs=COCO.flip_pairs, sigmas=COCO.sigmas, upper_body=COCO.upper_body,
 )  # fmt: skip
 
 
