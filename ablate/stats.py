@@ -50,7 +50,7 @@ class Effect:
     high: float
     unpaired_low: float  # Welch interval, as if the seeds were not paired
     unpaired_high: float
-    correlation: float  # Pearson, over seeds: what pairing achieved; nan when an arm does not vary
+    correlation: float  # Pearson, over seeds: what pairing achieved; nan when an arm does not vary, or with two seeds
     p: float  # sign-flip test, two-sided, before Holm
     p_floor: float  # the smallest p that n seeds can give
 
@@ -240,7 +240,7 @@ def _welch_interval(a: Array, b: Array, *, confidence: float) -> tuple[float, fl
 
 
 def _correlation(a: Array, b: Array) -> float:
-    if a.size < 2 or _sd(a) == 0 or _sd(b) == 0:
+    if a.size < 3 or _sd(a) == 0 or _sd(b) == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
 
