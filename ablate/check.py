@@ -58,4 +58,4 @@ def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
 
 
 def _network_key(recipe: Recipe) -> str:
-    return recipe.model_copy(update={"train": type(recipe.train)()}).model_dump_json()
+    return recipe.model_copy(update={"train": type(recipe.train)(), "weights": None}).model_dump_json()

@@ -46,10 +46,13 @@ def expand(study: Study) -> list[Trial]:
     """Every arm with every seed, seeds outermost so that an interrupted run still compares all arms.
 
     Raises:
-        StudyError: a path that leads nowhere, or two arms that are the same trial.
+        StudyError: a path that leads nowhere, two arms that are the same trial, or a `match` yet to be solved.
         PartError: a part or knob that no shelf has.
     """
     with blaming(study.file):
+        for name, factor in study.factors.items():
+            if factor.match:
+                raise StudyError(f"factors.{name}.match: not solved; ablate.match.solve makes its levels")
         trials = _trials(study)
         _refuse_collapsed(trials)
     return trials

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ablate import env, launch, registry
+from ablate import env, launch, match, registry, weights
 from ablate.check import check_study, price_arms
 from ablate.design import expand
 from ablate.errors import AblateError, StoreError, StudyError, nearest
@@ -35,6 +35,7 @@ class Where:
     address: str | None = None
     tracker: str | None = None  # MLflow's URI; the results folder's SQLite when not given
     experiment: str | None = None
+    predictions: Path | None = None  # where predictions are written, too; only for one trial here
 
 
 @dataclass
@@ -86,17 +87,20 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     outcome = Outcome(missing)
     if not missing:
         return outcome
-    preflight(study, missing, where)
     budget = study.budget
     site = Site(
         results=where.store.root.resolve(),
         data=where.data.resolve() if where.data else None,
+        beside=Path(study.file).resolve().parent if study.file else None,
         gpu=budget.gpus > 0,
         threads=max(1, int(budget.cpus)),
         workers=budget.workers,
         checkpoint_minutes=budget.checkpoint_minutes,
         evaluate_every=budget.evaluate_every,
+        predictions=where.predictions.resolve() if where.predictions else None,
+        keep_weights=budget.keep_weights,
     )
+    preflight(study, missing, where, site)
     writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
     writer.put(lambda mirror: note_link(where.store, mirror.link()))
     writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
@@ -117,10 +121,13 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     return outcome
 
 
-def preflight(study: Study, trials: list[Trial], where: Where) -> None:
-    """All that can be known before the first epoch: networks, data, room, tracker."""
+def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
+    """All that can be known before the first epoch: networks, starting weights, data, room, tracker."""
     check_study(study)
-    price_arms(list({tuple(trial.arm.items()): trial for trial in trials}.values()), file=study.file)
+    arms = {tuple(trial.arm.items()): trial for trial in trials}
+    price_arms(list(arms.values()), file=study.file)
+    for trial in arms.values():
+        weights.check(trial.recipe, site)
     where.store.create()
     if shutil.disk_usage(where.store.root).free < LEAST_ROOM:
         raise StoreError(f"{where.store.root}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")
@@ -176,7 +183,9 @@ def track(study: Study, where: Where) -> int:
 
 
 def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
-    """Copy published results into the folder; returns new ids and what was refused, one line each.
+    """Copy published results into the folder, and what was solved for their matched levels.
+
+    Returns new ids and what was refused, one line each.
 
     Raises:
         AblateError: the source holds no results.
@@ -191,6 +200,7 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
         if trial_id not in have:
             store.put(result, Store(folder).statistics(result.id))
             new.append(trial_id)
+    match.take_in(folder, store.root)
     return new, shelf.damaged
 
 

@@ -5,12 +5,14 @@ Statistics are per image and aggregated late, so that one bootstrap serves every
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ablate import registry
+from ablate.errors import StoreError
 from ablate.fit import Encoded, Training, batches, to_device
 from ablate.site import Site
 from ablate.trial import Trial
@@ -18,15 +20,25 @@ from ablate.trial import Trial
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by name, statistics by `metric/array`, and how many images a second were predicted."""
+    """Scores by name, statistics by `metric/array`, and how fast and on what they were found."""
 
     scores: dict[str, float]
     statistics: dict[str, np.ndarray]
-    images_per_second: float
+    images_per_second: float  # predicted
+    seconds: float  # that predicting took
+    left_out: int  # samples, such as detected boxes, on images that the split does not have
 
 
-def evaluate(training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site) -> Evaluation:
-    """Predict every sample by the recipe's protocol and score the predictions with the task's metrics."""
+def evaluate(
+    training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site, *, folder: Path | None = None
+) -> Evaluation:
+    """Predict every sample by the recipe's protocol and score the predictions with the task's metrics.
+
+    Predictions are also written to `folder` where one is given; it is there.
+
+    Raises:
+        StoreError: they cannot be.
+    """
     protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol, site.data)
     loader = batches(
@@ -39,8 +51,10 @@ def evaluate(training: Training, trial: Trial, task: Any, info: Any, samples: An
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
     seconds = time.perf_counter() - start
     finished = task.finish(predictions, protocol, info)
+    if folder:
+        _write(finished, task, samples, folder)
     scores, statistics = score(trial, finished, task.ground_truth(samples), info)
-    return Evaluation(scores, statistics, len(chosen) / seconds)
+    return Evaluation(scores, statistics, len(chosen) / seconds, seconds, getattr(chosen, "left_out", 0))
 
 
 def score(
@@ -55,6 +69,13 @@ def score(
         scores |= metric.aggregate(arrays)
         statistics |= {f"{name}/{key}": value for key, value in arrays.items()}
     return scores, statistics
+
+
+def _write(predictions: list[dict[str, Any]], task: Any, samples: Any, folder: Path) -> None:
+    try:
+        task.write_predictions(predictions, samples, folder)
+    except OSError as error:
+        raise StoreError(f"{error.filename or folder}: {error.strerror}") from None
 
 
 def _laid_out(training: Training) -> Any:

@@ -15,8 +15,16 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from ablate import stats
+from ablate.comparable import (
+    SCRATCH,
+    one_recipe,
+    refuse_different_data,
+    refuse_different_protocols,
+    starts_from,
+    unlike_starts,
+    varied,
+)
 from ablate.design import Arm, arms, contrasts, expand, label
-from ablate.errors import StoreError, StudyError
 from ablate.paper import Published, published
 from ablate.resample import NO_INTERVAL, TestImages
 from ablate.result import Cost, Epoch, Result
@@ -39,6 +47,7 @@ class Row:
     curves: dict[int, list[Epoch]]  # seed -> learning curve, of unfinished trials too
     cost: Cost | None  # throughput: the median over seeds; memory: the highest
     published: str | None  # the paper's number for this arm, as printed
+    start: str  # where its backbone's weights come from
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,8 @@ class Evidence:
     study: Study
     recipe: Recipe  # the control's, settled
     varied: tuple[str, ...]  # paths of the recipe that the factors change
+    one_recipe: str  # whether all arms share one recipe of training, in a sentence
+    unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
     rows: list[Row]  # the control first
     comparisons: list[Comparison]  # by metric in the study's order, then by arm
     planned: int  # comparisons in the primary metric
@@ -97,6 +108,11 @@ class Evidence:
     @property
     def control(self) -> Row:
         return self.rows[0]
+
+    @property
+    def any_weights(self) -> bool:
+        """Whether any arm starts from a checkpoint."""
+        return any(row.start != SCRATCH for row in self.rows)
 
     @property
     def planned_trials(self) -> int:
@@ -128,8 +144,8 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     """
     trials, shelf = expand(study), store.read()
     results = {trial.id: shelf.results[trial.id] for trial in trials if trial.id in shelf.results}
-    _refuse_different_protocols(study, trials)
-    _refuse_different_data(list(results.values()))
+    refuse_different_protocols(study, trials)
+    refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
     rows = [_row(study, arm, trials, results, table) for arm in arms(study)]
     images_of = TestImages(trials[0].recipe, shelf, draws=study.name) if images else None
@@ -137,7 +153,9 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     return Evidence(
         study=study,
         recipe=trials[0].recipe,
-        varied=_varied(study),
+        varied=varied(study),
+        one_recipe=one_recipe(study, trials),
+        unlike_starts=unlike_starts(study, trials),
         rows=rows,
         comparisons=_comparisons(study, rows, images_of),
         planned=len(contrasts(study)),
@@ -156,6 +174,7 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
 
 def _row(study: Study, arm: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None) -> Row:
     control = arms(study)[0]
+    recipe = next(trial.recipe for trial in trials if trial.arm == arm)
     ids = {trial.seed: trial.id for trial in trials if trial.arm == arm}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
     scores = {
@@ -173,6 +192,7 @@ def _row(study: Study, arm: Arm, trials: list[Trial], results: Mapping[str, Resu
         curves={seed: result.curve for seed, result in found.items() if result.curve},
         cost=_cost([result.cost for result in found.values() if result.cost]),
         published=next((table.levels[name] for name in names if name in table.levels), None) if table else None,
+        start=starts_from(recipe),
     )
 
 
@@ -249,11 +269,6 @@ def _label(study: Study, arm: Arm) -> str:
     return label(arm, arms(study)[0])
 
 
-def _varied(study: Study) -> tuple[str, ...]:
-    paths = (path for factor in study.factors.values() for level in factor.levels.values() for path in level)
-    return tuple(dict.fromkeys(paths))
-
-
 def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
     """How many trials share each value of each fact."""
     counts: dict[str, Counter[str]] = {}
@@ -261,36 +276,3 @@ def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
         for fact, value in trial.items():
             counts.setdefault(fact, Counter())[value] += 1
     return {fact: dict(values.most_common()) for fact, values in counts.items()}
-
-
-def _refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
-    """Scores of one table come from one task, data set and protocol; only a factor may change that."""
-    free = {path.removeprefix("evaluation.") for path in _varied(study)}
-
-    def protocol(recipe: Recipe) -> dict[str, object]:
-        fixed = {knob: value for knob, value in recipe.evaluation.items() if knob not in free}
-        return {"task": recipe.task.name, "data set": recipe.dataset.name} | fixed
-
-    first = protocol(trials[0].recipe)
-    for trial in trials:
-        this = protocol(trial.recipe)
-        for name in first.keys() | this.keys():
-            if first.get(name) != this.get(name):
-                raise StudyError(
-                    f"arm {_label(study, trial.arm)} is evaluated with {name} {this.get(name)!r}, "
-                    f"the control with {first.get(name)!r}: these are not scores of one table"
-                )
-
-
-def _refuse_different_data(results: list[Result]) -> None:
-    """A data set without a declared version may lie in different states on two machines."""
-    seen: dict[tuple[str, str], tuple[str, Result]] = {}
-    for result in results:
-        part = result.recipe.dataset.model_dump_json()
-        for split, digest in result.data_digest.items():
-            known, other = seen.setdefault((part, split), (digest, result))
-            if known != digest:
-                raise StoreError(
-                    f"trials {other.id} and {result.id} used different files as {split} split "
-                    f"({known} and {digest}): their scores are not comparable"
-                )

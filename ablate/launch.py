@@ -121,7 +121,7 @@ def _trainable(tune: Any) -> type:
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             site = json.loads(new_config["site"])
-            folders = {name: Path(site[name]) if site[name] else None for name in ("results", "data")}
+            folders = {name: Path(site[name]) if site[name] else None for name in ("results", "data", "beside")}
             self.events = _events(Trial.model_validate_json(new_config["trial"]), Site(**{**site, **folders}))
             return True
 

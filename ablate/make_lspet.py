@@ -12,10 +12,6 @@ import hashlib
 import io
 import json
 import shutil
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -25,10 +21,11 @@ import cv2
 import numpy as np
 
 from ablate import registry
+from ablate.archive import Reader, opened
 from ablate.datasets import SPLITS, joint_sets
 from ablate.errors import DataError
 
-LARGEST = {".mat": 64 * 2**20, ".jpg": 16 * 2**20}  # bytes of a member; the real ones are far smaller
+LIMITS = {".mat": 64 * 2**20, ".jpg": 16 * 2**20}  # bytes of a member; the real ones are far smaller
 VAL = 500  # people for evaluation
 ALIKE = 40  # of 256 bits: two crops that differ in no more show the same moment
 SHOULDERS, HIPS = (8, 9), (2, 3)
@@ -42,7 +39,6 @@ SKELETONS = {
     "coco17": "16-14 14-12 17-15 15-13 12-13 6-12 7-13 6-7 6-8 7-9 8-10 9-11 2-3 1-2 1-3 2-4 3-5 4-6 5-7",
     "lsp14": "1-2 2-3 4-5 5-6 7-8 8-9 10-11 11-12 13-14 9-13 10-13 3-4",
 }
-Reader = Callable[[str], bytes]  # content of a file by its path beside joints.mat
 
 
 def make_lspet(archive: Path, target: Path, *, val: int = VAL) -> str:
@@ -57,7 +53,7 @@ def make_lspet(archive: Path, target: Path, *, val: int = VAL) -> str:
     shutil.rmtree(part, ignore_errors=True)
     try:
         (part / "images").mkdir(parents=True)
-        with _opened(archive) as read:
+        with opened(archive, beside="joints.mat", limits=LIMITS) as read:
             joints = _joints(read("joints.mat"), archive)
             people = [_cut(index, joints[:, :, index - 1], read, part / "images", archive) for index in select(joints)]
         for split, chosen in zip(SPLITS, split_by_hash(people, val=val), strict=True):
@@ -233,48 +229,6 @@ def _alike(people: list[Person]) -> np.ndarray:
     different = looks @ (1 - looks).T
     alike: np.ndarray = different + different.T <= ALIKE
     return alike
-
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[Reader]:
-    """How to read files that lie beside the archive's joints.mat."""
-    if archive.is_dir():
-        found = sorted(archive.glob("joints.mat")) or sorted(archive.glob("*/joints.mat"))
-        if len(found) != 1:
-            raise DataError(f"{archive}: wanted one joints.mat beside images/, found {len(found)}")
-        yield lambda name: _file(found[0].parent / name, archive)
-        return
-    try:
-        members = zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile):
-        raise DataError(f"{archive}: neither a folder nor a zip archive") from None
-    with members:
-        names = [name for name in members.namelist() if Path(name).name == "joints.mat" and "__MACOSX" not in name]
-        if len(names) != 1:
-            raise DataError(f"{archive}: wanted one joints.mat in the archive, found {len(names)}")
-        folder = names[0].removesuffix("joints.mat")
-        yield lambda name: _member(members, folder + name, archive)
-
-
-def _file(file: Path, archive: Path) -> bytes:
-    try:
-        if file.stat().st_size > LARGEST[file.suffix]:
-            raise DataError(f"{archive}: {file.name} is larger than any of the archive can be")
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{archive}: {file.name}: {error.strerror}") from None
-
-
-def _member(members: zipfile.ZipFile, name: str, archive: Path) -> bytes:
-    try:
-        limit = LARGEST[Path(name).suffix]
-        with members.open(name) as stream:
-            content = stream.read(limit + 1)
-    except (KeyError, zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
-        raise DataError(f"{archive}: {name}: {' '.join(str(error).split())}") from None
-    if len(content) > limit:
-        raise DataError(f"{archive}: {name} is larger than any of the archive can be")
-    return content
 
 
 def _joints(content: bytes, archive: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ablate import cost, env, registry, stats
 from ablate.check import check_study, price_arms
+from ablate.comparable import one_recipe, starts_from, unlike_starts
 from ablate.design import Arm, contrasts, expand, label
 from ablate.result import Cost, Result
 from ablate.store import Shelf, Store
@@ -30,6 +31,7 @@ class ArmPlan:
 
     label: str
     arm: Arm
+    start: str  # where its backbone's weights come from
     cost: Cost
     planned: int
     done: int
@@ -48,6 +50,8 @@ class Plan:
     basis: str  # where the seconds come from
     parallel: int  # trials at once that the times assume
     power: list[str]  # sentences
+    one_recipe: str  # whether all arms share one recipe of training, in a sentence
+    unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
 
     @property
     def trial_hours(self) -> float:
@@ -84,6 +88,7 @@ def plan(study: Study, store: Store) -> Plan:
             ArmPlan(
                 label(trial.arm, control),
                 trial.arm,
+                starts_from(trial.recipe),
                 costs[trial.id],
                 len(mine),
                 done,
@@ -92,7 +97,17 @@ def plan(study: Study, store: Store) -> Plan:
             )
         )
     missing = store.missing(trials, shelf=shelf)
-    return Plan(study, rows, missing, shelf.damaged, basis, _parallel(study), power(study, shelf, trials))
+    return Plan(
+        study,
+        rows,
+        missing,
+        shelf.damaged,
+        basis,
+        _parallel(study),
+        power(study, shelf, trials),
+        one_recipe(study, trials),
+        unlike_starts(study, trials),
+    )
 
 
 def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:

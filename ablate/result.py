@@ -22,15 +22,28 @@ class Epoch(BaseModel):
 
 
 class Cost(BaseModel):
-    """What one trained network costs. MACs count convolutions and linear layers, one multiply-add = 1."""
+    """What one trained network costs. MACs count convolution and linear layers, one multiply-add = 1."""
 
     model_config = FROZEN
     parameters: int  # all
     used_parameters: int  # those that the output depends on
     macs: int  # for one image at the recipe's input size; GFLOPs in the papers = MACs / 2**30
-    uncounted: list[str] = []  # operators with arithmetic that the count leaves out
+    transposed_excess: int = 0  # MACs that the papers' tool adds: transposed convolutions by their output's size
+    matmul_macs: int = 0  # not in `macs`: matrix products outside such layers, attention's above all
+    activations: int = 0  # elements of these layers' outputs, for one image; 0: not counted
+    uncounted: list[str] = []  # operators with arithmetic that all these leave out
     images_per_second: float = 0.0  # evaluation throughput on this machine, flip test as in the protocol
     peak_memory: int = 0  # bytes: the process (CPU) or the device (GPU) at its peak
+
+    @property
+    def gflops(self) -> float:
+        """GFLOPs in the papers' unit: MACs / 2**30."""
+        return self.macs / 2**30
+
+    @property
+    def tool_gflops(self) -> float:
+        """GFLOPs as the papers' tool counts them, with its excess for transposed convolutions."""
+        return (self.macs + self.transposed_excess) / 2**30
 
 
 class Result(BaseModel):

@@ -7,7 +7,7 @@ this process, a Ray actor) takes one step at a time. A failure is a result with 
 import resource
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, network, registry
+from ablate import cost, env, network, registry, weights
 from ablate.errors import AblateError, DataError, StoreError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
 from ablate.result import Epoch, Result
 from ablate.site import Site
-from ablate.store import Store
+from ablate.store import Store, write_atomically
 from ablate.trial import Trial
 
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
@@ -85,6 +85,7 @@ def _train_and_evaluate(
     digests = {split: samples.verify() for split, samples in splits.items()}
     net = network.build(recipe)
     network.initialise(net, recipe.train.init, seed=trial.seed)
+    facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
     training = Training(trial, net, device)
     if training.resume(state):
         yield from training.curve
@@ -93,12 +94,16 @@ def _train_and_evaluate(
         return evaluate(training, trial, task, data.info, splits["val"], site).scores
 
     yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, state=state, score=score)
-    final = evaluate(training, trial, task, data.info, splits["val"], site)
+    final = evaluate(training, trial, task, data.info, splits["val"], site, folder=site.predictions)
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
-    seconds = sum(row.seconds for row in training.curve) + len(splits["val"]) / final.images_per_second
-    result = _result(trial, "done", seconds, scores=final.scores, curve=training.curve, cost=price, data_digest=digests)
-    yield result, final.statistics
+    seconds = sum(row.seconds for row in training.curve) + final.seconds
+    if site.keep_weights:
+        write_atomically(Store(site.results).weights(trial.id), weights.packed(net.backbone, trial_id=trial.id))
+    found = {"scores": final.scores, "curve": training.curve, "cost": price, "data_digest": digests}
+    if final.left_out:
+        facts["samples on images outside the split, not evaluated"] = str(final.left_out)
+    yield _result(trial, "done", seconds, facts=facts, **found), final.statistics
 
 
 def _settle(site: Site) -> torch.device:
@@ -121,8 +126,8 @@ def _failed(trial: Trial, error: Exception, curve: list[Epoch], seconds: float) 
     return _result(trial, status, seconds, reason=text, curve=curve)
 
 
-def _result(trial: Trial, status: Any, seconds: float, **fields: Any) -> Result:
-    facts = env.provenance() | {"threads": str(torch.get_num_threads()), "device": _device_name()}
+def _result(trial: Trial, status: Any, seconds: float, *, facts: Mapping[str, str] = {}, **fields: Any) -> Result:
+    process = {"threads": str(torch.get_num_threads()), "device": _device_name()}
     return Result(
         id=trial.id,
         recipe=trial.recipe,
@@ -130,7 +135,7 @@ def _result(trial: Trial, status: Any, seconds: float, **fields: Any) -> Result:
         data_version=trial.data_version,
         meanings=trial.meanings,
         status=status,
-        env=facts,
+        env={**env.provenance(), **process, **facts},
         seconds=seconds,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         **fields,

@@ -10,8 +10,11 @@ class Site:
 
     results: Path
     data: Path | None = None  # holds the data sets' folders
+    beside: Path | None = None  # the study file's folder: starting weights may lie there
     gpu: bool = False
     threads: int = 1
     workers: int = 0  # processes that load data
     checkpoint_minutes: float = 2.0
     evaluate_every: int = 0  # epochs between points of the metric's curve; 0: the end only
+    predictions: Path | None = None  # where the last evaluation's predictions are written, too
+    keep_weights: bool = False  # the trained backbone, beside the result

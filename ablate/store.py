@@ -6,6 +6,7 @@
       trials/<id>/result.json     the result, with a checksum over it and over the arrays
                   per_image.npz   per-image statistics, arrays only
                   state           the training state at the last checkpoint, while unfinished
+                  weights.safetensors  the trained backbone, where the budget keeps it
                   lock            held by the process that trains
 
 The process that trains writes its own trial's folder, so a result exists before a driver hears of it. Whatever is
@@ -131,6 +132,10 @@ class Store:
         write_atomically(folder / "per_image.npz", arrays)
         write_atomically(folder / "result.json", _sealed(result, _digest(arrays)))
         (folder / "state").unlink(missing_ok=True)
+
+    def weights(self, trial_id: str) -> Path:
+        """Where a trial's trained backbone lies, if the budget kept it."""
+        return self.folder(trial_id) / "weights.safetensors"
 
     def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None, retry: bool = False) -> list[Trial]:
         """The trials without a trusted result; with `retry` also those that failed or diverged."""

@@ -1,16 +1,15 @@
-"""Study: one question, its control recipe and its factors; `load` is the only place that reads YAML."""
+"""Study: one question, its control recipe and its factors; `load` is the only place that reads one."""
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
 
-from ablate import presets, registry
+from ablate import presets, registry, yaml_subset
 from ablate.errors import PartError, StudyError, nearest
 from ablate.trial import FROZEN, STRICT, Recipe
 
@@ -20,12 +19,56 @@ MOST_SEEDS, MOST_ARMS = 1000, 1000
 SET_BY_LOAD = {"scale", "file"}
 
 
+class Match(BaseModel):
+    """The wish that a factor's levels cost the same: match.py solves for a knob of each, in multiply-adds."""
+
+    model_config = STRICT
+    gmacs: Literal["control"] | float  # what they should cost: as much as the control, or so many decimal GMACs
+    by: RecipePath | dict[str, RecipePath]  # the knob to solve for, such as model.width; or level label -> knob
+    raw: bool = True  # compare the levels as written too
+    within: float = Field(default=5, gt=0, lt=100)  # per cent that a matched level may miss the aim by
+
+    @field_validator("gmacs", mode="before")
+    @classmethod
+    def _control_or_number(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value != "control" and not (number and 0 < value < math.inf):
+            raise ValueError("should be 'control' or a number above 0")
+        return value
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _knob_of_a_part(cls, value: Any) -> Any:
+        for level, path in value.items() if isinstance(value, dict) else [("", value)]:
+            if not (isinstance(path, str) and re.fullmatch(r"(model|task)\.\w+", path)):
+                wish = "should be a knob of the model or the task, such as model.width"
+                raise ValueError(f"{level}: {wish}" if level else wish)
+        return {str(level): path for level, path in value.items()} if isinstance(value, dict) else value
+
+    def knobs(self, levels: Iterable[str]) -> dict[str, RecipePath]:
+        """The knob of every level that is to change: all but the control, and that too where the aim is a number.
+
+        Raises:
+            ValueError: `by` misses one of them, or names another.
+        """
+        changed = list(levels)[1 if self.gmacs == "control" else 0 :]
+        named = self.by if isinstance(self.by, dict) else dict.fromkeys(changed, self.by)
+        for label in named:
+            if label not in changed:
+                raise ValueError(f"match.by: no level {label!r} to match; {nearest(label, changed)}")
+        for label in changed:
+            if label not in named:
+                raise ValueError(f"match.by: no knob for level {label!r}")
+        return {label: named[label] for label in changed}
+
+
 class Factor(BaseModel):
     """One decision with its levels, the first being the control. A level sets one or several paths of the recipe."""
 
     model_config = FROZEN
     at: RecipePath | None = None  # the path that plain levels set
     levels: dict[str, dict[RecipePath, Any]]  # label -> {path: value}
+    match: Match | None = None  # make the levels cost the same
 
     @model_validator(mode="before")
     @classmethod
@@ -50,6 +93,13 @@ class Factor(BaseModel):
             raise ValueError("a factor needs at least two levels, the first being the control")
         return levels
 
+    @model_validator(mode="after")
+    def _matchable(self) -> Self:
+        for label in self.match.knobs(self.levels) if self.match else ():
+            if f"{label} matched" in self.levels:
+                raise ValueError(f"level '{label} matched' has the name of a level that the match makes")
+        return self
+
     @property
     def control(self) -> str:
         """The label of the first level."""
@@ -67,6 +117,7 @@ class Budget(BaseModel):
     retries: int = Field(default=2, ge=0)  # of a trial whose process died
     checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
     evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
+    keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
 
 
 class Scale(BaseModel):
@@ -75,6 +126,7 @@ class Scale(BaseModel):
     model_config = FROZEN
     recipe: dict[str, Any] = {}
     factors: dict[str, Factor] | None = None
+    design: Literal["one_at_a_time", "full_factorial"] | None = None
     seeds: StrictInt | list[StrictInt] | None = None
     budget: dict[str, Any] = {}
     note: str = ""  # printed in the plan and the report
@@ -122,6 +174,8 @@ class Study(BaseModel):
         arms = math.prod(len(factor.levels) for factor in self.factors.values())
         if self.design == "full_factorial" and arms > MOST_ARMS:
             raise ValueError(f"a full factorial design of {arms} arms; at most {MOST_ARMS}")
+        if self.design == "full_factorial" and any(factor.match for factor in self.factors.values()):
+            raise ValueError("match needs the design one_at_a_time: elsewhere a level's cost depends on other factors")
         return self
 
     def at(self, scale: str | None) -> Self:
@@ -141,6 +195,7 @@ class Study(BaseModel):
         update["recipe"] = merge(self.recipe.model_dump(exclude_unset=True), presets.expand(over.recipe))
         update["budget"] = merge(self.budget.model_dump(), over.budget)
         update["factors"] = {**self.factors, **(over.factors or {})}
+        update["design"] = over.design or self.design
         update["seeds"] = self.seeds if over.seeds is None else over.seeds
         return _validated(type(self), update, f"scales.{chosen}.")
 
@@ -158,12 +213,7 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise StudyError(f"{file}: {reason}") from None
     with blaming(str(file)):
-        try:
-            document = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise StudyError(_yaml_place(error)) from None
-        except RecursionError:
-            raise StudyError("nested too deeply") from None
+        document = yaml_subset.parse(text)
         if not isinstance(document, dict):
             raise StudyError("a study is a mapping with name, question, recipe, factors and metrics")
         for name in SET_BY_LOAD & document.keys():
@@ -240,47 +290,3 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(levels) < len(pairs):
         raise ValueError("two levels are the same")
     return levels
-
-
-def _yaml_place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).split("\n")[0]
-    return f"line {mark.line + 1}: {problem}" if mark else str(problem)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, `off`, `010` and `1:30` are words, and a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            name = self.construct_object(key_node, deep=True)
-            if not isinstance(name, str | int | float):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key_node.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep=deep)
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()
-        # A few nested aliases expand to billions of nodes, and tags make other things than words and numbers.
-        mark: Any = event.start_mark
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
-        if getattr(event, "tag", None):
-            raise yaml.constructor.ConstructorError(None, None, "tags are not allowed", mark)
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d{0,17})$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|nan))$"),
-    list("-+0123456789."),
-)

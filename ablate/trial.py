@@ -6,15 +6,19 @@ version, and the `meaning` numbers of the parts and of our own training code. Bu
 
 import hashlib
 import json
+import os
+import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ablate import env, registry
 from ablate.errors import PartError
 
 CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
+WEIGHTS_MEANING = 1  # raised by hand when weights.py loads something else from the same file
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 STRICT = ConfigDict(**FROZEN, strict=True, allow_inf_nan=False)  # `true` is not 1, '3' not 3
@@ -81,6 +85,27 @@ class TrainSpec(BaseModel):
         return self.model_copy(update={"precision": precision, "memory_format": layout})
 
 
+class Weights(BaseModel):
+    """A checkpoint that the backbone starts from. Its content is in the key, its file's name is not."""
+
+    model_config = STRICT
+    file: str  # under the data folder, beside the study file, or absolute
+    sha256: str  # of the file: its 64 hexadecimal digits, or the first 8 or more where no more are published
+    entry: str | None = None  # which network, where a file holds several
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_the_digest(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("file"), str):
+            given = value.get("sha256")
+            if not isinstance(given, str) or not re.fullmatch("[0-9a-f]{8,64}", given):
+                what = (
+                    "is missing" if given is None else f"is {given!r}, not 64 hexadecimal digits or the first 8 of them"
+                )
+                raise ValueError(f"sha256 {what}; {_digest_of(value['file'])}")
+        return value
+
+
 class Recipe(BaseModel):
     """Everything that decides a number except the seed: the task, the data, the model, its training, its test."""
 
@@ -88,8 +113,16 @@ class Recipe(BaseModel):
     task: Part
     dataset: Part
     model: Part
+    weights: Weights | None = None  # what the backbone starts from; drawn by seed when not given
     train: TrainSpec = TrainSpec()
     evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol
+
+    @model_serializer(mode="wrap")
+    def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        if self.weights is None:  # as recipes were before they could name any: their keys stay
+            document.pop("weights", None)
+        return document
 
     def filled(self) -> Self:
         """The recipe with the defaults of all knobs filled in by today's code.
@@ -116,6 +149,8 @@ class Recipe(BaseModel):
         numbers = {kind: description.meaning for kind, description in kinds.items()}
         for name in kinds["task"].facts.get("metrics", ()):
             numbers[f"metric {name}"] = registry.describe("metric", name).meaning
+        if self.weights:
+            numbers["weights"] = WEIGHTS_MEANING
         return numbers | {"corridor": CORRIDOR_MEANING}
 
 
@@ -143,10 +178,22 @@ def _filled(kind: str, name: str, knobs: dict[str, Any], *, at: str) -> dict[str
         raise PartError(f"{at}.{error}") from None
 
 
+def _digest_of(file: str) -> str:
+    """In words, the digest of a file where it can be read from here, else how to get it."""
+    path = Path(os.environ.get("ABLATE_DATA", ""), file)
+    try:
+        with path.open("rb") as stream:
+            return f"{path} has {hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    except OSError:
+        return f"sha256sum {file} prints it"
+
+
 def key(recipe: Recipe, seed: int, data_version: str | None, meanings: dict[str, int]) -> str:
     """The identity of a trial, from a settled recipe."""
+    document = recipe.model_dump(mode="json")
+    document.get("weights", {}).pop("file", None)  # the same content under another name is the same start
     decided = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": document,
         "seed": seed,
         "data": data_version,
         "meanings": meanings,

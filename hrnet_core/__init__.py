@@ -1,4 +1,7 @@
-"""HRNet as a library of decisions: every choice of the papers is a knob of HRNetConfig."""
+"""HRNet as a library of decisions: every choice of the papers is a knob of HRNetConfig.
+
+Beside it the baseline that the pose papers compare with, SimpleBaseline, whose checkpoints load the same way.
+"""
 
 from .checkpoint import Pretrained, from_checkpoint
 from .config import HRNetConfig
@@ -6,6 +9,7 @@ from .heads import ClassificationHead, HeatmapHead, OCRHead, SegmentationHead, W
 from .hrnet import HRNet
 from .necks import NECKS, neck
 from .presets import PRESETS
+from .simple_baseline import ResNet, SimpleBaseline, SimpleBaselineConfig
 
 __all__ = [
     "NECKS",
@@ -16,7 +20,10 @@ __all__ = [
     "HeatmapHead",
     "OCRHead",
     "Pretrained",
+    "ResNet",
     "SegmentationHead",
+    "SimpleBaseline",
+    "SimpleBaselineConfig",
     "WidenHead",
     "from_checkpoint",
     "neck",

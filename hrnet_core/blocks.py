@@ -55,34 +55,48 @@ def shrink_conv(
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut: the block of every stream (CVPR sec. 3)."""
+    """Two 3x3 convolutions around a shortcut: the block of every stream (CVPR sec. 3), and of shallow ResNets.
 
-    def __init__(self, channels: int, *, norm: Norm) -> None:
+    `planes` is the width that comes out, that of the input if not given; `stride` is the first convolution's.
+    """
+
+    def __init__(self, channels: int, planes: int | None = None, *, norm: Norm, stride: int = 1) -> None:
         super().__init__()
-        self.conv1, self.bn1 = conv(channels, channels), norm(channels)
-        self.conv2, self.bn2 = conv(channels, channels), norm(channels)
+        planes = planes or channels
+        self.conv1, self.bn1 = conv(channels, planes, stride=stride), norm(planes)
+        self.conv2, self.bn2 = conv(planes, planes), norm(planes)
+        self.downsample = shortcut(channels, planes, stride=stride, norm=norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y)).add_(x)  # in place: normalisation keeps its input, not its output
+        # In place: normalisation keeps its input, not its output.
+        y = self.bn2(self.conv2(y)).add_(x if self.downsample is None else self.downsample(x))
         return F.relu(y, inplace=True)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut, widening to 4 x `planes` (stage 1, classification)."""
+    """1x1, 3x3, 1x1 convolutions around a shortcut, widening to 4 x `planes` (stage 1, classification, ResNets).
 
-    def __init__(self, channels: int, planes: int, *, norm: Norm) -> None:
+    `stride` is the 3x3 convolution's.
+    """
+
+    def __init__(self, channels: int, planes: int, *, norm: Norm, stride: int = 1) -> None:
         super().__init__()
         widened = 4 * planes
         self.conv1, self.bn1 = conv(channels, planes, kernel=1), norm(planes)
-        self.conv2, self.bn2 = conv(planes, planes), norm(planes)
+        self.conv2, self.bn2 = conv(planes, planes, stride=stride), norm(planes)
         self.conv3, self.bn3 = conv(planes, widened, kernel=1), norm(widened)
-        self.downsample = (  # the official name; it changes the width only
-            None if channels == widened else conv_norm(channels, widened, norm=norm, kernel=1, relu=False)
-        )
+        self.downsample = shortcut(channels, widened, stride=stride, norm=norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         y = self.bn3(self.conv3(y)).add_(x if self.downsample is None else self.downsample(x))
         return F.relu(y, inplace=True)
+
+
+def shortcut(source: int, target: int, *, stride: int, norm: Norm) -> nn.Sequential | None:
+    """What a block's input passes on its way around (officially `downsample`); None where it stays as it is."""
+    if source == target and stride == 1:
+        return None
+    return conv_norm(source, target, norm=norm, kernel=1, stride=stride, relu=False)

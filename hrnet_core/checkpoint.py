@@ -1,8 +1,8 @@
 """A released checkpoint -> the network it came from, its architecture read off keys and shapes alone.
 
-What shapes cannot tell (upsampling mode, align_corners) follows the family of the checkpoint (families.py)
-or the caller. Nothing is guessed in silence: what is missing, left over or ambiguous is one line that lists
-it.
+The network is an HRNet or a SimpleBaseline. What shapes cannot tell (an HRNet's upsampling mode, align_corners) follows
+the family of the checkpoint (families.py) or the caller. Nothing is guessed in silence: what is missing, left over or
+ambiguous is one line that lists it.
 """
 
 import re
@@ -18,9 +18,11 @@ from torch import nn
 from .config import HRNetConfig, check_choice
 from .families import FAMILIES, has_head, official_name, recognise
 from .hrnet import HRNet
-from .infer import State, infer_config, infer_neck_and_head
+from .infer import State, infer_baseline, infer_config, infer_neck_and_head
+from .simple_baseline import SimpleBaseline, SimpleBaselineConfig
 
-MARK = "stage2.0.branches.0.0.conv1.weight"  # every HRNet has it, no other network does
+HRNET = "stage2.0.branches.0.0.conv1.weight"  # every HRNet has it, no other network does
+RESNET, DECONVOLUTION = "layer4.0.conv1.weight", "deconv_layers.0.weight"  # both together: a SimpleBaseline
 EXTRAS = r"(loss|criterion|data_preprocessor)\.|(.*\.)?total_(ops|params)$"  # what training leaves beside the weights
 
 
@@ -34,7 +36,15 @@ class Pretrained(nn.Module):
     belong to none of the three.
     """
 
-    def __init__(self, body: HRNet, *, neck: nn.Module, head: nn.Module, family: str | None, leftover: State) -> None:
+    def __init__(
+        self,
+        body: HRNet | SimpleBaseline,
+        *,
+        neck: nn.Module,
+        head: nn.Module,
+        family: str | None,
+        leftover: State,
+    ) -> None:
         super().__init__()
         self.body, self.neck, self.head = body, neck, head
         self.config, self.family, self.leftover = body.config, family, leftover
@@ -52,15 +62,15 @@ def from_checkpoint(
     head: bool = True,
     ignore: Sequence[str] = (),
     entry: str | None = None,
-    config: HRNetConfig | None = None,
+    config: HRNetConfig | SimpleBaselineConfig | None = None,
 ) -> Pretrained:
     """The network of a checkpoint (a file's path, or a state dict), in eval mode on the CPU.
 
     `family` (see families.py) is recognised by the head; a body alone needs it, or `upsample` and `align_corners`,
     which overrule it. `head=False` loads the body alone, and what begins with one of `ignore` is not loaded: both end
     up in `.leftover`. `entry` picks one of several networks in a file. `config` describes a body that keys and shapes
-    do not: one that was never released, with another stem stride or stream ratio, or products for sums.
-    ValueError, one line, for an unreadable file and for whatever does not fit.
+    do not: one that was never released, with another stem stride or stream ratio, or products for sums. Keys and shapes
+    of a SimpleBaseline tell everything. ValueError, one line, for an unreadable file and for whatever does not fit.
     """
     state = _strip(_network(source if isinstance(source, Mapping) else read(source), entry))
     kept_out = {key: value for key, value in state.items() if key.startswith(tuple(ignore))} if ignore else {}
@@ -71,13 +81,20 @@ def from_checkpoint(
     kind = FAMILIES[family].head if family and head and has_head(state, family) else None
     if family:
         state = {official_name(key, FAMILIES[family]): value for key, value in state.items()}
-    if config is None:
+    if config is None and RESNET in state:
+        config = infer_baseline(state)
+    elif config is None:
         config = _with_resizing(infer_config(state), state, family, upsample)
     choices: dict[str, Any] = {"upsample": upsample, "align_corners": align_corners}
-    config = replace(config, **{knob: choice for knob, choice in choices.items() if choice is not None})
+    choices = {knob: choice for knob, choice in choices.items() if choice is not None}
+    if choices and isinstance(config, SimpleBaselineConfig):
+        raise ValueError(f"{next(iter(choices))}: SimpleBaseline has no such choice, only an HRNet has")
+    config = replace(config, **choices)
 
     with torch.device("meta"):  # shapes only: every value comes from the checkpoint
-        body = HRNet(config)
+        body: HRNet | SimpleBaseline = (
+            SimpleBaseline(config) if isinstance(config, SimpleBaselineConfig) else HRNet(config)
+        )
         neck, top = infer_neck_and_head(state, body, kind)
     rest = _load([body, neck, top], state)
     if rest and head and family != "detection":
@@ -113,7 +130,8 @@ def _network(source: Mapping[str, Any], entry: str | None) -> tuple[State, str]:
     if entry is not None:
         found = {name: network for name, network in found.items() if name.startswith(entry)} or found
     if not found:
-        raise ValueError(f"checkpoint: no HRNet in it: no key ends in {MARK}; it begins with {_listed(source)}")
+        signs = f"no key ends in {HRNET} or {DECONVOLUTION}"
+        raise ValueError(f"checkpoint: no HRNet in it, no SimpleBaseline: {signs}; it begins with {_listed(source)}")
     if len(found) > 1:
         raise ValueError(f"checkpoint: several networks in it: choose with entry= one of {_listed(found)}")
     return next(iter(found.values()))
@@ -124,10 +142,18 @@ def _networks(source: Mapping[str, Any], place: str) -> list[tuple[str, tuple[St
     for key, value in source.items():
         if isinstance(value, Mapping):
             found += _networks(value, f"{place}{key}.")
-        elif isinstance(key, str) and key.endswith(MARK):
+        elif isinstance(key, str) and (mark := _mark(key, source)):
             tensors = {name: tensor for name, tensor in source.items() if isinstance(tensor, torch.Tensor)}
-            found.append((place + key, (tensors, key.removesuffix(MARK))))
+            found.append((place + key, (tensors, key.removesuffix(mark))))
     return found
+
+
+def _mark(key: str, source: Mapping[str, Any]) -> str | None:
+    """The end of `key` that a network is known by; a ResNet counts where transposed convolutions go with it."""
+    if key.endswith(HRNET):
+        return HRNET
+    upsampled = key.endswith(RESNET) and any(str(name).endswith(DECONVOLUTION) for name in source)
+    return RESNET if upsampled else None
 
 
 def _strip(network: tuple[State, str]) -> State:

@@ -1,8 +1,8 @@
 """The families of released checkpoints: how to tell them, their key names, and what shapes do not show.
 
 Sources: the official repositories (deep-high-resolution-net.pytorch, HRNet-Semantic-Segmentation,
-HRNet-Image-Classification, HRNet-Facial-Landmark-Detection, HRNet-Object-Detection), timm, mmpose 0.x and
-1.x, mmsegmentation, mmdetection.
+HRNet-Image-Classification, HRNet-Facial-Landmark-Detection, HRNet-Object-Detection, and for SimpleBaseline
+human-pose-estimation.pytorch), timm, mmpose 0.x and 1.x, mmsegmentation, mmdetection.
 """
 
 import re
@@ -60,7 +60,7 @@ FAMILIES = {
         r"(?:keypoint_)?head\.final_layer\.weight",
         "heatmap",
         "nearest",
-        renames=((r"^(?:keypoint_)?head\.final_layer\.", "final_layer."),),
+        renames=((r"^(?:keypoint_)?head\.(final_layer|deconv_layers)\.", r"\1."),),
     ),
     "mmseg_ocr": Family(_CONTEXT, "ocr", "bilinear", renames=_MMSEG_OCR),
     "mmseg": Family(

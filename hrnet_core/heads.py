@@ -16,15 +16,25 @@ Maps = list[torch.Tensor]
 
 
 class HeatmapHead(nn.Module):
-    """One heatmap per joint from the first map, linear: (B, C, h, w) -> (B, K, h, w) (CVPR sec. 3)."""
+    """One heatmap per joint from the first map, linear: (B, C, h, w) -> (B, K, h, w) (CVPR sec. 3).
 
-    def __init__(self, channels: Sequence[int], *, joints: int, kernel: int = 1) -> None:
+    Where `intermediate` names other places of maps, training gives a list, with the heatmaps of theirs after the first.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], *, joints: int, kernel: int = 1, intermediate: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.final_layer = conv(channels[0], joints, kernel=kernel, bias=True)
+        self.intermediate_layers = nn.ModuleDict(
+            {str(place): conv(channels[place], joints, kernel=kernel, bias=True) for place in intermediate}
+        )
 
-    def forward(self, maps: Maps) -> torch.Tensor:
+    def forward(self, maps: Maps) -> torch.Tensor | Maps:
         heatmaps: torch.Tensor = self.final_layer(maps[0])
-        return heatmaps
+        if not (self.training and self.intermediate_layers):
+            return heatmaps
+        return [heatmaps, *(layer(maps[int(place)]) for place, layer in self.intermediate_layers.items())]
 
 
 def mixing_head(channels: int, classes: int, *, norm: Norm, bias: bool = True, kernel: int = 1) -> nn.Sequential:

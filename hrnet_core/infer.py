@@ -13,6 +13,7 @@ from .fusion import ROUTES
 from .heads import ClassificationHead, HeatmapHead, OCRHead, SegmentationHead, WidenHead
 from .hrnet import HRNet
 from .necks import V2, Stream, V2p
+from .simple_baseline import BLOCKS, STAGES, SimpleBaseline, SimpleBaselineConfig
 
 State = dict[str, torch.Tensor]
 OPERATOR_KEYS = {"concat": ".operator.mix.", "attention": ".operator.gate."}  # a sum and a product leave no trace
@@ -76,15 +77,39 @@ def wiring(config: HRNetConfig, routes: str) -> dict[int, set[tuple[int, int]]]:
     }
 
 
+def infer_baseline(state: Mapping[str, torch.Tensor]) -> SimpleBaselineConfig:
+    """SimpleBaseline's configuration: the ResNet by its kind and number of blocks, the transposed convolutions."""
+    blocks = tuple(count(state, f"{stage}.") for stage in STAGES)
+    deep = "layer1.0.conv3.weight" in state
+    depth = next((depth for depth, known in BLOCKS.items() if known == blocks and (depth >= 50) == deep), None)
+    if depth is None:
+        kind = "bottlenecks" if deep else "basic blocks"
+        raise ValueError(f"checkpoint: no published ResNet has {blocks} {kind}; SimpleBaseline's: {BLOCKS}")
+    convolutions = [key for key in state if key.startswith("deconv_layers.") and state[key].ndim == 4]
+    # Every third layer: normalisation and ReLU stand between. At least the first, so that its absence is named.
+    deconvs = [shape(state, f"deconv_layers.{3 * place}.weight") for place in range(max(1, len(convolutions)))]
+    return SimpleBaselineConfig(
+        depth=depth,
+        width=shape(state, "layer1.0.conv1.weight")[0],
+        deconv_widths=tuple(layer[1] for layer in deconvs),
+        deconv_kernels=tuple(layer[2] for layer in deconvs),
+        deconv_bias="deconv_layers.0.bias" in state,
+    )
+
+
 def infer_neck_and_head(
-    state: Mapping[str, torch.Tensor], body: HRNet, kind: str | None
+    state: Mapping[str, torch.Tensor], body: HRNet | SimpleBaseline, kind: str | None
 ) -> tuple[nn.Module, nn.Module]:
     """What follows the body: `kind` is a family's head, None for nothing."""
     channels, strides = body.channels, body.strides
-    concat = V2(channels, strides, align_corners=body.config.align_corners)
     if kind == "heatmap":
         layer = shape(state, "final_layer.weight")
         return Stream(channels, strides), HeatmapHead(channels, joints=layer[0], kernel=layer[2])
+    if kind is None:
+        return nn.Identity(), nn.Identity()
+    if isinstance(body, SimpleBaseline):
+        raise ValueError(f"checkpoint: a {kind} head on a SimpleBaseline, which has heatmaps; head=False leaves it out")
+    concat = V2(channels, strides, align_corners=body.config.align_corners)
     if kind == "segmentation":
         layer = shape(state, "last_layer.3.weight")
         bias = "last_layer.0.bias" in state
@@ -102,7 +127,7 @@ def infer_neck_and_head(
         return concat, ocr
     if kind == "classification":
         return nn.Identity(), infer_classification(state, channels)
-    return (infer_pyramid(state, body) if kind == "pyramid" else nn.Identity()), nn.Identity()
+    return infer_pyramid(state, body), nn.Identity()
 
 
 def infer_classification(state: Mapping[str, torch.Tensor], channels: tuple[int, ...]) -> nn.Module:

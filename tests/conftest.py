@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads would make sums depend on the machine
@@ -11,6 +12,7 @@ import pytest
 from small_studies import COMMAND, TESTS
 
 from ablate import registry
+from ablate.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,27 @@ def small_shelf(monkeypatch):
     yield
     registry.describe.cache_clear()
     registry._knob_model.cache_clear()
+
+
+@pytest.fixture
+def called(small_shelf, monkeypatch, capsys, tmp_path):
+    """Calls the command line in this process, in the test's folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in [name for name in os.environ if name.startswith(("ABLATE_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from small_studies import TESTS, small_study, write_study
 
+from ablate import registry
 from ablate.cli import COMMANDS, main
 from ablate.store import Store
 
@@ -114,6 +115,12 @@ def one_line(answer: tuple[int, str, str]) -> str:
         (["show", "abc"], "results: no trial with an id that begins 'abc'"),
         (["reproduce", "abc"], "results: no trial with an id that begins 'abc'"),
         (["cost", "hrnett"], "unknown model 'hrnett'; did you mean 'hrnet'?"),
+        (["cost"], "one of STUDY, MODEL, --all and --paper is to be given"),
+        (["cost", "hrnet", "--all"], "one of STUDY, MODEL, --all and --paper is to be given"),
+        (["cost", "hrnet", "--scale", "paper"], "--scale is for studies"),
+        (["cost", "--paper", "--task", "pose"], "--task and --size are for models"),
+        (["cost", "hrnet", "--task", "psoe"], "Invalid value for '--task'"),
+        (["cost", "hrnet", "--size", "8", "8"], "hrnet: image: (1, 3, 8, 8) is not"),
         (["import", "nowhere"], "Invalid value for 'SOURCE'"),
         (["run", "small.yaml", "--lr", "1"], "No such option"),
     ],
@@ -230,6 +237,51 @@ def test_a_failed_trial_is_shown_and_run_again_when_asked(run, tmp_path):
     assert "the loss was nan in epoch 2" in report
     assert "0 trials to run" in run("run", study, "--local")[2]
     assert "2 trials to run" in run("run", study, "--local", "--retry")[2]
+
+
+def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(run):
+    status, out, err = run("cost", "hrnet", "--task", "segmentation", "--size", "64", "128", "--json")
+    row = json.loads(out)[0]
+    assert (status, row["arm"], row["image"]) == (0, "hrnet", "64x128")
+    assert row["GMACs (10^9)"] == pytest.approx(row["GFLOPs (MACs/2^30)"] * 1.0737, rel=1e-3)
+    assert row["GFLOPs (papers' tool)"] == row["GFLOPs (MACs/2^30)"]
+    assert row["not counted"] == "add batch_norm relu upsample_nearest2d"
+    assert (row["activations (10^6)"] > 1, row["training memory (GiB)"] > 0.3) == (True, True)
+    assert "transposed convolutions by their output's size" in err
+    table = run("cost", "hrnet", "--size", "64", "64")[1]
+    assert "Not counted: add, batch_norm, relu, upsample_nearest2d." in table
+    assert "GFLOPs (MACs/2^30)" in " ".join(table.split())
+
+
+def test_costs_are_measured_when_asked(run, tmp_path):
+    status, out, err = run("cost", write_study(tmp_path, seeds=1), "--measure", "--json")
+    rows = json.loads(out)
+    assert (status, len(rows)) == (0, 2)
+    assert all(row["latency (ms)"] > 0 and row["images/s"] > 0 and row["images at once"] >= 1 for row in rows)
+    assert "CPU threads, fp32, " in err or "CPU threads, bf16, " in err
+
+
+def test_pricing_loads_no_compiler():
+    """A second of imports, more than most networks take to be counted."""
+    assert loaded(("torch._dynamo", "sympy", "ray", "mlflow"), "cost", "hrnet", "--json") == []
+
+
+@pytest.mark.slow
+def test_the_whole_shelf_is_priced(run):
+    rows = json.loads(run("cost", "--all", "--json")[1])
+    assert [row["arm"] for row in rows] == registry.names("model")
+    assert all(row["GMACs (10^9)"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_papers_figures_stand_beside_ours(run):
+    status, out, err = run("cost", "--paper", "--json")
+    rows = {(row["row"], row["image"]): row for row in json.loads(out)}
+    row = rows["SimpleBaseline, ResNet-50, ImageNet weights", "256x192"]
+    assert (status, row["GFLOPs"], row["our GFLOPs"], row["GFLOPs gap (%)"]) == (0, 8.9, 8.9912, 1.02)
+    assert "official tool" in row["why"]
+    assert rows["G-RMI, ResNet-101", "353x257"]["our GFLOPs"] is None
+    assert " rows are within 1 %; " in err
 
 
 def test_rows_come_as_json_and_csv(run, tmp_path):

@@ -13,6 +13,7 @@ from ablate import stats
 from ablate.check import price_arms
 from ablate.design import expand
 from ablate.errors import StudyError
+from ablate.match import solve
 from ablate.plan import plan, power
 from ablate.result import Result
 from ablate.run import run_trial
@@ -121,7 +122,7 @@ def test_time_is_shared_among_trials_at_once_but_no_less_than_the_longest(tmp_pa
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_paper_scale_plans_without_data_or_gpu(tmp_path, monkeypatch, file):
     monkeypatch.delenv("ABLATE_DATA", raising=False)
-    study = load(file, scale="paper")
+    study = solve(load(file, scale="paper"))
     prepared = plan(study, Store(tmp_path))
     assert study.budget.gpus >= 1
     assert "assumed" in prepared.basis
@@ -133,7 +134,7 @@ def test_every_paper_scale_plans_without_data_or_gpu(tmp_path, monkeypatch, file
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_scale_of_every_study_can_be_priced(file):
     for name in ("demo", "laptop", "paper"):
-        study = load(file, scale=name)
+        study = solve(load(file, scale=name))
         trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
         assert len(price_arms(trials)) == len(trials) >= 2
 

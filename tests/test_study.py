@@ -12,6 +12,7 @@ from small_studies import small_study, write_study
 from ablate.check import check_study
 from ablate.design import expand
 from ablate.errors import AblateError, PartError, StudyError
+from ablate.match import solve
 from ablate.study import Study, load, merge
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("small_shelf")
 def refusal(file, *, scale=None) -> str:
     """What is said about a study file, by loading or by what follows; it names the file and is one line."""
     with pytest.raises((StudyError, PartError)) as caught:
-        check_study(load(file, scale=scale))
+        check_study(solve(load(file, scale=scale)))
     text = str(caught.value)
     assert text.startswith(f"{file}: ")
     assert "\n" not in text

@@ -18,11 +18,12 @@ COMMANDS = {
     "trial": "Run one trial in this process, for a debugger",
     "status": "What is done, failed and missing",
     "report": "Write the report of what is there",
-    "cost": "Parameters and multiply-adds, without training or data",
+    "cost": "Parameters, multiply-adds, memory; the papers' figures beside ours",
     "list": "The parts on the shelves and their knobs",
     "show": "One result as a document",
     "reproduce": "Train one trial again and compare",
     "import": "Take in published results",
+    "export": "A trained backbone as a checkpoint to start others from",
     "data": "Known data sets; check or make one",
     "track": "Fill in MLflow from the results folder",
 }

@@ -1,57 +1,174 @@
 """ablate cost: what networks cost."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import show
+from ablate.cli.studies import opened
+from ablate.cli.tables import Row, show
 
 if TYPE_CHECKING:
-    from ablate.trial import Trial
+    from ablate.result import Cost
+    from ablate.trial import Recipe
+
+TASKS = {"pose": "coco_pose", "segmentation": "cityscapes"}  # what a bare model is priced for: a task, a set of its own
+DEFINITIONS = (
+    "Of one image. GMACs: 10^9 multiply-adds of convolution and linear layers. GFLOPs: the same in units of 2^30, as "
+    "the HRNet papers print them; their tool counts transposed convolutions by their output's size. Attention: matrix "
+    "products outside such layers. Activations: elements of such layers' outputs. Memory: parameters, gradients, "
+    "moments and what autograd keeps of a batch, without the loss and the workspace of kernels."
+)
+PAPER = (
+    "Our GFLOPs: multiply-adds of convolution and linear layers in the row's unit; of 2^30 as the papers' tool counts "
+    "them, transposed convolutions by their output's size."
+)
+Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
 
 
 @click.command("cost")
-@click.argument("what", metavar="STUDY|MODEL")
+@click.argument("what", metavar="[STUDY|MODEL]", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every model on the shelf.")
+@click.option("--paper", is_flag=True, help="The papers' figures beside ours.")
+@click.option("--task", type=click.Choice(list(TASKS)), help="What models are priced for.  [default: pose]")
+@click.option(
+    "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of the image; the task's own otherwise."
+)
+@click.option("--measure", "timed", is_flag=True, help="Time predictions on this machine too.")
 @options.scale
 @options.as_json
 @options.as_csv
-def command(what: str, scale: str | None, as_json: bool, as_csv: bool) -> None:
-    """Parameters and multiply-adds of a study's arms, or of a model with its default knobs for pose.
+def command(
+    what: str | None,
+    everything: bool,
+    paper: bool,
+    task: str | None,
+    size: tuple[int, int] | None,
+    timed: bool,
+    scale: str | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """What a study's arms cost, or models with their default knobs: parameters, multiply-adds, activations, memory.
 
-    Counted on the meta device: no training, no data. One multiply-add of a convolution or linear layer is 1 MAC;
-    the papers' GFLOPs are MACs / 2^30. Example: ablate cost hrnet
+    Counted on the meta device: no training, no data. Example: ablate cost hrnet --task segmentation
     """
+    is_study = what is not None and (Path(what).suffix in (".yaml", ".yml") or Path(what).exists())
+    if [what is not None, everything, paper].count(True) != 1:
+        raise click.UsageError("one of STUDY, MODEL, --all and --paper is to be given")
+    if (is_study or paper) and (task or size):
+        raise click.UsageError("--task and --size are for models")
+    if scale and not is_study:
+        raise click.UsageError("--scale is for studies")
+    if paper and timed:
+        raise click.UsageError("--measure is for studies and models")
+    if paper:
+        _show_paper(as_json=as_json, as_csv=as_csv)
+        return
+    priced = _study(what, scale) if what and is_study else _models(what, task or "pose", size)
+    _show(priced, size=size, timed=timed, as_json=as_json, as_csv=as_csv)
+
+
+def _study(file: str, scale: str | None) -> Priced:
     from ablate.check import check_study, price_arms
     from ablate.design import expand, label
-    from ablate.study import Study, load
-    from ablate.trial import Trial
 
-    if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
-        study: Study = load(what, scale=scale)
-        check_study(study)
-        file = study.file
-        trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
-        labels = [label(trial.arm, trials[0].arm) for trial in trials]
-    else:
-        trials, labels, file = [_default(what)], [what], ""
-    costs = price_arms(trials, file=file)
+    study = opened(file, scale=scale, results=None)
+    check_study(study)
+    trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
+    costs = price_arms(trials, file=study.file)
+    return [(label(trial.arm, trials[0].arm), trial.recipe, costs[trial.id]) for trial in trials]
 
-    def row(name: str, trial: Trial) -> dict[str, object]:
-        cost = costs[trial.id]
-        return {
-            "arm": name, "parameters": cost.parameters, "used": cost.used_parameters,
-            "GMACs": round(cost.macs / 1e9, 4), "GFLOPs (MACs/2^30)": round(cost.macs / 2**30, 4),
-            "not counted": " ".join(cost.uncounted),
+
+def _models(name: str | None, task: str, size: tuple[int, int] | None) -> Priced:
+    from ablate import registry
+    from ablate.cost import price
+    from ablate.errors import StudyError
+    from ablate.presets import presets
+    from ablate.trial import Recipe
+
+    priced = []
+    for model in [name] if name else registry.names("model"):
+        document = {"task": task, "dataset": TASKS[task], "model": model, "train": presets()[task]["train"]}
+        recipe = Recipe.model_validate(document).settled(on_gpu=False)
+        try:
+            priced.append((model, recipe, price(recipe, size=size)))
+        except (ValueError, RuntimeError) as error:
+            raise StudyError(f"{model}: {error}") from None
+    return priced
+
+
+def _show(priced: Priced, *, size: tuple[int, int] | None, timed: bool, as_json: bool, as_csv: bool) -> None:
+    for_people = not (as_json or as_csv)
+    rows, machines = [], set()
+    for name, recipe, cost in priced:
+        row = _row(name, recipe, cost, size)
+        if timed:
+            speed, machine = _speed(recipe, size)
+            row |= speed
+            machines.add(machine)
+        rows.append(row if for_people else row | {"not counted": " ".join(cost.uncounted)})
+    show(rows, as_json=as_json, as_csv=as_csv)
+    uncounted = sorted({operator for _, _, cost in priced for operator in cost.uncounted})
+    lines = [DEFINITIONS, f"Not counted: {', '.join(uncounted)}."]
+    lines += [f"Medians of several runs on {machine}." for machine in sorted(machines)]
+    for line in lines:
+        click.echo(line, err=not for_people)
+
+
+def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None) -> Row:
+    from ablate.cost import input_size, training_memory
+
+    return {
+        "arm": name, "image": _size(size or input_size(recipe)),
+        "parameters": cost.parameters, "used": cost.used_parameters,
+        "GMACs (10^9)": round(cost.macs / 1e9, 4), "GFLOPs (MACs/2^30)": round(cost.gflops, 4),
+        "GFLOPs (papers' tool)": round(cost.tool_gflops, 4), "attention (10^9)": round(cost.matmul_macs / 1e9, 4),
+        "activations (10^6)": round(cost.activations / 1e6, 3),
+        "training memory (GiB)": round(training_memory(recipe, size=size) / 2**30, 3),
+        "with a batch of": f"{recipe.train.batch} {recipe.train.precision}",
+    }  # fmt: skip
+
+
+def _speed(recipe: "Recipe", size: tuple[int, int] | None) -> tuple[Row, str]:
+    from ablate.measure import measure
+
+    speed = measure(recipe, size=size)
+    row = {"latency (ms)": 1000 * speed.latency, "images/s": speed.images_per_second, "images at once": speed.batch}
+    return row, speed.where
+
+
+def _show_paper(*, as_json: bool, as_csv: bool) -> None:
+    from ablate.paper_costs import compare, tables
+
+    for_people = not (as_json or as_csv)
+    compared, rows, source = list(compare(tables())), [], ""
+    for found in compared:
+        printed = found.published
+        ours: Row = {
+            "params (M)": _or_nan(printed.params_M), "our params (M)": _or_nan(found.params_M),
+            "gap (%)": _gap(found.params_M, printed.params_M), "GFLOPs": _or_nan(printed.gflops), "unit": printed.giga,
+            "our GFLOPs": _or_nan(found.gflops), "GFLOPs gap (%)": _gap(found.gflops, printed.gflops),
         }  # fmt: skip
+        repeated = for_people and printed.source == source
+        source = printed.source
+        where: Row = {"source": "" if repeated else source, "row": printed.row, "image": _size(printed.size)}
+        rows.append(where | ours | {"why": printed.reason})
+    show(rows, as_json=as_json, as_csv=as_csv)
+    fit = sum(found.agrees for found in compared)
+    click.echo(f"{fit} of {len(compared)} rows are within 1 %; the others say why not.", err=not for_people)
+    click.echo(PAPER, err=not for_people)
 
-    show([row(name, trial) for name, trial in zip(labels, trials, strict=True)], as_json=as_json, as_csv=as_csv)
+
+def _size(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
 
 
-def _default(model: str) -> "Trial":
-    from ablate.trial import Part, Recipe, Trial
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else round(value, 4)
 
-    recipe = Recipe(task=Part(name="pose"), dataset=Part(name="coco_pose"), model=Part(name=model))
-    recipe = recipe.settled(on_gpu=False)
-    return Trial(arm={}, seed=0, recipe=recipe, meanings=recipe.meanings())
+
+def _gap(ours: float | None, theirs: float | None) -> float:
+    return round(100 * (ours / theirs - 1), 2) + 0.0 if ours and theirs else math.nan  # + 0.0: no -0

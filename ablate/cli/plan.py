@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
+from ablate.cli.studies import opened
 from ablate.cli.tables import Row, duration, show
 
 if TYPE_CHECKING:
@@ -24,20 +25,25 @@ def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv
 
     Example: ablate plan studies/fusion_count.yaml --scale paper
     """
+    from ablate.comparable import SCRATCH
     from ablate.plan import plan
     from ablate.store import Store
-    from ablate.study import load
 
-    made = plan(load(study, scale=scale), Store(results))
+    store, chosen = Store(results), opened(study, scale=scale, results=results)
+    made = plan(chosen, store)
+    weights = any(arm.start != SCRATCH for arm in made.arms)
     rows: list[Row] = [
         {
-            "arm": arm.label, "trials": arm.planned, "done": arm.done, "failed": arm.failed,
+            "arm": arm.label, **({"starts from": arm.start} if weights else {}),
+            "trials": arm.planned, "done": arm.done, "failed": arm.failed,
             "params (M)": round(arm.cost.parameters / 1e6, 3), "used (M)": round(arm.cost.used_parameters / 1e6, 3),
             "GMACs": round(arm.cost.macs / 1e9, 4), "GFLOPs (MACs/2^30)": round(arm.cost.macs / 2**30, 4),
             "a trial": arm.seconds if as_json or as_csv else duration(arm.seconds),
         }
         for arm in made.arms
     ]  # fmt: skip
+    if made.unlike_starts:
+        click.echo(made.unlike_starts, err=as_json or as_csv)
     show(rows, as_json=as_json, as_csv=as_csv)
     for line in _sentences(made):
         click.echo(line, err=as_json or as_csv)
@@ -57,4 +63,4 @@ def _sentences(made: "Plan") -> list[str]:
         )
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
-    return lines + made.power + [f"damaged, will be trained again: {line}" for line in made.damaged]
+    return lines + made.power + [made.one_recipe] + [f"damaged, will be trained again: {line}" for line in made.damaged]

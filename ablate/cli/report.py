@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
+from ablate.cli.studies import opened
 
 if TYPE_CHECKING:
     from ablate.store import Store
@@ -36,14 +37,16 @@ def command(
 
     Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
     """
+    from ablate import match
     from ablate.store import Store
     from ablate.study import load
 
-    chosen, store = load(study, scale=scale), Store(results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results)
     target = to or results / "reports" / chosen.name
     write(chosen, store, target, formats or ("md", "html", "latex"))
     if publish:
         publish_results(chosen, store, target)
+        match.publish(load(study, scale=scale), results, target / "results")
 
 
 def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.studies import opened
 
 
 @click.command("run")
@@ -33,11 +34,10 @@ def command(
     from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
     from ablate.store import Store
-    from ablate.study import load
 
     if local and address:
         raise StudyError("--local and --address: a trial runs here or there, choose one")
-    chosen, store = load(study, scale=scale), Store(results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results)
     trials = selected(chosen, only)
     if retry:
         store.forget_failed(trials)

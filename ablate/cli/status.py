@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.studies import opened
 from ablate.cli.tables import Row, show
 
 
@@ -21,9 +22,8 @@ def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv
     """
     from ablate.design import expand, label
     from ablate.store import Store
-    from ablate.study import load
 
-    chosen, store = load(study, scale=scale), Store(results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results)
     shelf, trials = store.read(), expand(chosen)
     primary = chosen.metrics[0]
     rows: list[Row] = []

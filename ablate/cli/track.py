@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.studies import opened
 
 
 @click.command("track")
@@ -19,7 +20,7 @@ def command(study: Path, scale: str | None, results: Path, mlflow: str | None, e
     """
     from ablate.drive import Where, track
     from ablate.store import Store
-    from ablate.study import load
 
-    count = track(load(study, scale=scale), Where(Store(results), tracker=mlflow, experiment=experiment))
+    store, chosen = Store(results), opened(study, scale=scale, results=results)
+    count = track(chosen, Where(store, tracker=mlflow, experiment=experiment))
     click.echo(f"{count} trials are in MLflow")

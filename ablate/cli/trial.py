@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.studies import opened
 
 
 @click.command("trial")
@@ -15,10 +16,14 @@ from ablate.cli import options
 @options.data
 @click.option("--arm", multiple=True, metavar="FACTOR=LEVEL", help="Levels that differ from the control.")
 @click.option("--seed", type=int, required=True)
+@click.option(
+    "--predictions", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+    help="Also write what is predicted for the evaluation split: PNGs of label ids, or a COCO results file.",
+)  # fmt: skip
 @options.tracker
 def command(
     study: Path, scale: str | None, results: Path, data: Path | None, arm: tuple[str, ...], seed: int,
-    mlflow: str | None, experiment: str | None,
+    predictions: Path | None, mlflow: str | None, experiment: str | None,
 ) -> None:  # fmt: skip
     """Run one trial in this process, without Ray.
 
@@ -28,16 +33,17 @@ def command(
     from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
     from ablate.store import Store
-    from ablate.study import load
 
-    chosen, store = load(study, scale=scale), Store(results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results)
     wanted = {name: factor.control for name, factor in chosen.factors.items()}
     wanted |= {name: level for name, _, level in (choice.partition("=") for choice in arm)}
     matches = [t for t in selected(chosen, arm) if t.arm == wanted and t.seed == seed]
     if not matches:
         raise StudyError(f"{study}: the design has no trial {wanted} with seed {seed}; see `ablate status {study}`")
+    if predictions:
+        _prepare(predictions, ended=not store.missing(matches), where=f"{results}: the trial {matches[0].id}")
     with Progress(chosen, matches, store) as progress:
-        where = Where(store, data, here=True, tracker=mlflow, experiment=experiment)
+        where = Where(store, data, here=True, tracker=mlflow, experiment=experiment, predictions=predictions)
         outcome = drive(chosen, matches, where, progress)
     result = store.read().results.get(matches[0].id)
     if result is None:
@@ -46,3 +52,18 @@ def command(
         sys.exit(1 if busy else 130)
     click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
     click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
+
+
+def _prepare(predictions: Path, *, ended: bool, where: str) -> None:
+    """Make the folder, before anything is trained for it."""
+    from ablate.errors import StoreError
+
+    if ended:
+        raise StoreError(
+            f"{where} has ended, and its network is not kept; "
+            "with another folder as --results it is trained again, and predicts"
+        )
+    try:
+        predictions.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{predictions}: {error.strerror}") from None

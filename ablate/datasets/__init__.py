@@ -5,6 +5,7 @@ for when a split is opened. Joint sets and the sets that we know are data: `join
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ablate.errors import DataError
+from ablate.errors import DataError, PartError, nearest
 
 Split = Literal["train", "val"]  # what is trained on, and what is evaluated on
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -61,7 +62,8 @@ class Info:
 
 
 class Samples(Protocol):
-    """One opened split. A set without people has one sample per image. With people a sample is one person, a dict:
+    """One opened split. A set without people has one sample per image: `image`, `image_id` and what it is labelled
+    with, `labels` (H, W) uint8 as `labelled_image` gives them. With people a sample is one person, a dict:
 
     `image` (H, W, 3) uint8 RGB; `box` (4,) float64, x y w h; `joints` (K, 3) float64, x y and COCO's
     visibility (0 not labelled, 1 hidden, 2 visible); `image_id`, `annotation_id` int; `area` and `score` (of
@@ -83,11 +85,20 @@ class Samples(Protocol):
     def labelled_image(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """For segmentation: the image and its classes (H, W) uint8, IGNORED where none. Raises DataError."""
 
+    def labels(self, image_id: int) -> np.ndarray:
+        """The classes of `labelled_image` alone, for which the image need not be read. Raises DataError."""
+
+    def name(self, image_id: int) -> str:
+        """What a file of predictions for this image is called, without its ending; no other image's name."""
+
     def image_ids(self) -> list[int]:
         """The ids of all images of the split, those without samples included."""
 
     def ground_truth(self) -> dict[str, Any]:
-        """All annotations of the split, crowds and unlabelled people included, as pycocotools wants them."""
+        """All annotations of the split, crowds and unlabelled people included, as pycocotools wants them.
+
+        Of a set without people only `images`: their `id` and `file_name`.
+        """
 
     def digest(self) -> str:
         """16 hexadecimal digits of the split's content. Raises DataError when images are missing."""
@@ -134,15 +145,29 @@ class JointForm(BaseModel):
         return f"{train}-{val}" if train and val else None
 
 
+class LabelMaps(BaseModel):
+    """A known set's maps of classes in the Cityscapes layout; counts and digests by folder: train, val, test."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    size: tuple[int, int]  # height and width of every image
+    sizes: dict[str, int]  # numbers of images
+    digests: dict[str, str | None]  # of the content; None where not yet seen
+    classes: dict[str, str] = {}  # name -> the label of Cityscapes' table that stands for it; none: its 19 classes
+    class_weights: tuple[float, ...] = ()  # in the loss, as published
+
+
 class KnownSet(BaseModel):
     """One entry of the catalog: where a set comes from, under which licence, and how to get it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
+    part: str  # the data set of this shelf that reads it
     source: str
     licence: str
     get: str  # how to obtain it
-    forms: dict[str, JointForm]  # by the name of the joint set
+    folder: str = ""  # in the data folder, where it is not the set's name
+    forms: dict[str, JointForm] = {}  # people with joints, by the name of the joint set
+    labels: LabelMaps | None = None
     note: str = ""
 
 
@@ -154,8 +179,34 @@ def joint_sets() -> dict[str, JointSet]:
 
 @cache
 def catalog() -> dict[str, KnownSet]:
-    """The known sets in COCO's layout by name: what `ablate data` lists."""
+    """The known sets by name: what `ablate data` lists."""
     return {name: KnownSet(**entry) for name, entry in _load("catalog.json").items()}
+
+
+def check_version(version: str | None) -> None:
+    """Whether a knob `version` can be one: two digests, "train-val".
+
+    Raises:
+        PartError: it cannot.
+    """
+    if version is not None and not re.fullmatch("[0-9a-f]{16}-[0-9a-f]{16}", version):
+        raise PartError(f"version: two digests of 16 hexadecimal digits, TRAIN-VAL, not {version!r}")
+
+
+def set_folder(name: str, root: Path | None, *, holds: str) -> Path:
+    """The folder `name` of the data folder, or the data folder itself if that `holds` what such a set has.
+
+    Raises:
+        DataError: no data folder was given, or neither is there.
+    """
+    if root is None:
+        raise DataError(f"the set {name} needs a data folder: give --data or set ABLATE_DATA")
+    if (root / name).is_dir():
+        return root / name
+    if (root / holds).is_dir():
+        return root
+    there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    raise DataError(f"{root}: holds no folder {name!r} and no {holds}/; {nearest(name, there)}")
 
 
 def refuse(where: Path | str, problems: list[str]) -> None:

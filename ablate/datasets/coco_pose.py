@@ -7,7 +7,6 @@ counted; the ground truth keeps them all. Of the annotations only arrays stay, w
 
 import hashlib
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 from math import isfinite
@@ -16,7 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ablate.datasets import Info, Split, catalog, joint_sets, picture_problem, read_picture, refuse
+from ablate.datasets import (
+    Info,
+    Split,
+    catalog,
+    check_version,
+    joint_sets,
+    picture_problem,
+    read_picture,
+    refuse,
+    set_folder,
+)
 from ablate.errors import DataError, nearest
 from ablate.registry import dataset
 
@@ -34,12 +43,12 @@ def coco_pose(
 
     Raises:
         DataError: the catalog knows the set, and it has no annotations in this joint set.
+        PartError: a version that is none.
     """
     known = catalog().get(set)
     if known and joints not in known.forms:
         raise DataError(f"dataset.joints: {set} has no {joints} annotations; {nearest(joints, known.forms)}")
-    if version is not None and not re.fullmatch("[0-9a-f]{16}-[0-9a-f]{16}", version):
-        raise DataError(f"dataset.version: two digests of 16 hexadecimal digits, TRAIN-VAL, not {version!r}")
+    check_version(version)
     form = joint_sets()[joints]
     info = Info(
         name=set,
@@ -69,7 +78,7 @@ class CocoPose:
         Raises:
             DataError: no such folder, or annotations that are missing or damaged (named and counted).
         """
-        folder = _set_folder(self.info.name, root)
+        folder = set_folder(self.info.name, root, holds="annotations")
         file = _annotation_file(folder, self.pattern.format(split=split))
         images, people = _read(file, self.info.joints)
         verdicts = [_why_skipped(person, images) for person in people]
@@ -132,6 +141,9 @@ class People:
             raise DataError(f"{file}: {found} pixels (height x width), annotated as {height} x {width}")
         return pixels
 
+    def name(self, image_id: int) -> str:
+        return Path(self.images[image_id][0]).stem
+
     def image_ids(self) -> list[int]:
         return list(self.images)
 
@@ -184,17 +196,6 @@ class People:
 
 
 COPIED = ("bbox", "area", "keypoints")
-
-
-def _set_folder(name: str, root: Path | None) -> Path:
-    if root is None:
-        raise DataError(f"the set {name} needs a data folder: give --data or set ABLATE_DATA")
-    if (root / name).is_dir():
-        return root / name
-    if (root / "annotations").is_dir():
-        return root
-    there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    raise DataError(f"{root}: holds no folder {name!r} and no annotations/; {nearest(name, there)}")
 
 
 def _annotation_file(folder: Path, pattern: str) -> Path:

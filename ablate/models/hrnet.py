@@ -26,7 +26,7 @@ class Backbone(nn.Module):
         return maps
 
 
-@model("hrnet", meaning=1)
+@model("hrnet", meaning=1, imagenet="github.com/HRNet/HRNet-Image-Classification (W18 to W64); timm")
 def hrnet(
     *,
     width: int = 32,  # channels of the finest stream, C; the others double it (CVPR 3, "Instantiation")

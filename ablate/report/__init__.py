@@ -110,6 +110,7 @@ def _warnings(evidence: Evidence) -> list[str]:
         lines.append(f"{len(evidence.failures)} of {all_trials} trials ended without a score; they are in no mean.")
     if evidence.damaged:
         lines.append(f"Files that could not be trusted were left out: {'; '.join(evidence.damaged)}.")
+    lines += [evidence.unlike_starts] if evidence.unlike_starts else []
     if evidence.mixed_revisions:
         revisions = ", ".join(revision[:10] for revision in evidence.provenance.get("revision", {}))
         lines.append(f"Mixed revisions: the numbers below come from different states of the code ({revisions}).")

@@ -53,7 +53,10 @@ class Task(Protocol):
         """A scalar in float32, whatever the precision of `outputs`."""
 
     def samples_for_evaluation(self, samples: Samples, protocol: Any, root: Path | None) -> Any:
-        """What to evaluate on, with `len` and indexing, from an opened split. Raises DataError."""
+        """What to evaluate on, with `len` and indexing, from an opened split. Raises DataError.
+
+        Its `left_out`, where it has one, counts samples on images that the split does not have.
+        """
 
     def evaluation_batch(self, batch: int) -> int:
         """How many samples are predicted at once, where training takes `batch`."""
@@ -66,6 +69,9 @@ class Task(Protocol):
 
     def finish(self, predictions: list[Prediction], protocol: Any, info: Info) -> list[Prediction]:
         """What needs all predictions at once: scores that depend on several things, duplicates."""
+
+    def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
+        """Finished predictions of an opened split as files in the field's format. Raises OSError."""
 
 
 def grown_to_shape(extent: np.ndarray, size: tuple[int, int]) -> np.ndarray:

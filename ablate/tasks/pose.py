@@ -2,6 +2,7 @@
 
 Everything follows leoxiaobin/deep-high-resolution-net.pytorch@6f69e4676ad8 (lib/dataset, lib/core), the code
 of arXiv 1902.09212: a crop around each person, one heatmap per joint, the maximum with a quarter-pixel shift.
+Intermediate maps, of backbones that have them, are supervised with the same targets, and their losses are added.
 Heatmap pixel x stands for crop pixel x * stride: no half-pixel offset, in encoding and decoding alike. One
 difference: a mirrored crop is warped from the unmirrored image in one step, which saves a copy.
 """
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import Info, Samples, Split, refuse
-from ablate.errors import DataError, PartError
+from ablate.datasets import Info, Samples, Split
+from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import (
     Batch,
@@ -31,6 +32,7 @@ from ablate.tasks import (
     oks_nms,
     read_heatmaps,
 )
+from ablate.tasks._detected_people import DetectedPeople
 from hrnet_core import HeatmapHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
@@ -51,16 +53,21 @@ def pose(
     flip: float = 0.5,  # augmentation: how often the crop is mirrored
     half_body: float = 0.3,  # augmentation: how often the crop shows only the upper or the lower body
     half_body_min_joints: int = 8,  # augmentation: half-body crops only of people with more labelled joints
+    ohkm: int = 0,  # how many of a person's joints count in the loss, the hardest ones (CPN: 8); 0: all
 ) -> "Pose":
     """Top-down pose: a person's crop in, one heatmap per joint out.
 
     Raises:
-        PartError: a size, sigma or padding that is not positive.
+        PartError: a size, sigma or padding that is not positive, a negative number of joints.
     """
     for knob, value in (("size", min(size)), ("sigma", sigma), ("padding", padding)):
         if value <= 0:
             raise PartError(f"{knob}: must be positive, not {value}")
-    return Pose(size, sigma, padding, scale, rotation, rotation_probability, flip, half_body, half_body_min_joints)
+    if ohkm < 0:
+        raise PartError(f"ohkm: a number of joints, or 0 for all, not {ohkm}")
+    return Pose(
+        size, sigma, padding, scale, rotation, rotation_probability, flip, half_body, half_body_min_joints, ohkm
+    )
 
 
 @protocol("pose")
@@ -110,11 +117,19 @@ class Pose:
     flip: float
     half_body: float
     half_body_min_joints: int
+    ohkm: int
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
     ) -> nn.Module:
-        return HeatmapHead(channels, joints=len(info.joints))
+        """Heatmaps (B, K, h, w), or in training a list of them, the first being those that predict.
+
+        Raises:
+            PartError: the loss shall be mined for more joints than there are.
+        """
+        if self.ohkm > len(info.joints):
+            raise PartError(f"ohkm: {self.ohkm} are more than the {len(info.joints)} joints of {info.name}")
+        return HeatmapHead(channels, joints=len(info.joints), intermediate=intermediate)
 
     def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
         return self.size
@@ -161,13 +176,25 @@ class Pose:
         mean, std = (255 * images.new_tensor(of).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
         return (images - mean) / std
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean over joints of half the mean squared error over batch and pixels; unlabelled ones weigh 0."""
+    def loss(self, outputs: Tensor | list[Tensor], batch: Batch) -> Tensor:
+        """Mean over joints of half the mean squared error over batch and pixels; unlabelled ones weigh 0.
+
+        With `ohkm` the mean is over each person's hardest joints (JointsOHKMMSELoss). Losses of a list are added; its
+        first heatmaps alone are mined, as in CPN (Chen et al. 2018, sec. 3.2).
+        """
+        main, *intermediate = outputs if isinstance(outputs, list) else [outputs]
+        squares = self._squares(main, batch)
+        if self.ohkm:
+            squares = squares.mean((2, 3)).topk(self.ohkm, dim=1).values  # (B, ohkm)
+        return 0.5 * sum((self._squares(heatmaps, batch).mean() for heatmaps in intermediate), squares.mean())
+
+    def _squares(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Squared differences (B, K, h, w) from the targets at the heatmaps' own size; 0 for unlabelled joints."""
         heatmaps = outputs.float()  # (B, K, h, w)
         stride = [crop / cells for crop, cells in zip(self.size, heatmaps.shape[2:], strict=True)]
         centres = batch["joints"] / batch["joints"].new_tensor(stride[::-1])
         targets, weights = gaussians(centres, batch["labelled"], size=heatmaps.shape[2:], sigma=self.sigma)
-        return 0.5 * ((heatmaps - targets) * weights[:, :, None, None]).square().mean()
+        return ((heatmaps - targets) * weights[:, :, None, None]).square()
 
     def samples_for_evaluation(
         self, samples: Samples, protocol: PoseProtocol, root: Path | None = None
@@ -221,6 +248,12 @@ class Pose:
             for kept in oks_nms(people, sigmas=sigmas, threshold=protocol.oks_nms)
         ]
 
+    def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
+        """COCO's results format, as its evaluation server takes it."""
+        fields = ("image_id", "category_id", "keypoints", "score")
+        people = [{field: prediction[field] for field in fields} for prediction in predictions]
+        (folder / "keypoints_results.json").write_text(json.dumps(people))
+
     def _region(self, box: np.ndarray) -> Region:
         x, y, width, height = box
         extent = grown_to_shape(np.array([width, height]), self.size)
@@ -251,61 +284,3 @@ class Pose:
             return None
         extent = grown_to_shape(np.ptp(chosen, axis=0), self.size)
         return chosen.mean(axis=0), HALF_BODY_PADDING * extent
-
-
-@dataclass(frozen=True)
-class DetectedPeople:
-    """Samples whose boxes come from a detector: no joints, no annotation (id -1), the detector's score."""
-
-    samples: Samples
-    results: list[dict[str, Any]]  # image_id, bbox, score
-    left_out: int  # boxes on images that the split does not have
-
-    @classmethod
-    def read(cls, samples: Samples, name: str) -> "DetectedPeople":
-        """Boxes of category 1 from a COCO results file under the set's folder; all scores are kept.
-
-        Raises:
-            DataError: no such file, damaged entries (counted), or no box on the split's images.
-        """
-        if samples.folder is None:
-            raise DataError(f"evaluation.detections: the set has no folder that could hold {name}")
-        file = samples.folder / name
-        try:
-            people = [entry for entry in json.loads(file.read_bytes()) if entry["category_id"] == 1]
-            problems = [_box_problem(entry, position) for position, entry in enumerate(people)]
-        except OSError as error:
-            raise DataError(f"{file}: {error.strerror}") from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{file}: not a COCO results file with boxes: {error}") from None
-        refuse(file, [problem for problem in problems if problem])
-        known = set(samples.image_ids())
-        kept = [person for person in people if person["image_id"] in known]
-        if not kept:
-            raise DataError(f"{file}: no person box on any image of the split")
-        return cls(samples, kept, len(people) - len(kept))
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __getitem__(self, index: int) -> Sample:
-        result = self.results[index]
-        return {
-            "image": self.samples.image(result["image_id"]),
-            "box": np.array(result["bbox"], dtype=float),
-            "joints": np.zeros((len(self.samples.info.joints), 3)),
-            "image_id": result["image_id"],
-            "annotation_id": -1,
-            "area": float(np.prod(result["bbox"][2:])),
-            "score": float(result["score"]),
-        }
-
-
-def _box_problem(entry: dict[str, Any], position: int) -> str | None:
-    try:
-        *_, width, height = entry["bbox"]
-        sound = np.isfinite([*entry["bbox"], entry["score"]]).all() and min(width, height) > 0
-        sound = sound and len(entry["bbox"]) == 4 and isinstance(entry["image_id"], int)
-    except (KeyError, TypeError, ValueError):
-        sound = False
-    return None if sound else f"person {position} has no image, no score or no box with a width and a height"

@@ -1,4 +1,4 @@
-"""A small set in COCO's layout, written anew for every test that asks for it."""
+"""Small sets in COCO's and in the Cityscapes layout and a plain one, written anew for every test that asks."""
 
 import json
 from pathlib import Path
@@ -73,8 +73,64 @@ def made(tmp_path) -> MadeSet:
     return MadeSet(tmp_path)
 
 
-@pytest.fixture(params=["figures", "coco_pose"])
-def any_dataset(request, made):
+class LabelledSet:
+    """Pairs of files in one of two layouts, `root/streets` or `root/plain`; label ids 0 (ignored) to 33 or 0 to 2."""
+
+    def __init__(self, root: Path, *, images: str, labels: str, numbers: tuple[int, ...]) -> None:
+        self.root, self.images, self.labels = root, images, labels
+        for number, split in enumerate(SPLITS):
+            for place in range(3 - number):
+                rng = np.random.default_rng([number, place])
+                self.write(self.image(place, split=split), rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+                self.write(self.map(place, split=split), rng.choice(numbers, (HEIGHT, WIDTH)).astype(np.uint8))
+
+    @staticmethod
+    def write(file: Path, pixels: np.ndarray) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(file), pixels)
+
+    def image(self, place: int, *, split: str = "val") -> Path:
+        return self.root / self.images.format(split=split, place=place)
+
+    def map(self, place: int, *, split: str = "val") -> Path:
+        return self.root / self.labels.format(split=split, place=place)
+
+
+@pytest.fixture
+def streets(tmp_path) -> LabelledSet:
+    """Three images to train on and two for evaluation in the Cityscapes layout, of two cities."""
+    name = "{split}/{split}{place}/{split}{place}_000000_00001{place}"
+    return LabelledSet(
+        tmp_path,
+        images=f"streets/leftImg8bit/{name}_leftImg8bit.png",
+        labels=f"streets/gtFine/{name}_gtFine_labelIds.png",
+        numbers=(0, 3, 7, 8, 9, 21, 24, 33),
+    )
+
+
+@pytest.fixture
+def plain(tmp_path) -> LabelledSet:
+    """The same in a plain folder with the numbers 0, 1, 2 and 255."""
+    places = "plain/images/{split}/{split}{place}.jpg", "plain/labels/{split}/{split}{place}.png"
+    return LabelledSet(tmp_path, images=places[0], labels=places[1], numbers=(0, 1, 2, 255))
+
+
+KNOBS = {
+    "figures": {"train": 9, "val": 6},
+    "coco_pose": {"set": "made"},
+    "cityscapes": {"set": "streets"},
+    "label_folder": {"set": "plain", "classes": ["sky", "ground", "thing"]},
+}
+
+
+@pytest.fixture(params=KNOBS)
+def any_dataset(request, made, streets, plain):
     """Every data set of the shelf, small: (data set, data folder)."""
-    knobs = {"figures": {"train": 9, "val": 6}, "coco_pose": {"set": "made"}}[request.param]
+    knobs = registry.check_knobs("dataset", request.param, KNOBS[request.param])
     return registry.build("dataset", request.param, knobs), made.root
+
+
+@pytest.fixture
+def served(request) -> tuple[str, ...]:
+    """The tasks that the data set of `any_dataset` has labels for."""
+    return registry.describe("dataset", request.node.callspec.params["any_dataset"]).facts["tasks"]

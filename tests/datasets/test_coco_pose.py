@@ -209,7 +209,7 @@ def test_a_declared_version_is_held_against_the_content(made):
     assert val in text
     assert train in text
     assert opened(made).info.version is None  # nobody declared one for a set that the catalog does not know
-    assert "dataset.version" in message(lambda: opened(made, version="latest"))
+    assert "version: two digests" in message(lambda: opened(made, version="latest"))
 
 
 def test_a_mismatch_names_the_damaged_file_rather_than_two_hashes(made):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from ablate import registry
-from ablate.datasets import SPLITS
+from ablate.datasets import IGNORED, SPLITS
 
 
 def test_the_contract_covers_the_shelf():
-    assert registry.names("dataset") == ["coco_pose", "figures"], "add the new part to `any_dataset`"
+    known = ["cityscapes", "coco_pose", "figures", "label_folder"]
+    assert registry.names("dataset") == known, "add the new part to `any_dataset`"
 
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
@@ -21,21 +22,37 @@ def test_every_knob_is_documented_and_has_a_default(name):
         assert knob.default is not registry.REQUIRED
 
 
-def test_info_agrees_with_itself(any_dataset):
+def test_info_tells_what_the_tasks_need(any_dataset, served):
+    info = any_dataset[0].info
+    assert info.licence
+    assert info.source
+    assert served
+    assert bool(info.joints) == ("pose" in served)
+    assert bool(info.classes) == ("segmentation" in served)
+
+
+def test_joints_agree_with_each_other(any_dataset):
     info = any_dataset[0].info
     count = len(info.joints)
     assert len(info.sigmas) == count
     assert len(set(info.joints)) == count
     assert all(0 < sigma < 0.2 for sigma in info.sigmas)
-    assert set(info.upper_body) < set(range(count))
-    assert info.licence
-    assert info.source
+    assert set(info.upper_body) <= set(range(count))
     mirror = np.array(info.mirror)
-    assert (mirror[mirror] == np.arange(count)).all()
+    assert (mirror[mirror.astype(int)] == np.arange(count)).all()
     for joint, other in zip(info.joints, mirror, strict=True):
         swapped = joint.replace("left_", "#").replace("right_", "left_").replace("#", "right_")
         assert info.joints[other] == swapped
         assert info.sigmas[info.joints.index(joint)] == info.sigmas[other]
+
+
+def test_classes_agree_with_each_other(any_dataset):
+    info = any_dataset[0].info
+    count = len(info.classes)
+    assert len(set(info.classes)) == len(info.categories) == count
+    assert len(set(info.label_ids)) == count < IGNORED
+    assert all(0 <= number < 256 for number in info.label_ids)
+    assert len(info.class_weights) in (0, count)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -48,18 +65,57 @@ def test_samples_carry_what_info_promises(any_dataset, split):
         height, width = sample["image"].shape[:2]
         assert sample["image"].shape == (height, width, 3)
         assert sample["image"].dtype == np.uint8
-        assert sample["joints"].shape == (len(data.info.joints), 3)
-        x, y, w, h = sample["box"]
-        assert 0 <= x < x + w <= width
-        assert 0 <= y < y + h <= height
-        labelled = sample["joints"][sample["joints"][:, 2] > 0]
-        assert len(labelled)
-        assert set(labelled[:, 2]) <= {1, 2}
-        assert (labelled[:, :2] >= -0.5).all()
-        assert (labelled[:, :2] <= (width - 0.5, height - 0.5)).all()
         assert sample["image_id"] in samples.image_ids()
-        assert sample["area"] > 0
         assert (samples.image(sample["image_id"]) == sample["image"]).all()
+        if data.info.joints:
+            check_person(sample, joints=len(data.info.joints))
+        else:
+            assert (sample["labels"] == samples.labels(sample["image_id"])).all()
+    with pytest.raises(IndexError):
+        samples[len(samples)]
+
+
+def check_person(sample, *, joints):
+    height, width = sample["image"].shape[:2]
+    assert sample["joints"].shape == (joints, 3)
+    x, y, w, h = sample["box"]
+    assert 0 <= x < x + w <= width
+    assert 0 <= y < y + h <= height
+    labelled = sample["joints"][sample["joints"][:, 2] > 0]
+    assert len(labelled)
+    assert set(labelled[:, 2]) <= {1, 2}
+    assert (labelled[:, :2] >= -0.5).all()
+    assert (labelled[:, :2] <= (width - 0.5, height - 0.5)).all()
+    assert sample["area"] > 0
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_labelled_images_carry_what_info_promises(any_dataset, served, split):
+    if "segmentation" not in served:
+        pytest.skip("no maps of classes")
+    data, root = any_dataset
+    samples = data.open(split, root)
+    ids = samples.image_ids()
+    assert len(ids) == (data.info.images or {}).get(split, len(ids)) > 0
+    seen = set()
+    for image_id in ids:
+        image, labels = samples.labelled_image(image_id)
+        assert image.dtype == labels.dtype == np.uint8
+        assert image.shape == (*labels.shape, 3)
+        assert labels.shape == (data.info.size or labels.shape)
+        assert (image == samples.image(image_id)).all()
+        assert (labels == samples.labels(image_id)).all()
+        seen |= set(np.unique(labels))
+    assert len(seen) > 2
+    assert seen <= {*range(len(data.info.classes)), IGNORED}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_image_has_a_name_of_its_own(any_dataset, split):
+    samples = any_dataset[0].open(split, any_dataset[1])
+    names = [samples.name(image_id) for image_id in samples.image_ids()]
+    assert len(set(names)) == len(names)
+    assert all(name and "/" not in name and "." not in name for name in names)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -84,6 +140,9 @@ def test_ground_truth_holds_every_sample(any_dataset):
     samples = data.open("val", root)
     truth = samples.ground_truth()
     assert [image["id"] for image in truth["images"]] == samples.image_ids()
+    if not data.info.joints:
+        assert truth["annotations"] == truth["categories"] == []
+        return
     assert [category["id"] for category in truth["categories"]] == [1]
     annotations = {annotation["id"]: annotation for annotation in truth["annotations"]}
     assert len(annotations) == len(truth["annotations"]) >= len(samples)
@@ -103,5 +162,6 @@ def test_nothing_is_wrong_with_sound_files(any_dataset):
 
 
 def test_the_shelf_imports_no_torch():
-    code = "import sys, ablate.datasets.coco_pose, ablate.datasets.figures; sys.exit('torch' in sys.modules)"
+    modules = ", ".join(f"ablate.datasets.{name}" for name in registry.names("dataset"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

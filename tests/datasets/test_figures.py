@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ablate import registry
-from ablate.datasets.figures import ACTIVITIES
+from ablate.datasets._drawing import ACTIVITIES, PARTS
 from ablate.errors import PartError
 
 
@@ -57,6 +57,43 @@ def test_masks_boxes_areas_and_joints_agree():
     assert 0.01 < shares[0] < 0.15  # turned away or beyond the border
     assert 0.005 < shares[1] < 0.1  # behind something
     assert len({samples[index]["activity"] for index in range(100)}) == 5
+
+
+def test_parts_lie_where_people_are_seen():
+    samples = figures(train=20).open("train", None)
+    people = [samples[index] for index in range(20)]
+    shares = []
+    for image_id in samples.image_ids():
+        picture, parts = samples.labelled_image(image_id)
+        assert (picture == samples.image(image_id)).all()
+        masks = [person["mask"] for person in people if person["image_id"] == image_id]
+        assert ((parts > 0) == np.any(masks, axis=0)).all()
+        shares.append(np.bincount(parts.ravel(), minlength=5) / parts.size)
+    assert samples.info.classes == PARTS
+    assert samples.info.images == {"train": 16, "val": 160}
+    least, most = [0.4, 0.005, 0.02, 0.02, 0.02], [0.95, 0.1, 0.2, 0.2, 0.25]
+    assert (np.mean(shares, axis=0) > least).all()
+    assert (np.mean(shares, axis=0) < most).all()
+
+
+def test_parts_lie_between_their_joints():
+    samples = figures(train=60).open("train", None)
+    names = samples.info.joints
+    ends = {
+        "arms": ("left_elbow", "left_wrist"),
+        "legs": ("right_hip", "right_knee"),
+        "torso": ("left_hip", "right_shoulder"),
+    }
+    for part, (one, other) in ends.items():
+        right = []
+        for index in range(60):
+            sample = samples[index]
+            joints = sample["joints"][[names.index(one), names.index(other)]]
+            if (joints[:, 2] == 2).all():
+                x, y = np.rint(joints[:, :2].mean(axis=0)).astype(int)
+                right.append(samples.labels(sample["image_id"])[y, x] == PARTS.index(part))
+        assert len(right) > 20
+        assert np.mean(right) > 0.6  # the rest is hidden by another part or by something else
 
 
 def test_a_frontal_left_side_is_on_the_pictures_right():

@@ -73,6 +73,11 @@ def repeated(truth, predictions, counts):
     return {**truth, "images": images, "annotations": annotations}, found
 
 
+def emptied(truth):
+    """The data set without a person."""
+    return truth | {"annotations": []}
+
+
 def _on(image, rows):
     return [row for row in rows if row["image_id"] == image]
 

@@ -126,3 +126,23 @@ def test_every_trial_is_listed_with_its_id():
     blocks = registry.build("section", "provenance", {})(evidence)
     shown = {cell.text for block in blocks if isinstance(block, Table) for row in block.rows for cell in row}
     assert {trial for row in evidence.rows for trial in row.ids.values()} <= shown
+
+
+def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matter(tmp_path):
+    from ablate.evidence import gather
+    from ablate.result import Cost
+    from ablate.store import Store
+
+    def minors(**more):
+        folder = tmp_path / "-".join(["plain", *more])
+        cost = Cost(parameters=5, used_parameters=5, macs=2**31, uncounted=["add"], activations=3_000_000, **more)
+        chosen, store = made_up.study(), Store(folder)
+        made_up.fill(store, chosen, lambda trial: {"cost": cost})
+        blocks = registry.build("section", "cost", {})(gather(chosen, store, images=False))
+        table = next(block for block in blocks if isinstance(block, Table))
+        assert [cell.text for cell in table.rows[0]][1] == "2"
+        return [column.minor for column in table.columns if column.minor]
+
+    assert minors() == ["MACs / 2³⁰", "10⁶", "evaluation", "MiB"]
+    assert minors(transposed_excess=2**30)[:2] == ["MACs / 2³⁰", "papers' tool"]
+    assert "10⁹ MACs" in minors(matmul_macs=10**9)

@@ -1,4 +1,4 @@
-"""People to train on: drawn ones for the contract, one made by hand where numbers are worked out."""
+"""What to train on: drawn people for the contract, and networks that tell the truth about them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +9,24 @@ import torch
 from torch import nn
 
 from ablate import registry
+from ablate.datasets import IGNORED
 from ablate.tasks import gaussians
 
 
 @pytest.fixture(scope="session")
 def figures():
     """A small drawn set: (info, training samples, evaluation samples)."""
-    data = registry.build("dataset", "figures", {"train": 8, "val": 20})
+    return drawn(train=8, val=20)
+
+
+@pytest.fixture(scope="session")
+def small_figures():
+    """A drawn set of the smallest pictures, quickly learned."""
+    return drawn(train=5, val=5, size=[48, 48])
+
+
+def drawn(**knobs):
+    data = registry.build("dataset", "figures", registry.check_knobs("dataset", "figures", knobs))
     return data.info, data.open("train", None), data.open("val", None)
 
 
@@ -61,20 +72,20 @@ def few_images(figures, tmp_path):
 
 @pytest.fixture
 def truthful():
-    """Predictions of a network that gives each pose batch its own targets, mirrored crops included."""
+    """Predictions of a network that gives each batch of a task its own targets, mirrored images included."""
 
-    def predictions(task, samples, info, protocol):
+    def predictions(name, task, samples, info, protocol):
         found = []
         for start in range(0, len(samples), 64):
             chosen = range(start, min(start + 64, len(samples)))
             batch = task.collate([task.encode(samples[index], info, None) for index in chosen])
-            found += task.predict(Truthful(task, batch), batch, protocol)
+            found += task.predict(TRUTHFUL[name](task, batch), batch, protocol)
         return found
 
     return predictions
 
 
-class Truthful(nn.Module):
+class TruthfulHeatmaps(nn.Module):
     """Called with a batch's crops, then with the mirrored ones: the heatmaps that a perfect network gives."""
 
     def __init__(self, task, batch):
@@ -90,3 +101,20 @@ class Truthful(nn.Module):
             centres = torch.stack([mirrored, centres[..., 1]], dim=2)[:, order]
         self.upright = not self.upright
         return gaussians(centres, torch.ones(centres.shape[:2]), size=(height, width), sigma=self.task.sigma)[0]
+
+
+class TruthfulLogits(nn.Module):
+    """The logits (B, C, H, W) that a sure network gives to a batch's images; nothing for pixels of no class."""
+
+    def __init__(self, task, batch):
+        super().__init__()
+        classes = batch["class_weights"].shape[1]
+        labelled = (batch["labels"] != IGNORED).long()
+        places = nn.functional.one_hot(batch["labels"].long() * labelled, classes)  # (B, H, W, C)
+        self.logits = 9.0 * (places * labelled[..., None]).movedim(3, 1)
+
+    def forward(self, images):
+        return self.logits
+
+
+TRUTHFUL = {"pose": TruthfulHeatmaps, "segmentation": TruthfulLogits}

@@ -239,7 +239,7 @@ def test_the_truth_of_real_people_survives(ablate_data, build_task, build_protoc
     """Ground truth -> crop -> heatmaps -> maxima -> OKS-NMS -> AP by pycocotools."""
     data = registry.build("dataset", "coco_pose", {"set": name, "joints": joints})
     samples, task, protocol = data.open("val", ablate_data), build_task(size=[256, 192]), build_protocol()
-    finished = task.finish(truthful(task, samples, data.info, protocol), protocol, data.info)
+    finished = task.finish(truthful("pose", task, samples, data.info, protocol), protocol, data.info)
     metric = registry.build("metric", "keypoint_ap", {})
     scores = metric.aggregate(metric.per_image(finished, samples.ground_truth(), data.info))
     assert scores["AP"] > least

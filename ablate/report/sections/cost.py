@@ -10,7 +10,7 @@ from ablate.report.blocks import MISSING, Block, Cell, Column, Figure, Panel, Se
 
 @section("cost", meaning=1, place=50)
 def cost() -> Callable[[Evidence], list[Block]]:
-    """The primary score against the papers' GFLOPs, with throughput and memory as measured."""
+    """The primary score against the papers' GFLOPs; all counts, and throughput and memory as measured."""
 
     def blocks(evidence: Evidence) -> list[Block]:
         if not any(row.cost for row in evidence.rows):
@@ -26,7 +26,7 @@ def _figure(evidence: Evidence) -> list[Block]:
         summary = row.summaries[evidence.primary]
         if row.cost is None or not summary.n:
             continue
-        x, y = [row.cost.macs / 2**30], [100 * summary.mean]
+        x, y = [row.cost.gflops], [100 * summary.mean]
         series.append(Series("points", x, y, colour=at, name=row.label))
         if math.isfinite(summary.sd):
             low, high = ([100 * (summary.mean + sign * summary.sd)] for sign in (-1, 1))
@@ -38,18 +38,31 @@ def _figure(evidence: Evidence) -> list[Block]:
 
 
 def _table(evidence: Evidence) -> Table:
-    columns = [
-        Column("Arm", "left"),
-        Column("Images/s", minor="evaluation"),
-        Column("Peak memory", minor="MiB"),
-        Column("Not counted", "left", wide=True),
+    costs = [row.cost for row in evidence.rows]
+    columns = {
+        Column("Arm", "left"): [row.label for row in evidence.rows],
+        Column("GFLOPs", minor="MACs / 2³⁰"): [cost and f"{cost.gflops:.4g}" for cost in costs],
+    }
+    if any(cost and cost.transposed_excess for cost in costs):
+        columns[Column("GFLOPs", minor="papers' tool")] = [cost and f"{cost.tool_gflops:.4g}" for cost in costs]
+    if any(cost and cost.matmul_macs for cost in costs):
+        columns[Column("Attention", minor="10⁹ MACs")] = [cost and f"{cost.matmul_macs / 1e9:.3g}" for cost in costs]
+    columns |= {
+        Column("Activations", minor="10⁶"): [cost and _known(cost.activations / 1e6, ".4g") for cost in costs],
+        Column("Images/s", minor="evaluation"): [cost and _known(cost.images_per_second, ".0f") for cost in costs],
+        Column("Peak memory", minor="MiB"): [cost and _known(cost.peak_memory / 2**20, ",.0f") for cost in costs],
+        Column("Not counted", "left", wide=True): [cost and ", ".join(cost.uncounted) for cost in costs],
+    }
+    rows = [[Cell(text or MISSING) for text in texts] for texts in zip(*columns.values(), strict=True)]
+    notes = [
+        "Counted for one image. MACs: multiply-adds of convolution and linear layers; the papers' tool counts "
+        "transposed convolutions by their output's size; attention: matrix products outside such layers; activations: "
+        "elements of such layers' outputs. Not counted: other operators with arithmetic.",
+        "Images/s (median over seeds) and memory (highest) are as measured, and hold for the machine they ran on.",
     ]
-    rows = []
-    for row in evidence.rows:
-        price = row.cost
-        speed = f"{price.images_per_second:.0f}" if price and price.images_per_second else MISSING
-        memory = f"{price.peak_memory / 2**20:,.0f}" if price and price.peak_memory else MISSING
-        uncounted = ", ".join(price.uncounted) if price else ""
-        rows.append([Cell(row.label), Cell(speed), Cell(memory), Cell(uncounted or MISSING)])
-    note = "Not counted: operators with arithmetic that the MACs leave out. Speeds hold for the machine they ran on."
-    return Table("Throughput (median over seeds) and memory (highest) as measured.", columns, rows, [note])
+    return Table("What the arms cost.", list(columns), rows, notes)
+
+
+def _known(value: float, style: str) -> str:
+    """A number as text; nothing for the zero of what was not counted or measured."""
+    return f"{value:{style}}" if value else ""

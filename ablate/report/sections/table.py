@@ -37,6 +37,7 @@ def _columns(evidence: Evidence) -> list[Column]:
     primary, *others = evidence.study.metrics
     columns = [
         Column(" + ".join(evidence.study.factors), "left"),
+        *([Column("Starts from", "left")] if evidence.any_weights else []),
         Column("n", minor="of m"),
         Column(primary),
         Column(f"Δ {primary}", minor="95% interval"),
@@ -60,6 +61,7 @@ def _row(evidence: Evidence, row: Row, comparison: Comparison | None, digits: in
     primary, *others = evidence.study.metrics
     cells = [
         Cell(row.label, "(control)" if row.is_control else ""),
+        *([Cell(row.start)] if evidence.any_weights else []),
         Cell(str(len(row.scores[primary])), f"of {len(row.ids)}"),
         _score(row, primary, digits),
         *_difference(comparison, digits),
@@ -145,6 +147,7 @@ def _notes(evidence: Evidence) -> list[str]:
         "GMACs: 10⁹ multiply-adds of convolutions and linear layers for one image; in brackets what the papers call "
         "GFLOPs, the same count over 2³⁰."
         + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
+        evidence.one_recipe,
     ]
     if evidence.published:
         table = evidence.published

@@ -1,0 +1,63 @@
+"""Reads the files of a public archive, a zip or a folder, that lie beside one known file of it.
+
+Nothing is unpacked: members are read by name and bounded in size, so neither paths that lead out of an archive nor
+members that grow without end do harm.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ablate.errors import DataError
+
+Reader = Callable[[str], bytes]  # content of a file by its path beside the known file; raises DataError
+
+
+@contextmanager
+def opened(archive: Path, *, beside: str, limits: dict[str, int]) -> Iterator[Reader]:
+    """How to read files by their path from where `beside` lies, a path whose last folders may be given too.
+
+    `limits` are the most bytes that a file may have, by its ending; no other endings are read.
+
+    Raises:
+        DataError: neither a folder nor a zip archive, or not exactly one file `beside` in it.
+    """
+    if archive.is_dir():
+        found = sorted(archive.glob(beside)) or sorted(archive.glob(f"*/{beside}"))
+        if len(found) != 1:
+            raise DataError(f"{archive}: wanted one {beside}, found {len(found)}")
+        yield lambda name: _file(found[0].parent / name, archive, limits)
+        return
+    try:
+        members = zipfile.ZipFile(archive)
+    except (OSError, zipfile.BadZipFile):
+        raise DataError(f"{archive}: neither a folder nor a zip archive") from None
+    with members:
+        names = [name for name in members.namelist() if f"/{name}".endswith(f"/{beside}") and "__MACOSX" not in name]
+        if len(names) != 1:
+            raise DataError(f"{archive}: wanted one {beside} in the archive, found {len(names)}")
+        folder = names[0].removesuffix(Path(beside).name)
+        yield lambda name: _member(members, folder + name, archive, limits)
+
+
+def _file(file: Path, archive: Path, limits: dict[str, int]) -> bytes:
+    try:
+        if file.stat().st_size > limits[file.suffix]:
+            raise DataError(f"{archive}: {file.name} is larger than any of the archive can be")
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{archive}: {file.name}: {error.strerror}") from None
+
+
+def _member(members: zipfile.ZipFile, name: str, archive: Path, limits: dict[str, int]) -> bytes:
+    try:
+        limit = limits[Path(name).suffix]
+        with members.open(name) as stream:
+            content = stream.read(limit + 1)
+    except (KeyError, zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
+        raise DataError(f"{archive}: {name}: {' '.join(str(error).split())}") from None
+    if len(content) > limit:
+        raise DataError(f"{archive}: {name} is larger than any of the archive can be")
+    return content

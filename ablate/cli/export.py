@@ -1,0 +1,40 @@
+"""ablate export: a trained backbone as a checkpoint."""
+
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+
+
+@click.command("export")
+@click.argument("id")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.safetensors",
+    help="Where the checkpoint is written.",
+)  # fmt: skip
+@options.results
+def command(id: str, target: Path, results: Path) -> None:
+    """Write the backbone that a finished trial trained, and print how a recipe names it.
+
+    The study's budget must have kept it (keep_weights: true). Example:
+    ablate export 3f2a --to pose.safetensors
+    """
+    import hashlib
+
+    from ablate.errors import AblateError, StoreError
+    from ablate.store import Store, write_atomically
+
+    store = Store(results)
+    trial = store.find(id).id
+    kept = store.weights(trial)
+    if not kept.is_file():
+        raise StoreError(
+            f"{kept}: not kept; set keep_weights: true in the study's budget, move {kept.parent} away, and run again"
+        )
+    if target.suffix != kept.suffix or target.exists():
+        fault = "is there already" if target.exists() else f"does not end in {kept.suffix}"
+        raise AblateError(f"--to {target}: {fault}")
+    content = kept.read_bytes()
+    write_atomically(target, content)
+    click.echo(f"weights: {{file: {target.name}, sha256: {hashlib.sha256(content).hexdigest()}}}")

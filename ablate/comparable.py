@@ -1,0 +1,167 @@
+"""What may stand in one table, and what a reader must be told of it.
+
+Scores of different protocols or different files are refused. Arms that start from different weights, or train by
+different recipes, are compared, but never unnoticed. All of it is read off the recipes themselves.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ablate.design import Arm, arms, label
+from ablate.errors import StoreError, StudyError
+from ablate.presets import presets
+from ablate.result import Result
+from ablate.study import Study
+from ablate.trial import Recipe, TrainSpec, Trial
+
+SCRATCH = "scratch"
+TRAINING = ("train", "task", "evaluation")  # what the arms' shared recipe is about
+MACHINE = {"precision", "memory_format"}  # no preset speaks of them
+CHARACTER = ("optimizer", "schedule", "init")  # a training that departs from these follows another recipe
+
+
+def varied(study: Study) -> tuple[str, ...]:
+    """The paths of the recipe that the study's factors change."""
+    paths = (path for factor in study.factors.values() for level in factor.levels.values() for path in level)
+    return tuple(dict.fromkeys(paths))
+
+
+def starts_from(recipe: Recipe) -> str:
+    """Where the backbone's weights come from: scratch, or a file's name and the first digits of its digest."""
+    found = recipe.weights
+    return f"{found.file.rpartition('/')[2]} ({found.sha256[:8]})" if found else SCRATCH
+
+
+def unlike_starts(study: Study, trials: list[Trial]) -> str:
+    """One sentence where arms start from other weights than the control, and no factor of theirs is about that."""
+    control = arms(study)[0]
+    recipes = _by_arm(study, trials)
+    own = starts_from(recipes[label(control, control)])
+    found: dict[str, list[str]] = {}
+    for arm in arms(study)[1:]:
+        name = label(arm, control)
+        if starts_from(recipes[name]) != own and not _about(study, arm, ("weights",)):
+            found.setdefault(starts_from(recipes[name]), []).append(name)
+    if not found:
+        return ""
+    others = "; ".join(f"{', '.join(names)} from {start}" for start, names in found.items())
+    return (
+        f"Not alike at the start: {label(control, control)}, the control, starts from {own}; {others}. "
+        "What these comparisons show is in part a difference of starting weights."
+    )
+
+
+def one_recipe(study: Study, trials: list[Trial]) -> str:
+    """Whether all arms share one recipe of training, task and evaluation: which one, or what differs."""
+    control, *others = arms(study)
+    recipes = _by_arm(study, trials)
+    shared, flat = _stated(recipes[label(control, control)].train), {name: _flat(r) for name, r in recipes.items()}
+    unlike = "; ".join(_differences(flat))
+    odd = [arm for arm in others if flat[label(arm, control)] != flat[label(control, control)]]
+    if not all(_about(study, arm, TRAINING) for arm in odd):
+        return f"The arms' training recipes differ: {unlike}. The control's: {shared}."
+    asked = f", but for what is asked about: {unlike}" if unlike else ""
+    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}"
+
+
+def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
+    """Scores of one table come from one task, data set and protocol; only a factor may change that.
+
+    Raises:
+        StudyError: two arms are evaluated differently.
+    """
+    free = {path.removeprefix("evaluation.") for path in varied(study)}
+
+    def protocol(recipe: Recipe) -> dict[str, object]:
+        fixed = {knob: value for knob, value in recipe.evaluation.items() if knob not in free}
+        return {"task": recipe.task.name, "data set": recipe.dataset.name} | fixed
+
+    first = protocol(trials[0].recipe)
+    for trial in trials:
+        this = protocol(trial.recipe)
+        for name in first.keys() | this.keys():
+            if first.get(name) != this.get(name):
+                raise StudyError(
+                    f"arm {label(trial.arm, arms(study)[0])} is evaluated with {name} {this.get(name)!r}, "
+                    f"the control with {first.get(name)!r}: these are not scores of one table"
+                )
+
+
+def refuse_different_data(results: Iterable[Result]) -> None:
+    """A data set without a declared version may lie in different states on two machines.
+
+    Raises:
+        StoreError: two results of one data set were made from different files.
+    """
+    seen: dict[tuple[str, str], tuple[str, Result]] = {}
+    for result in results:
+        part = result.recipe.dataset.model_dump_json()
+        for split, digest in result.data_digest.items():
+            known, other = seen.setdefault((part, split), (digest, result))
+            if known != digest:
+                raise StoreError(
+                    f"trials {other.id} and {result.id} used different files as {split} split "
+                    f"({known} and {digest}): their scores are not comparable"
+                )
+
+
+def _by_arm(study: Study, trials: list[Trial]) -> dict[str, Recipe]:
+    control = arms(study)[0]
+    return {label(trial.arm, control): trial.recipe for trial in trials}
+
+
+def _about(study: Study, arm: Arm, parts: tuple[str, ...]) -> bool:
+    """Whether a factor in which the arm differs from the control changes these parts of the recipe and no others."""
+    control = arms(study)[0]
+    for name in (name for name in arm if arm[name] != control[name]):
+        levels = study.factors[name].levels
+        paths = [*levels[arm[name]], *levels[control[name]]]
+        if paths and all(path.partition(".")[0] in parts for path in paths):
+            return True
+    return False
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    document = recipe.model_dump(mode="json")
+    return {f"{part}.{knob}": value for part in TRAINING for knob, value in document[part].items()}
+
+
+def _differences(flat: dict[str, dict[str, Any]]) -> list[str]:
+    """Every path at which arms differ, with its values and who has them."""
+    found = []
+    for path in dict.fromkeys(path for values in flat.values() for path in values):
+        groups: dict[str, list[str]] = {}
+        for name, values in flat.items():
+            groups.setdefault(_plain(values.get(path)), []).append(name)
+        if len(groups) > 1:
+            found.append(f"{path} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in groups.items()))
+    return found
+
+
+def _stated(train: TrainSpec) -> str:
+    """The preset that a training follows, with what it changes of it; or its main choices where it follows none."""
+    own, changes = train.model_dump(exclude=MACHINE), {}
+    for name, preset in presets().items():
+        published = TrainSpec.model_validate(preset["train"]).model_dump(exclude=MACHINE)
+        if all(own[field] == published[field] for field in CHARACTER):
+            changes[name] = [f"{field} {_plain(own[field])}" for field in own if own[field] != published[field]]
+    if not changes:
+        rate = f"learning rate {train.lr:g} ({train.schedule})"
+        return f"{train.optimizer}, {rate}, {train.epochs} epochs, batch {train.batch}, {train.init} initialisation"
+    name, departures = min(changes.items(), key=lambda entry: len(entry[1]))
+    return f"preset {name}" + (f" with {', '.join(departures)}" if departures else "")
+
+
+def _learning_rates(study: Study) -> str:
+    """A budget of learning-rate choices that all arms have, where that is how the study is made."""
+    for factor in study.factors.values():
+        paths = {path for level in factor.levels.values() for path in level}
+        if paths == {"train.lr"} and study.design == "full_factorial" and len(study.factors) > 1:
+            return f" Each was trained with the same {len(factor.levels)} learning rates."
+    return ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(_plain(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,123 @@
+"""Street scenes in any folder with the Cityscapes layout: Cityscapes itself, CamVid, or the user's own.
+
+leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png (or .jpg) and gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png. Label ids become
+the 19 classes by cityscapesscripts' own table, all other ids of the table are ignored, as the official code has it
+(HRNet/HRNet-Semantic-Segmentation@06142dc1c702, lib/datasets/cityscapes.py); an id beyond the table is an error.
+A known set may name classes of its own, each with the label that stands for it.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from cityscapesscripts.helpers.labels import labels as table
+from cityscapesscripts.helpers.labels import name2label
+
+from ablate.datasets import SPLITS, Info, KnownSet, LabelMaps, Split, catalog, check_version, set_folder
+from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, combined, paired, table_of
+from ablate.errors import DataError, PartError, nearest
+from ablate.registry import dataset
+
+IMAGE, LABELS = "_leftImg8bit", "_gtFine_labelIds"
+
+
+@dataset("cityscapes", meaning=1, tasks=("segmentation",))
+def cityscapes(
+    *,
+    set: str = "cityscapes",  # the name of the set; `ablate data` lists those we know
+    train: str = "train",  # the folders that are trained on, joined by +: train, train+val
+    test: str = "val",  # the folders that are evaluated on: val, test
+    version: str | None = None,  # digests "train-val" that the content must have; none: those of the catalog
+) -> "Cityscapes":
+    """Street scenes with maps of classes from a folder in the Cityscapes layout.
+
+    Raises:
+        PartError: a folder that is asked for twice or that a known set lacks; a known set without maps of classes.
+    """
+    known = catalog().get(set)
+    if known and not known.labels:
+        fitting = [name for name, entry in catalog().items() if entry.labels]
+        raise PartError(f"set: {set} has no maps of classes; {nearest(set, fitting)}")
+    check_version(version)
+    folders: dict[Split, tuple[str, ...]] = {"train": tuple(train.split("+")), "val": tuple(test.split("+"))}
+    _check_folders(folders, known.labels if known else None)
+    info = _info(set, known, folders, version)
+    voids = [label.id for label in table if label.id >= 0 and label.id not in info.label_ids]
+    return Cityscapes(info, (known and known.folder) or set, folders, table_of(info.label_ids, ignored=voids))
+
+
+@dataclass(frozen=True)
+class Cityscapes:
+    """A set that has not been looked for yet."""
+
+    info: Info
+    folder: str  # in the data folder
+    folders: dict[Split, tuple[str, ...]]  # under leftImg8bit and gtFine, by split
+    table: np.ndarray  # (256,) uint8: label id -> class
+
+    def open(self, split: Split, root: Path | None) -> LabelledFiles:
+        """Look for a split's files.
+
+        Raises:
+            DataError: no such folder, or images and maps of classes without each other (named and counted).
+        """
+        home = set_folder(self.folder, root, holds="gtFine")
+        pairs = [pair for folder in self.folders[split] for pair in _pairs(home, folder)]
+        by_name([(pair.name, pair.image) for pair in pairs])
+        return LabelledFiles(self.info, split, home, tuple(pairs), self.table)
+
+
+def _check_folders(folders: dict[Split, tuple[str, ...]], known: LabelMaps | None) -> None:
+    for knob, split in zip(("train", "test"), SPLITS, strict=True):
+        for name in folders[split]:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise PartError(f"{knob}: names of folders joined by +, not {'+'.join(folders[split])!r}")
+            if known and name not in known.sizes:
+                raise PartError(f"{knob}: the set has no folder {name!r}; {nearest(name, known.sizes)}")
+    named = [*folders["train"], *folders["val"]]
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise PartError(f"test: {twice[0]!r} is named twice, and what is trained on is not evaluated on")
+
+
+def _info(set: str, known: KnownSet | None, folders: dict[Split, tuple[str, ...]], version: str | None) -> Info:
+    maps = known.labels if known else None
+    evaluated = {label.name: label.name for label in table if not label.ignoreInEval}
+    chosen = (maps and maps.classes) or evaluated
+    labels = [name2label[name] for name in chosen.values()]
+    sizes = {split: sum(maps.sizes[name] for name in names) for split, names in folders.items()} if maps else None
+    return Info(
+        name=set,
+        version=version or (_declared(maps, folders) if maps else None),
+        licence=known.licence if known else "not known",
+        source=known.source if known else "not known",
+        sizes=sizes,
+        images=sizes,
+        size=maps.size if maps else None,
+        classes=tuple(chosen),
+        categories=tuple(label.category for label in labels),
+        label_ids=tuple(label.id for label in labels),
+        class_weights=maps.class_weights if maps else (),
+    )
+
+
+def _declared(maps: LabelMaps, folders: dict[Split, tuple[str, ...]]) -> str | None:
+    """Both splits' digests, or None when one is not declared."""
+    digests = [[maps.digests[name] or "" for name in folders[split]] for split in SPLITS]
+    return "-".join(map(combined, digests)) if all(map(all, digests)) else None
+
+
+def _pairs(home: Path, folder: str) -> list[Pair]:
+    places = home / "leftImg8bit" / folder, home / "gtFine" / folder
+    for place in places:
+        if not place.is_dir():
+            there = [path.name for path in place.parent.iterdir()] if place.parent.is_dir() else []
+            raise DataError(f"{place}: no such folder; {nearest(folder, there)}")
+    images = [file for file in places[0].glob(f"*/*{IMAGE}.*") if file.suffix in (".png", ".jpg")]
+    labels = list(places[1].glob(f"*/*{LABELS}.png"))
+    return paired(
+        folder,
+        by_name([(file.stem.removesuffix(IMAGE), file) for file in images]),
+        by_name([(file.stem.removesuffix(LABELS), file) for file in labels]),
+        root=home,
+    )

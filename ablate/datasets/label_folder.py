@@ -1,0 +1,143 @@
+"""A plain folder of images and, beside them, PNG maps of classes of the same names.
+
+Where the two lie is a pattern each, so that common layouts need no copying: images/train + labels/train (the default),
+SegNet's train + trainannot, MMSegmentation's img_dir/train + ann_dir/train, and Pascal VOC's JPEGImages +
+SegmentationClass with lists of names. The classes are knobs, for the network's size depends on them and planning
+needs no data; a file classes.txt in the folder, a name a line, is held against them.
+"""
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from ablate.datasets import Info, Split, check_version, refuse, set_folder
+from ablate.datasets._label_maps import LabelledFiles, by_name, paired, table_of
+from ablate.errors import DataError, PartError, nearest
+from ablate.registry import dataset
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataset("label_folder", meaning=1, tasks=("segmentation",))
+def label_folder(
+    *,
+    set: str = "labelled",  # the name of the set's folder
+    classes: tuple[str, ...] = (),  # their names, in the order of their numbers in the maps
+    label_ids: tuple[int, ...] | None = None,  # their numbers in the maps; none: 0, 1, 2 ...
+    ignored: tuple[int, ...] = (255,),  # numbers in the maps that count nowhere; any other is an error
+    categories: tuple[str, ...] = (),  # what each class is a kind of; none: of itself
+    images: str = "images/{split}",  # the folder of a split's images
+    labels: str = "labels/{split}/{name}.png",  # the map of classes of the image `name`
+    names: str | None = None,  # a file that lists a split's names, one a line; none: all that `images` holds
+    train: str = "train",  # what {split} stands for in training
+    test: str = "val",  # what {split} stands for in evaluation
+    version: str | None = None,  # digests "train-val" that the content must have
+) -> "LabelFolder":
+    """Images with maps of classes from a plain folder.
+
+    Raises:
+        PartError: classes, their numbers or categories that do not fit each other; patterns that do not tell a
+            split's files from the other's, or an image's map from another's.
+    """
+    numbers = tuple(range(len(classes))) if label_ids is None else label_ids
+    _check_classes(classes, numbers, categories or classes)
+    places = Places(images, labels, names)
+    if train == test or "{split}" not in (names or images):
+        knob = "test" if train == test else "names" if names else "images"
+        raise PartError(f"{knob}: training and evaluation would use the same files")
+    if "{name}" not in labels.rpartition("/")[2]:
+        raise PartError(f"labels: wanted a pattern that ends in a file's name with {{name}} in it, not {labels!r}")
+    check_version(version)
+    info = Info(
+        name=set,
+        version=version,
+        licence="not known",
+        source="not known",
+        classes=classes,
+        categories=categories or classes,
+        label_ids=numbers,
+    )
+    return LabelFolder(info, {"train": train, "val": test}, places, table_of(numbers, ignored=ignored))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where files lie under the set's folder, {split} standing for a split and {name} for an image."""
+
+    images: str
+    labels: str
+    names: str | None
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """A set that has not been looked for yet."""
+
+    info: Info
+    splits: dict[Split, str]
+    places: Places
+    table: np.ndarray  # (256,) uint8: number in a map -> class
+
+    def open(self, split: Split, root: Path | None) -> LabelledFiles:
+        """Look for a split's files.
+
+        Raises:
+            DataError: no such folder, classes.txt disagrees, or images and maps of classes without each other.
+        """
+        home = set_folder(self.info.name, root, holds=self.places.images.partition("/")[0])
+        _check_list(home / "classes.txt", self.info.classes)
+        name = self.splits[split]
+        images = _images(home / self.places.images.replace("{split}", name))
+        labels = _labels(home, self.places.labels.replace("{split}", name))
+        if self.places.names:
+            listed = _lines(home / self.places.names.replace("{split}", name))
+            absent = [f"{stem} has no image" for stem in listed if stem not in images]
+            refuse(home / self.places.images, absent)
+            images = {stem: images[stem] for stem in listed}
+        if self.places.names or "{split}" not in self.places.labels:  # other splits' maps may lie here too
+            labels = {stem: file for stem, file in labels.items() if stem in images}
+        return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), self.table)
+
+
+def _check_classes(classes: tuple[str, ...], numbers: tuple[int, ...], categories: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise PartError("classes: name two or more, in the order of their numbers in the maps")
+    if repeated := [name for name in classes if classes.count(name) > 1]:
+        raise PartError(f"classes: {repeated[0]!r} is named twice")
+    for knob, values in (("label_ids", numbers), ("categories", categories)):
+        if len(values) != len(classes):
+            raise PartError(f"{knob}: one for each of the {len(classes)} classes, not {len(values)}")
+
+
+def _check_list(file: Path, classes: tuple[str, ...]) -> None:
+    """A swapped pair of names would go unnoticed, so the folder's own list, if it has one, must be the knob's."""
+    if file.exists() and (listed := _lines(file)) != list(classes):
+        pairs = zip_longest(listed, classes, fillvalue="nothing")
+        place, (there, here) = next((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise DataError(f"{file}: class {place} is {there!r}, in dataset.classes it is {here!r}")
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        raise DataError(f"{folder}: no such folder; {nearest(folder.name, there)}")
+    return by_name([(file.stem, file) for file in folder.iterdir() if file.suffix.lower() in SUFFIXES])
+
+
+def _labels(home: Path, pattern: str) -> dict[str, Path]:
+    folder, _, file_name = pattern.rpartition("/")
+    before, _, after = file_name.partition("{name}")
+    files = (home / folder).iterdir() if (home / folder).is_dir() else ()
+    fitting = [file for file in files if file.name.startswith(before) and file.name.endswith(after)]
+    return {file.name.removeprefix(before).removesuffix(after): file for file in fitting}
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is no text") from None

@@ -1,0 +1,110 @@
+"""Intersection over union of classes and categories and pixel accuracies, as cityscapesscripts 2.3 computes them.
+
+Every image leaves a confusion matrix, so scores of any choice of images are sums. Pixels without a true class count
+nowhere; a labelled pixel without a predicted class is missed by its true class. A class that is neither in the ground
+truth nor among the predictions has no IoU (nan) and is left out of means. Counting a 1024x2048 map of 19 classes, CPU
+time (tests/bench/confusion.py): cv2.calcHist 3 ms; np.bincount of pairs 11, of labelled pixels only 14; torch.bincount
+10; runs of equal pixels as one 6; cityscapesscripts 15, reading apart.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ablate.datasets import IGNORED, Info
+from ablate.metrics import Statistics
+from ablate.registry import metric
+
+EXACT = 2**24  # calcHist gives float32, which counts exactly up to here
+
+
+@metric("mean_iou", meaning=1, scores=("mIoU", "pixel_accuracy", "mean_accuracy", "category_IoU"))
+def mean_iou() -> "MeanIoU":
+    """Mean IoU over classes and over categories, pixel accuracy, mean accuracy of classes, and each class's IoU."""
+    return MeanIoU()
+
+
+class MeanIoU:
+    """See `Metric`. C classes; a prediction has `image_id` and `labels` (H, W) uint8, the ground truth `labels`."""
+
+    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+        """One confusion matrix per image.
+
+        Returns `image_ids` (I,); `confusion` (I, C, C + 1) uint32, pixels by true and by predicted class, in the
+        last column those without a prediction; `classes` (C,) and `categories` (C,), or (0,) where the data
+        set has none, their names.
+
+        Raises:
+            ValueError: a prediction is not of its image's size.
+        """
+        ids = sorted(image["id"] for image in ground_truth["images"])
+        found = {prediction["image_id"]: prediction["labels"] for prediction in predictions}
+        confusion = np.zeros((len(ids), len(info.classes), len(info.classes) + 1), np.uint32)
+        for position, image_id in enumerate(ids):
+            truth = ground_truth["labels"][image_id]
+            labels = found.get(image_id, np.full_like(truth, IGNORED))
+            if labels.shape != truth.shape:
+                raise ValueError(f"image {image_id}: {labels.shape} labels are predicted, the truth has {truth.shape}")
+            confusion[position] = count_pairs(truth, labels, classes=len(info.classes))
+        return {
+            "image_ids": np.array(ids, dtype=np.int64),
+            "confusion": confusion,
+            "classes": np.array(info.classes, dtype=str),
+            "categories": np.array(info.categories, dtype=str),
+        }
+
+    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+        """The scores, between 0 and 1, then `IoU/NAME` of every class; see `Metric`."""
+        confusion = statistics["confusion"]
+        counts = np.ones(len(confusion)) if weights is None else weights.astype(float)
+        total = np.tensordot(counts, confusion, axes=1)  # (C, C + 1) float64, whole numbers
+        right, truths = np.diagonal(total), total.sum(axis=1)  # (C,)
+        classes = _ious(total)
+        scores = {
+            "mIoU": _mean(classes),
+            "pixel_accuracy": float(_ratio(right.sum(), truths.sum())),
+            "mean_accuracy": _mean(_ratio(right, truths)),
+            "category_IoU": _mean(_ious(_merged(total, statistics["categories"]))),
+        }
+        names = statistics["classes"].tolist()
+        return scores | {f"IoU/{name}": float(value) for name, value in zip(names, classes, strict=True)}
+
+
+def count_pairs(truth: np.ndarray, labels: np.ndarray, *, classes: int) -> np.ndarray:
+    """The confusion matrix (C, C + 1) of two maps (H, W) uint8: row true class, column predicted class, C: none."""
+    import cv2  # here, for a report needs only `aggregate`
+
+    if labels.max(initial=0) >= classes:  # looking is 20 times as fast as writing another map
+        labels = np.minimum(labels, classes)
+    rows = max(1, EXACT // truth.shape[1])
+    bins, ranges = [classes, classes + 1], [0, classes, 0, classes + 1]
+    counts = np.zeros(bins, np.int64)
+    for top in range(0, len(truth), rows):
+        maps = [truth[top : top + rows], labels[top : top + rows]]
+        counts += cv2.calcHist(maps, [0, 1], None, bins, ranges).astype(np.int64)  # what is out of range is left out
+    return counts
+
+
+def _merged(total: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    """The confusion matrix (G, G + 1) of the G categories, from that of the classes and the category of each."""
+    members = (np.unique(categories)[:, None] == categories).astype(float)  # (G, C)
+    if not len(members):
+        return np.zeros((0, 1))
+    return np.column_stack([members @ total[:, :-1] @ members.T, members @ total[:, -1]])
+
+
+def _ious(total: np.ndarray) -> np.ndarray:
+    """Intersection over union (C,) from a confusion matrix (C, C + 1); nan where the union is empty."""
+    right = np.diagonal(total)
+    return _ratio(right, total.sum(axis=1) + total[:, :-1].sum(axis=0) - right)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(part / whole)  # 0 of 0 is nan
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what is defined."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

@@ -1,0 +1,34 @@
+"""Cross entropy over pixels, over all labelled ones or over the hard ones, as the official segmentation code has it.
+
+HRNet/HRNet-Semantic-Segmentation, lib/core/criterion.py. B images, C classes; classes are weighted.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ablate.datasets import IGNORED
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Mean over labelled pixels, weighted by their class; 0 without any. (B, C, H, W), (B, H, W) and (C,)."""
+    total = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum")
+    labelled = labels != IGNORED
+    weight = (weights[labels * labelled] * labelled).sum()
+    return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def hard_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, *, threshold: float, min_kept: int) -> Tensor:
+    """Mean weighted loss of the pixels whose own class has less than `threshold` of probability (official OHEM).
+
+    The threshold rises to the `min_kept`-th smallest probability of the batch, counted from 0.
+    """
+    losses = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="none")  # (B, H, W)
+    with torch.no_grad():
+        labelled = labels != IGNORED
+        own = logits.softmax(dim=1).gather(1, (labels * labelled)[:, None])[:, 0]
+        own = own.masked_fill(~labelled, 2.0)  # never hard
+        place = min(min_kept, int(labelled.sum()) - 1)
+        limit = own.flatten().kthvalue(max(0, place) + 1).values.clamp(min=threshold)
+        hard = (own < limit) & labelled
+    return (losses * hard).sum() / hard.sum().clamp(min=1)

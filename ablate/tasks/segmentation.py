@@ -1,0 +1,271 @@
+"""Semantic segmentation with the official recipe: one class per pixel, learned from crops, tested on whole images.
+
+Everything follows HRNet/HRNet-Semantic-Segmentation (branches pytorch-v1.1 and, for OCR, HRNet-OCR; lib/datasets,
+lib/core), the code of arXiv 1908.07919: random scale, crop and mirroring; cross entropy at the labels' resolution.
+Images are scaled whole, as there: warping the crop alone took as long (4 ms of a 512x1024 crop) and rounds otherwise.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from ablate.datasets import IGNORED, Info, Samples, Split
+from ablate.errors import PartError
+from ablate.registry import protocol, task
+from ablate.tasks import Batch, Prediction, Sample
+from ablate.tasks._class_scores import SegmentationProtocol, class_scores, scaled_size, upsampled
+from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy
+from hrnet_core import OCRHead, SegmentationHead
+
+cv2.setNumThreads(0)  # loader processes would fight over the cores
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+
+
+@task("segmentation", meaning=1, metrics=("mean_iou",))
+def segmentation(
+    *,
+    size: tuple[int, int] = (512, 1024),  # height and width of the training crop, pixels
+    scale: tuple[float, float] = (0.5, 2.1),  # augmentation: relative size of the image, least and most (paper: 0.5, 2)
+    scale_step: float = 0.1,  # augmentation: between sizes, all of them equally likely
+    flip: float = 0.5,  # augmentation: how often the crop is mirrored
+    head: Literal["linear", "mixing", "ocr"] = "linear",  # classifier alone; HRNetV2's (PAMI III-C); object contexts
+    class_weights: bool = True,  # weigh classes in the loss as the data set publishes, if it does
+    ohem: bool = False,  # learn from hard pixels only: those whose class is given less than a probability
+    ohem_threshold: float = 0.9,  # this probability
+    ohem_min_kept: int = 131072,  # or a higher one, where fewer pixels of the batch would be left than these
+    auxiliary_weight: float = 0.4,  # of the losses of OCR's object regions and of intermediate maps; the main one: 1
+    align_corners: bool = False,  # of the bilinear upsampling of logits (official: True with OCR)
+) -> "Segmentation":
+    """Semantic segmentation: a crop in, logits of the classes out.
+
+    Raises:
+        PartError: a size, a scale, a step or a number of pixels that is not positive, or scales out of order.
+    """
+    knobs = {"size": min(size), "scale": min(scale), "scale_step": scale_step, "ohem_min_kept": ohem_min_kept}
+    for knob, value in knobs.items():
+        if value <= 0:
+            raise PartError(f"{knob}: must be positive, not {value}")
+    if scale[0] > scale[1]:
+        raise PartError(f"scale: the least comes first, not {scale[0]} before {scale[1]}")
+    return Segmentation(
+        size, scale, scale_step, flip, head, class_weights, ohem, ohem_threshold, ohem_min_kept, auxiliary_weight,
+        align_corners,
+    )  # fmt: skip
+
+
+@protocol("segmentation")
+def segmentation_protocol(
+    *,
+    scales: tuple[float, ...] = (1.0,),  # relative sizes of the image; their scores are averaged
+    flip: bool = False,  # average with the logits of the mirrored image
+    window: tuple[int, int] | None = None,  # height and width of a sliding window; none: as large as the image at 1.0
+    stride: tuple[int, int] | None = None,  # between windows, down and across; none: the window's size, no overlap
+) -> SegmentationProtocol:
+    """How classes are read from whole images; by default at once, at their own size.
+
+    Raises:
+        PartError: no scale or one that is not positive, or windows with gaps between them.
+    """
+    if not scales or min(scales) <= 0:
+        raise PartError(f"scales: positive numbers, not {list(scales)}")
+    for knob, value in (("window", window), ("stride", stride)):
+        if value and min(value) <= 0:
+            raise PartError(f"{knob}: must be positive, not {list(value)}")
+    if stride and not window:
+        raise PartError("stride: there is no window that it could be of")
+    if stride and window and (stride[0] > window[0] or stride[1] > window[1]):
+        raise PartError(f"stride: {list(stride)} leaves gaps between windows of {list(window)}")
+    return SegmentationProtocol(scales, flip, window, stride)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The task with the knobs of `segmentation`; see `Task` for what is asked of it. C classes."""
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    scale_step: float
+    flip: float
+    kind: str
+    class_weights: bool
+    ohem: bool
+    ohem_threshold: float
+    ohem_min_kept: int
+    auxiliary_weight: float
+    align_corners: bool
+
+    def head(
+        self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
+    ) -> nn.Module:
+        """Maps -> logits (B, C, h, w), or a list of them whose last are the main ones (OCR; intermediate maps)."""
+        classes = len(info.classes)
+        main = HEADS[self.kind](channels, classes=classes)
+        between = [LinearHead(channels, classes=classes, place=place) for place in intermediate if place]
+        return Supervised(between, main) if between else main
+
+    def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
+        return self.size if training or info.size is None else info.size
+
+    def sample_counts(self, info: Info) -> dict[Split, int] | None:
+        return info.images
+
+    def samples(self, opened: Samples) -> "LabelledImages":
+        return LabelledImages(opened, tuple(opened.image_ids()))
+
+    def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """A crop where `rng` is given, else the whole image.
+
+        Returns `image` (3, H, W) uint8 RGB; `labels` (H, W) uint8, places of classes or IGNORED; `class_weights`
+        (C,) float32; `image_id`.
+        """
+        image, labels = sample["image"], sample["labels"]
+        if rng is not None:
+            image, labels = self._augmented(image, labels, rng)
+        published = info.class_weights if self.class_weights else ()
+        return {
+            "image": np.ascontiguousarray(image.transpose(2, 0, 1)),  # (3, H, W)
+            "labels": np.ascontiguousarray(labels),
+            "class_weights": np.array(published or [1.0] * len(info.classes), np.float32),
+            "image_id": sample["image_id"],
+        }
+
+    def collate(self, encoded: list[dict[str, Any]]) -> Batch:
+        batch: Batch = default_collate(encoded)
+        return batch
+
+    def prepare(self, batch: Batch) -> Tensor:
+        images = batch["image"].float()  # (B, 3, H, W)
+        mean, std = (255 * images.new_tensor(of).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
+        return (images - mean) / std
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """Cross entropy of the main logits, with OHEM of hard pixels only, plus that of auxiliary logits, weighted."""
+        labels, weights = batch["labels"].long(), batch["class_weights"][0]
+        *auxiliary, main = (
+            upsampled(logits.float(), labels.shape[1:], align_corners=self.align_corners)  # (B, C, H, W)
+            for logits in _listed(outputs)
+        )
+        if self.ohem:
+            kept = self.ohem_min_kept
+            total = hard_cross_entropy(main, labels, weights, threshold=self.ohem_threshold, min_kept=kept)
+        else:
+            total = cross_entropy(main, labels, weights)
+        for logits in auxiliary:
+            total = total + self.auxiliary_weight * cross_entropy(logits, labels, weights)
+        return total
+
+    def samples_for_evaluation(
+        self, samples: Samples, protocol: SegmentationProtocol, root: Path | None = None
+    ) -> "LabelledImages":
+        return self.samples(samples)
+
+    def evaluation_batch(self, batch: int) -> int:
+        return 1  # images may differ in size
+
+    def ground_truth(self, samples: Samples) -> dict[str, Any]:
+        """`images` with their ids, and `labels`: image id -> (H, W) uint8, read when asked for."""
+        return {"images": [{"id": image_id} for image_id in samples.image_ids()], "labels": Labels(samples)}
+
+    @torch.no_grad()
+    def predict(self, model: Callable[[Tensor], Any], batch: Batch, protocol: SegmentationProtocol) -> list[Prediction]:
+        """`image_id` and `labels` (H, W) uint8, places of classes, for each image."""
+        scores = class_scores(
+            lambda images: _listed(model(images))[-1], self.prepare(batch), protocol, align_corners=self.align_corners
+        )
+        labels = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()  # (B, H, W)
+        return [{"image_id": int(i), "labels": of_image} for i, of_image in zip(batch["image_id"], labels, strict=True)]
+
+    def finish(self, predictions: list[Prediction], protocol: SegmentationProtocol, info: Info) -> list[Prediction]:
+        return predictions
+
+    def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
+        """One PNG per image with the data set's label ids, as the Cityscapes server takes them."""
+        ids = np.array(samples.info.label_ids or range(len(samples.info.classes)), np.uint8)
+        for prediction in predictions:
+            _, png = cv2.imencode(".png", ids[prediction["labels"]])
+            (folder / f"{samples.name(prediction['image_id'])}.png").write_bytes(png.tobytes())
+
+    def _augmented(
+        self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A crop of the image at another size, or its mirror image."""
+        steps = round((self.scale[1] - self.scale[0]) / self.scale_step)
+        scaled = scaled_size(labels.shape, self.scale[0] + self.scale_step * int(rng.integers(steps + 1)))
+        image = cv2.resize(image, scaled[::-1], interpolation=cv2.INTER_LINEAR)
+        labels = cv2.resize(labels, scaled[::-1], interpolation=cv2.INTER_NEAREST)
+        top, left = (int(rng.integers(max(0, s - c) + 1)) for s, c in zip(scaled, self.size, strict=True))
+        image = padded_crop(image, corner=(top, left), size=self.size, beyond=0)
+        labels = padded_crop(labels, corner=(top, left), size=self.size, beyond=IGNORED)
+        return (image[:, ::-1], labels[:, ::-1]) if rng.random() < self.flip else (image, labels)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The samples of an opened split: its images with their labels."""
+
+    opened: Samples
+    ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        image, labels = self.opened.labelled_image(self.ids[index])
+        return {"image": image, "labels": labels, "image_id": self.ids[index]}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels (H, W) of an opened split by image id."""
+
+    opened: Samples
+
+    def __getitem__(self, image_id: int) -> np.ndarray:
+        return self.opened.labels(image_id)
+
+
+class LinearHead(nn.Module):
+    """Logits from one of the maps by a 1x1 convolution: (B, channels, h, w) -> (B, classes, h, w)."""
+
+    def __init__(self, channels: Sequence[int], *, classes: int, place: int = 0) -> None:
+        super().__init__()
+        self.place = place
+        self.classifier = nn.Conv2d(channels[place], classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        logits: Tensor = self.classifier(maps[self.place])
+        return logits
+
+
+class Supervised(nn.Module):
+    """In training the logits of further heads before those of the main one; in evaluation the main ones alone."""
+
+    def __init__(self, auxiliary: list[LinearHead], main: nn.Module) -> None:
+        super().__init__()
+        self.auxiliary, self.main = nn.ModuleList(auxiliary), main
+
+    def forward(self, maps: list[Tensor]) -> Any:
+        logits = self.main(maps)
+        return [*(head(maps) for head in self.auxiliary), *_listed(logits)] if self.training else logits
+
+
+HEADS: dict[str, Callable[..., nn.Module]] = {"linear": LinearHead, "mixing": SegmentationHead, "ocr": OCRHead}
+
+
+def padded_crop(pixels: np.ndarray, *, corner: tuple[int, int], size: tuple[int, int], beyond: int) -> np.ndarray:
+    """The crop of `size` whose top left is `corner`, with `beyond` below and to the right of the picture's ends."""
+    (top, left), (height, width) = corner, size
+    part = pixels[top : top + height, left : left + width]
+    missing = (0, height - part.shape[0], 0, width - part.shape[1])
+    return np.asarray(cv2.copyMakeBorder(part, *missing, cv2.BORDER_CONSTANT, value=[beyond] * 3))
+
+
+def _listed(outputs: Any) -> list[Tensor]:
+    return outputs if isinstance(outputs, list) else [outputs]

@@ -1,0 +1,43 @@
+"""ablate data: what is known, what is wrong with a folder, and making one."""
+
+import json
+
+from test_make_camvid import archive_files, zipped
+
+
+def test_known_sets_are_listed(ablate):
+    rows = {row["set"]: row for row in json.loads(ablate("data", "--json").stdout)}
+    assert {"coco2017", "pose_lspet", "coco_mini", "cityscapes", "camvid"} <= set(rows)
+    assert all(row[key] for row in rows.values() for key in ("title", "part", "source", "licence", "get"))
+    text = ablate("data").stdout
+    assert all(f"\n{name}\n" in text for name in ("figures", *rows) if name != "figures")
+
+
+def test_a_set_is_made_and_checked(ablate, tmp_path):
+    archive = zipped(tmp_path / "segnet.zip", archive_files())
+    (tmp_path / "data").mkdir()
+    made = ablate("data", "make", "camvid", "--archive", archive, "--data", tmp_path / "data")
+    assert made.returncode == 0, made.stderr
+    assert "3 train, 1 val, 2 test" in made.stdout
+    knobs = ("--knobs", '{"train": "train+val", "test": "test"}')
+    sound = ablate("data", "check", "camvid", *knobs, "--data", tmp_path / "data")
+    assert sound.returncode == 0, sound.stderr
+    assert "train: 4 samples, digest" in sound.stdout
+    assert "val: 2 samples, digest" in sound.stdout
+    file = next((tmp_path / "data/seg_camvid/gtFine/test").rglob("*.png"))
+    file.write_bytes(b"")
+    damaged = ablate("data", "check", "camvid", *knobs, "--quick", "--data", tmp_path / "data")
+    assert damaged.returncode == 1
+    assert f"{file}: is empty" in damaged.stdout
+
+
+def test_mistakes_are_one_line(ablate, tmp_path):
+    for arguments, said in (
+        (("make", "camvit", "--archive", tmp_path), "data make camvit: did you mean 'camvid'?"),
+        (("check", "camvid", "--knobs", "[1]"), "--knobs: wanted an object"),
+        (("check", "camvid", "--knobs", "{"), "--knobs: "),
+        (("check", "mine", "--part", "label_folders"), "did you mean 'label_folder'?"),
+    ):
+        ran = ablate("data", *arguments)
+        assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1), ran.stderr
+        assert said in ran.stderr
