@@ -16,15 +16,18 @@ def check_study(study: Study) -> None:
         StudyError, PartError: one line with the file, the key and the nearest valid choice.
     """
     with blaming(study.file):
-        for task, data in {(t.recipe.task.name, t.recipe.dataset.name): None for t in expand(study)}:
-            _check_pair(study, registry.describe("task", task), registry.describe("dataset", data))
+        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(study)}
+        for (task, data), knobs in pairs.items():
+            classes = registry.build("dataset", data, knobs).info.classes
+            _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
         for name in study.sections or ():
             registry.describe("section", name)
 
 
-def _check_pair(study: Study, task: Description, data: Description) -> None:
+def _check_pair(study: Study, task: Description, data: Description, classes: tuple[str, ...]) -> None:
     metrics = [registry.describe("metric", name) for name in task.facts.get("metrics", ())]
     known = [score for metric in metrics for score in metric.facts.get("scores", ())]
+    known += [metric.facts["of_class"] + name for metric in metrics if "of_class" in metric.facts for name in classes]
     for name in study.metrics:
         if name not in known:
             raise StudyError(f"metrics: the task {task.name!r} has no {name!r}; {nearest(name, known)}")

@@ -16,6 +16,7 @@ from ablate.trial import Recipe, TrainSpec, Trial
 
 SCRATCH = "scratch"
 TRAINING = ("train", "task", "evaluation")  # what the arms' shared recipe is about
+HEAD = "task.head"  # a part of the network, which the task knows how to build
 MACHINE = {"precision", "memory_format"}  # no preset speaks of them
 CHARACTER = ("optimizer", "schedule", "init")  # a training that departs from these follows another recipe
 
@@ -123,7 +124,8 @@ def _about(study: Study, arm: Arm, parts: tuple[str, ...]) -> bool:
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
     document = recipe.model_dump(mode="json")
-    return {f"{part}.{knob}": value for part in TRAINING for knob, value in document[part].items()}
+    flat = {f"{part}.{knob}": value for part in TRAINING for knob, value in document[part].items()}
+    return {path: value for path, value in flat.items() if path != HEAD}
 
 
 def _differences(flat: dict[str, dict[str, Any]]) -> list[str]:

@@ -37,6 +37,7 @@ def price_network(net: nn.Module, size: Size) -> Cost:
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         used_parameters=used_parameters(output),
         macs=counter.macs,
+        image=size,
         transposed_excess=counter.transposed_excess,
         matmul_macs=counter.matmul_macs,
         activations=counter.activations,

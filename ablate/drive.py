@@ -200,8 +200,11 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
         if trial_id not in have:
             store.put(result, Store(folder).statistics(result.id))
             new.append(trial_id)
-    match.take_in(folder, store.root)
-    return new, shelf.damaged
+    clashes = match.take_in(folder, store.root)
+    unlike = [
+        f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
+    ]
+    return new, shelf.damaged + (unlike if clashes else [])
 
 
 def _dead(trial: Trial, reason: str) -> Result:

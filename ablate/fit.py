@@ -176,6 +176,8 @@ def batches(
         encoded,
         batch_size=batch,
         sampler=sampler,
+        # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
+        drop_last=sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1,
         num_workers=site.workers,
         collate_fn=task.collate,
         persistent_workers=site.workers > 0,

@@ -67,10 +67,10 @@ class Question:
 Answered = tuple[Question, Solution]
 
 
-def solve(study: Study, results: Path | None = None) -> Study:
+def solve(study: Study, results: Path | None = None, *, keep: bool = True) -> Study:
     """The study with every `match` replaced by levels that cost the same; `note` says how nearly they do.
 
-    What was solved before is read from the results folder, and what is new is kept there.
+    What was solved before is read from the results folder, and what is new is kept there, unless it is only to be read.
 
     Raises:
         StudyError: a knob that the level's model does not have, or that cannot bring it near enough to the aim.
@@ -78,7 +78,7 @@ def solve(study: Study, results: Path | None = None) -> Study:
     """
     with blaming(study.file):
         questions = _questions(study)
-        solutions = _solutions(questions, results, file=study.file)
+        solutions = _solutions(questions, results, keep=keep, file=study.file)
         factors, notes = dict(study.factors), [study.note] if study.note else []
         for name, factor in study.factors.items():
             if wish := factor.match:
@@ -93,14 +93,15 @@ def solve(study: Study, results: Path | None = None) -> Study:
 def publish(study: Study, results: Path, target: Path) -> None:
     """Put what was solved for a study, as it is written, into the folder of its published results."""
     if questions := _questions(study):
-        _write(target, _read(target) | _solutions(questions, results, file=study.file))
+        _write(target, _read(target) | _solutions(questions, results, keep=False, file=study.file))
 
 
-def take_in(source: Path, results: Path) -> None:
-    """Take in what was solved for published results; what is known already stays as it is."""
+def take_in(source: Path, results: Path) -> int:
+    """Take in what was solved for published results; how many levels were solved otherwise here, and stay so."""
     found, known = _read(source), _read(results)
     if found.keys() - known.keys():
         _write(results, found | known)
+    return sum(found[key] != known[key] for key in found.keys() & known.keys())
 
 
 def _questions(study: Study) -> list[Question]:
@@ -111,10 +112,23 @@ def _questions(study: Study) -> list[Question]:
             aim = _trial(study, name, factor.control) if gmacs == "control" else float(gmacs)
             for level, by in factor.match.knobs(factor.levels).items():
                 trial = _trial(study, name, level)
+                _refuse_fixed(study, name, level, by, trial.recipe)
                 written = _number(trial.recipe, by, place=f"factors.{name}.match: level {level!r}")
                 if not (isinstance(aim, Trial) and _differ_in(by, trial.recipe, aim.recipe)):
                     found.append(Question(name, level, by, trial, written, aim))
     return found
+
+
+def _refuse_fixed(study: Study, name: str, level: str, by: RecipePath, recipe: Recipe) -> None:
+    """A knob that another factor sets, or that starting weights fix, is not free to be solved for."""
+    for other, rival in study.factors.items():
+        paths = [path for setting in rival.levels.values() for path in setting]
+        if other != name and any(by == path or by.startswith(f"{path}.") for path in paths):
+            raise StudyError(f"factors.{name}.match: {by} is set by factors.{other} too")
+    if recipe.weights and by.startswith("model."):
+        raise StudyError(
+            f"factors.{name}.match: level {level!r} starts from {recipe.weights.file}, which fits one {by} only"
+        )
 
 
 def _differ_in(by: RecipePath, level: Recipe, control: Recipe) -> bool:
@@ -189,13 +203,13 @@ def _gmacs(macs: int) -> str:
     return f"{macs / 1e9:.4g} GMACs"
 
 
-def _solutions(questions: list[Question], results: Path | None, *, file: str) -> dict[str, Solution]:
+def _solutions(questions: list[Question], results: Path | None, *, keep: bool, file: str) -> dict[str, Solution]:
     """Answers by key: those that the results folder has, the others anew."""
     known = _read(results)
     new = {question.key: question for question in questions if question.key not in known}
     if new:
         known |= _answers(new, file=file)
-        if results:
+        if results and keep:
             with suppress(StoreError):  # of a folder that others own; what is not kept is solved again
                 _write(results, known)
     return {question.key: known[question.key] for question in questions}

@@ -159,7 +159,9 @@ def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
 
 
 def _parallel(study: Study) -> int:
-    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus)) if not study.budget.gpus else 1
+    if study.budget.gpus:
+        return study.budget.parallel or 1  # how many GPUs there will be is not known here
+    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus))
     return min(fits, study.budget.parallel or fits)
 
 
@@ -178,13 +180,25 @@ def _durations(study: Study, trials: list[Trial], costs: dict[str, Cost], shelf:
     else:
         rates, basis = _timed_rates(study, trials, costs)
     train, val = counts
-    # Evaluation runs forward twice (flip test) where training runs forward and backward.
     return {
-        t.id: (t.recipe.train.epochs * train + val * 2 / TRAIN_FACTOR / _crop_share(t.recipe))
+        t.id: (t.recipe.train.epochs * train + _evaluations(study, t.recipe) * val * _evaluation_share(t.recipe))
         / rates[t.id]
         / max(study.budget.gpus, 1)
         for t in trials
     }, basis
+
+
+def _evaluation_share(recipe: Recipe) -> float:
+    """What predicting a sample costs, in training samples: forward only, twice with a flip test, on the whole image."""
+    passes = 2 if recipe.evaluation.get("flip") else 1
+    area = math.fsum(scale**2 for scale in recipe.evaluation.get("scales", (1.0,)))
+    return passes * area / TRAIN_FACTOR / _crop_share(recipe)
+
+
+def _evaluations(study: Study, recipe: Recipe) -> int:
+    """How often a trial is evaluated: at the end, and where the budget asks for a curve after the first epoch too."""
+    every, last = study.budget.evaluate_every, recipe.train.epochs
+    return 1 + (len({1, *range(every, last, every)} - {last}) if every else 0)
 
 
 def _crop_share(recipe: Recipe) -> float:
@@ -205,7 +219,7 @@ def _known_rates(study: Study, shelf: Shelf) -> list[tuple[Result, float]]:
     ]
 
 
-def _from_known(recipe: Recipe, cost: Cost, known: list[tuple[Result, float]]) -> float:
+def _from_known(recipe: Recipe, price: Cost, known: list[tuple[Result, float]]) -> float:
     """The rate of the same network at the same batch where it ran, else of the nearest in MACs, scaled."""
 
     def distance(entry: tuple[Result, float]) -> tuple[bool, float]:
@@ -214,23 +228,24 @@ def _from_known(recipe: Recipe, cost: Cost, known: list[tuple[Result, float]]) -
         same = other.recipe.model == recipe.model and other.recipe.task == recipe.task
         return (
             not same or other.recipe.train.precision != recipe.train.precision,
-            abs(other.cost.macs - cost.macs),
+            abs(other.cost.macs - price.macs),
         )
 
     result, rate = min(known, key=distance)
     assert result.cost
-    return rate * result.cost.macs / cost.macs
+    return rate * result.cost.macs * _crop_share(result.recipe) / (price.macs * _crop_share(recipe))
 
 
 def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> tuple[dict[str, float], str]:
     control = trials[0]
     step_macs = TRAIN_FACTOR * costs[control.id].macs * _crop_share(control.recipe)  # for one image
-    batch = min(control.recipe.train.batch, max(1, int(TIMED_MACS / step_macs)))
+    batch = min(control.recipe.train.batch, max(2, int(TIMED_MACS / step_macs)))  # 2: normalisation
     try:
         rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
     except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
         return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({' '.join(str(error).split())})"
-    rates = {t.id: rate * costs[control.id].macs / costs[t.id].macs for t in trials}
+    macs = {t.id: costs[t.id].macs * _crop_share(t.recipe) for t in trials}
+    rates = {t.id: rate * macs[control.id] / macs[t.id] for t in trials}
     return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"
 
 

@@ -28,11 +28,8 @@ class TestImages:
         self._shelf = shelf
         self._arrays: dict[str, dict[str, np.ndarray]] = {}  # trial id -> statistics
         self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
-        self._parts = {
-            score: name
-            for name in registry.describe("task", recipe.task.name).facts.get("metrics", ())
-            for score in registry.describe("metric", name).facts.get("scores", ())
-        }
+        names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
+        self._facts = {str(name): registry.describe("metric", name).facts for name in names}
 
     def interval(self, control: list[str], level: list[str], metric: str) -> tuple[float, float]:
         """The 95 % interval of the mean score of `level` minus that of `control`, trials by id; nan without any.
@@ -40,7 +37,7 @@ class TestImages:
         Raises:
             StoreError: the trials were scored on different images.
         """
-        if metric not in self._parts or not control:
+        if self._part(metric) is None or not control:
             return NO_INTERVAL
         ids = [self._statistics(trial, metric)["image_ids"] for trial in control + level]
         if not all(np.array_equal(ids[0], other) for other in ids):
@@ -54,11 +51,18 @@ class TestImages:
             resamples=RESAMPLES,
         )
 
+    def _part(self, score: str) -> str | None:
+        """The metric's part that gives a score, of all classes or of one."""
+        for name, facts in self._facts.items():
+            if score in facts.get("scores", ()) or ("of_class" in facts and score.startswith(facts["of_class"])):
+                return name
+        return None
+
     def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
         return lambda counts: float(np.mean([self._score(trial, metric, counts) for trial in trials]))
 
     def _score(self, trial: str, metric: str, counts: np.ndarray) -> float:
-        part = self._parts[metric]
+        part = str(self._part(metric))
         key = (trial, part, counts.tobytes())
         if key not in self._scores:
             aggregate = registry.build("metric", part, {}).aggregate
@@ -69,5 +73,5 @@ class TestImages:
         """The arrays that the metric's part left for one trial."""
         if trial not in self._arrays:
             self._arrays[trial] = read_arrays(self._shelf.folders[trial] / "per_image.npz")
-        prefix = f"{self._parts[metric]}/"
+        prefix = f"{self._part(metric)}/"
         return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}

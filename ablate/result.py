@@ -27,7 +27,8 @@ class Cost(BaseModel):
     model_config = FROZEN
     parameters: int  # all
     used_parameters: int  # those that the output depends on
-    macs: int  # for one image at the recipe's input size; GFLOPs in the papers = MACs / 2**30
+    macs: int  # for one image; GFLOPs in the papers = MACs / 2**30
+    image: tuple[int, int] | None = None  # height and width of that image: what the task evaluates on
     transposed_excess: int = 0  # MACs that the papers' tool adds: transposed convolutions by their output's size
     matmul_macs: int = 0  # not in `macs`: matrix products outside such layers, attention's above all
     activations: int = 0  # elements of these layers' outputs, for one image; 0: not counted

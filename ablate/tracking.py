@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -166,8 +167,13 @@ class Mirror:
         now = int(time.time() * 1000)
         # The SQL store keeps infinity as 1.8e308: such a value is left to the status tag and the result document.
         finite = {k: float(v) for k, v in (metrics or {}).items() if abs(float(v)) < 1e300}
-        rows = [Metric(name, value, now, step) for name, value in finite.items()]
+        rows = [Metric(_speakable(name), value, now, step) for name, value in finite.items()]
         self.client.log_batch(run_id, metrics=rows, params=[Param(k, v) for k, v in (params or {}).items()])
+
+
+def _speakable(name: str) -> str:
+    """A metric's name in the characters that MLflow takes; a class may be called anything."""
+    return "/".join(re.sub(r"[^\w.\- :]", "_", part).lstrip(".") or "_" for part in name.split("/"))[:250]
 
 
 class Writer:

@@ -189,6 +189,12 @@ MISTAKES = [
      "the nearest value, 0, costs 0.001191 GMACs, +1465.8 %"),
     ({"levels": {"plain": {}, "odd": {"model.width": 7, "model.depth": 2}}},
      "recipe.model: arm depth=odd: width: 7 is odd"),
+    # not free to be solved for
+    ({"factors": {"depth": {"at": "model.depth", "levels": [1, 2], "match": WISH},
+                  "other": {"at": "model.width", "levels": [41, 8]}}},
+     "factors.depth.match: model.width is set by factors.other too"),
+    ({"levels": {"plain": {}, "deep": DEEP | {"weights.file": "a.pth", "weights.sha256": "36af842e"}}},
+     "factors.depth.match: level 'deep' starts from a.pth, which fits one model.width only"),
 ]  # fmt: skip
 
 

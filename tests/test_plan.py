@@ -10,8 +10,8 @@ from small_studies import TESTS, write_study
 
 from ablate import plan as planning
 from ablate import stats
-from ablate.check import price_arms
-from ablate.design import expand
+from ablate.check import check_study, price_arms
+from ablate.design import contrasts, expand
 from ablate.errors import StudyError
 from ablate.match import solve
 from ablate.plan import plan, power
@@ -110,6 +110,8 @@ def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
 @pytest.mark.usefixtures("small_shelf")
 def test_time_is_shared_among_trials_at_once_but_no_less_than_the_longest(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.os, "cpu_count", lambda: 8)
+    eight = made(tmp_path, budget={"parallel": 8, "gpus": 1})
+    assert (eight.parallel, made(tmp_path, budget={"gpus": 1}).parallel) == (8, 1)
     alone, shared = (made(tmp_path, budget={"parallel": n}) for n in (1, 2))
     assert (alone.parallel, shared.parallel) == (1, 2)
     for prepared, at_once in ((alone, 1), (shared, 2)):
@@ -137,6 +139,24 @@ def test_every_scale_of_every_study_can_be_priced(file):
         study = solve(load(file, scale=name))
         trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
         assert len(price_arms(trials)) == len(trials) >= 2
+
+
+def test_a_study_may_ask_for_the_score_of_a_class():
+    study = load(TESTS.parent / "studies" / "fusion_count_segmentation.yaml")
+    check_study(study.model_copy(update={"metrics": ["mIoU", "IoU/head"]}))
+    with pytest.raises(StudyError, match="has no 'IoU/heads'; did you mean 'IoU/head'"):
+        check_study(study.model_copy(update={"metrics": ["IoU/heads"]}))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_all_but_demos_have_the_seeds_for_a_verdict(file):
+    for scale in ("laptop", "paper"):
+        study = load(file, scale=scale)
+        matched = [factor for factor in study.factors.values() if factor.match]
+        most = len(contrasts(study.model_copy(update={"factors": {
+            name: factor.model_copy(update={"match": None}) for name, factor in study.factors.items()
+        }}))) * (2 if any(factor.match.raw for factor in matched) else 1)  # fmt: skip
+        assert 2 * most / 2 ** len(study.seeds) < 0.05, f"{scale}: {most} comparisons"
 
 
 def test_the_papers_fusion_study_costs_what_the_paper_says(tmp_path):

@@ -313,6 +313,14 @@ def test_an_epoch_shows_every_image_once(tmp_path):
     assert sorted(i for ids in seen for i in ids) == list(range(1, 12))
 
 
+def test_a_last_batch_of_one_image_is_left_out_of_training_alone(tmp_path):
+    task, data = registry.build("task", "brightness", {}), registry.build("dataset", "noise", {"train": 9})
+    encoded = Encoded(data.open("train", None), task, data.info, seed=0)
+    trained = batches(encoded, 4, site(tmp_path), task, sampler=Shuffled(9, seed=0))
+    assert [len(batch["image_id"]) for batch in trained] == [4, 4]
+    assert [len(batch["image_id"]) for batch in batches(encoded, 4, site(tmp_path), task)] == [4, 4, 1]
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------
 
 

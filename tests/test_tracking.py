@@ -91,6 +91,16 @@ def assert_mirrors(uri: str, store: Store, children: list, place, experiment: st
         assert artifact(uri, run, "config.json", place)["recipe"] == result.recipe.model_dump(mode="json")
 
 
+def test_a_class_may_be_called_anything(tmp_path):
+    study = load(write_study(tmp_path))
+    mirror = Mirror(Store(tmp_path / "results"), study, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = mirror.client.create_run(mirror.experiment).info.run_id
+    mirror._log(run, metrics={"IoU/traffic light": 0.5, "IoU/door;double (door)": 0.25, "IoU/..": 0.75})
+    assert mirror.client.get_run(run).data.metrics == {
+        "IoU/traffic light": 0.5, "IoU/door_double _door_": 0.25, "IoU/_": 0.75,
+    }  # fmt: skip
+
+
 def test_a_run_is_mirrored_once(tmp_path):
     study, outcome = drive_here(tmp_path)
     assert outcome.mirror_trouble == ""

@@ -60,7 +60,12 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
         found = samples.check(thorough=not quick)
         problems += found
         skipped = "".join(f", {count} {reason}" for reason, count in samples.skipped.items())
-        digest = "" if found else f", digest {samples.digest()}"
+        content = "" if found else samples.digest()
+        declared = dataset.info.declared(split)
+        if content and declared and content != declared:
+            found = [f"{samples.folder}: the content of {split} is {content}, declared is {declared}"]
+            problems += found
+        digest = f", digest {content}" if content else ""
         click.echo(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems")
     for problem in problems:
         click.echo(problem)

@@ -41,7 +41,7 @@ def command(
     from ablate.store import Store
     from ablate.study import load
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
     target = to or results / "reports" / chosen.name
     write(chosen, store, target, formats or ("md", "html", "latex"))
     if publish:

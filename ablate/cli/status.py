@@ -23,7 +23,7 @@ def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv
     from ablate.design import expand, label
     from ablate.store import Store
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
     shelf, trials = store.read(), expand(chosen)
     primary = chosen.metrics[0]
     rows: list[Row] = []

@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from ablate.study import Study
 
 
-def opened(file: Path | str, *, scale: str | None, results: Path | None) -> "Study":
-    """The study; what is solved for its matched levels is kept in the results folder, where there is one.
+def opened(file: Path | str, *, scale: str | None, results: Path | None, keep: bool = True) -> "Study":
+    """The study; what is solved for its matched levels is kept in the results folder, unless that is only read.
 
     Raises:
         StudyError, PartError: one line with the file, the key and the nearest valid choice.
@@ -16,4 +16,4 @@ def opened(file: Path | str, *, scale: str | None, results: Path | None) -> "Stu
     from ablate.match import solve
     from ablate.study import load
 
-    return solve(load(file, scale=scale), results)
+    return solve(load(file, scale=scale), results, keep=keep)

@@ -21,6 +21,6 @@ def command(study: Path, scale: str | None, results: Path, mlflow: str | None, e
     from ablate.drive import Where, track
     from ablate.store import Store
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results)
+    store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
     count = track(chosen, Where(store, tracker=mlflow, experiment=experiment))
     click.echo(f"{count} trials are in MLflow")

@@ -154,6 +154,9 @@ class LabelledFiles:
         declared = self.info.declared(self.split)
         if found == declared:
             return found
+        wanted = (self.info.images or {}).get(self.split)
+        if wanted and wanted != len(self):
+            raise DataError(f"{self.folder}: {self.split} has {len(self)} images, {self.info.name} has {wanted}")
         refuse(self.folder, self.check())
         if declared:
             raise DataError(
@@ -193,7 +196,7 @@ def _read_numbers(file: Path) -> np.ndarray:
                 kind = f"is {picture.format} with pixels {picture.mode}"
                 raise DataError(f"{file}: {kind}; numbers of classes are kept in PNG, 8-bit grey or with a palette")
             return np.array(picture)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow answers to damage
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow answers to damage
         raise DataError(f"{file}: cannot be decoded: {error}") from None
 
 
@@ -202,7 +205,7 @@ def _size(file: Path) -> tuple[int, int]:
     try:
         with Image.open(file) as picture:
             return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: cannot be decoded: {error}") from None
 
 

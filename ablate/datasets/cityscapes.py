@@ -113,7 +113,7 @@ def _pairs(home: Path, folder: str) -> list[Pair]:
         if not place.is_dir():
             there = [path.name for path in place.parent.iterdir()] if place.parent.is_dir() else []
             raise DataError(f"{place}: no such folder; {nearest(folder, there)}")
-    images = [file for file in places[0].glob(f"*/*{IMAGE}.*") if file.suffix in (".png", ".jpg")]
+    images = [file for file in places[0].glob(f"*/*{IMAGE}.*") if file.suffix.lower() in (".png", ".jpg", ".jpeg")]
     labels = list(places[1].glob(f"*/*{LABELS}.png"))
     return paired(
         folder,

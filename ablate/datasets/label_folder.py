@@ -86,12 +86,15 @@ class LabelFolder:
         Raises:
             DataError: no such folder, classes.txt disagrees, or images and maps of classes without each other.
         """
-        home = set_folder(self.info.name, root, holds=self.places.images.partition("/")[0])
+        home = set_folder(
+            self.info.name, root, holds=self.places.images.replace("{split}", self.splits[split]).partition("/")[0]
+        )
         _check_list(home / "classes.txt", self.info.classes)
         name = self.splits[split]
         images = _images(home / self.places.images.replace("{split}", name))
         labels = _labels(home, self.places.labels.replace("{split}", name))
         if self.places.names:
+            self._refuse_overlap(home, self.places.names)
             listed = _lines(home / self.places.names.replace("{split}", name))
             absent = [f"{stem} has no image" for stem in listed if stem not in images]
             refuse(home / self.places.images, absent)
@@ -99,6 +102,12 @@ class LabelFolder:
         if self.places.names or "{split}" not in self.places.labels:  # other splits' maps may lie here too
             labels = {stem: file for stem, file in labels.items() if stem in images}
         return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), self.table)
+
+    def _refuse_overlap(self, home: Path, names: str) -> None:
+        files = [home / names.replace("{split}", folder) for folder in self.splits.values()]
+        if all(file.exists() for file in files):  # without labels for the other split, one list is enough
+            both = sorted(set(_lines(files[0])) & set(_lines(files[1])))
+            refuse(files[1], [f"{stem} is trained on and evaluated on" for stem in both])
 
 
 def _check_classes(classes: tuple[str, ...], numbers: tuple[int, ...], categories: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from ablate.registry import metric
 EXACT = 2**24  # calcHist gives float32, which counts exactly up to here
 
 
-@metric("mean_iou", meaning=1, scores=("mIoU", "pixel_accuracy", "mean_accuracy", "category_IoU"))
+@metric("mean_iou", meaning=1, scores=("mIoU", "pixel_accuracy", "mean_accuracy", "category_IoU"), of_class="IoU/")
 def mean_iou() -> "MeanIoU":
     """Mean IoU over classes and over categories, pixel accuracy, mean accuracy of classes, and each class's IoU."""
     return MeanIoU()
@@ -30,44 +30,50 @@ class MeanIoU:
     def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
         """One confusion matrix per image.
 
-        Returns `image_ids` (I,); `confusion` (I, C, C + 1) uint32, pixels by true and by predicted class, in the
-        last column those without a prediction; `classes` (C,) and `categories` (C,), or (0,) where the data
-        set has none, their names.
+        Returns `image_ids` (I,) and the cells of the images' confusion matrices (C, C + 1) that are not 0, N in all:
+        `image` (N,) by position, `cell` (N,) by row, the true class, and column, the predicted one or C for none,
+        `count` (N,) of pixels; `classes` (C,) and `categories` (C,), or (0,) where the data set has none, names.
 
         Raises:
             ValueError: a prediction is not of its image's size.
         """
         ids = sorted(image["id"] for image in ground_truth["images"])
         found = {prediction["image_id"]: prediction["labels"] for prediction in predictions}
-        confusion = np.zeros((len(ids), len(info.classes), len(info.classes) + 1), np.uint32)
+        rows = []  # image, cell, count
         for position, image_id in enumerate(ids):
             truth = ground_truth["labels"][image_id]
             labels = found.get(image_id, np.full_like(truth, IGNORED))
             if labels.shape != truth.shape:
                 raise ValueError(f"image {image_id}: {labels.shape} labels are predicted, the truth has {truth.shape}")
-            confusion[position] = count_pairs(truth, labels, classes=len(info.classes))
+            confusion = count_pairs(truth, labels, classes=len(info.classes)).ravel()
+            cells = np.flatnonzero(confusion)
+            rows.append(np.stack([np.full_like(cells, position), cells, confusion[cells]]))
+        image, cell, count = np.concatenate([np.zeros((3, 0), np.int64), *rows], axis=1)
         return {
             "image_ids": np.array(ids, dtype=np.int64),
-            "confusion": confusion,
+            "image": image.astype(np.int32),
+            "cell": cell.astype(np.int32),
+            "count": count.astype(np.uint32),
             "classes": np.array(info.classes, dtype=str),
             "categories": np.array(info.categories, dtype=str),
         }
 
     def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
         """The scores, between 0 and 1, then `IoU/NAME` of every class; see `Metric`."""
-        confusion = statistics["confusion"]
-        counts = np.ones(len(confusion)) if weights is None else weights.astype(float)
-        total = np.tensordot(counts, confusion, axes=1)  # (C, C + 1) float64, whole numbers
+        classes, pixels = len(statistics["classes"]), statistics["count"].astype(float)
+        counts = pixels if weights is None else pixels * weights[statistics["image"]]
+        total = np.bincount(statistics["cell"], counts, minlength=classes * (classes + 1))
+        total = total.reshape(classes, classes + 1)  # float64, whole numbers
         right, truths = np.diagonal(total), total.sum(axis=1)  # (C,)
-        classes = _ious(total)
+        ious = _ious(total)
         scores = {
-            "mIoU": _mean(classes),
+            "mIoU": _mean(ious),
             "pixel_accuracy": float(_ratio(right.sum(), truths.sum())),
             "mean_accuracy": _mean(_ratio(right, truths)),
             "category_IoU": _mean(_ious(_merged(total, statistics["categories"]))),
         }
         names = statistics["classes"].tolist()
-        return scores | {f"IoU/{name}": float(value) for name, value in zip(names, classes, strict=True)}
+        return scores | {f"IoU/{name}": float(value) for name, value in zip(names, ious, strict=True)}
 
 
 def count_pairs(truth: np.ndarray, labels: np.ndarray, *, classes: int) -> np.ndarray:

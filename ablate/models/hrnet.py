@@ -45,7 +45,7 @@ def hrnet(
     align_corners: bool = False,  # of bilinear resizing within fusions
     parallel_from_start: bool = False,  # all streams from stage 2 on (CVPR 4.3, "Resolution maintenance")
     stream_ratio: int = 2,  # resolution divided and width multiplied from stream to stream (CVPR 3)
-    norm: str = "batch",  # batch or group normalisation
+    norm: str = "batch",  # batch or group normalisation of the body; heads keep their own
     norm_momentum: float = 0.1,  # of batch normalisation's running statistics
     output: str = "v1",  # v1, v1h, v2, v2p, or stream1 to stream6: how maps leave (PAMI III-C, Fig. 4; CVPR Fig. 5)
     checkpointing: bool = False,  # recompute modules in the backward pass: less memory, more time

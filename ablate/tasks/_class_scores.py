@@ -31,6 +31,8 @@ def class_scores(network: Network, images: Tensor, protocol: SegmentationProtoco
     at one scale count more.
     """
     size = images.shape[2:]
+    if protocol.scales == (1.0,) and protocol.window is None:  # nothing to average, and the largest stays the largest
+        return _logits(network, images, protocol, align_corners=align_corners)
     total = images.new_zeros(())
     for scale in protocol.scales:
         scaled = images
@@ -84,8 +86,13 @@ def _by_windows(
 
 
 def _exponentials(network: Network, images: Tensor, protocol: SegmentationProtocol, *, align_corners: bool) -> Tensor:
-    """exp(logits) at the images' size; logits are averaged with the mirrored image's, officially after upsampling."""
+    """exp(logits) (B, C, H, W) at the images' size; in float64, for float32 ends at logits of 88."""
+    return torch.exp(_logits(network, images, protocol, align_corners=align_corners).double())
+
+
+def _logits(network: Network, images: Tensor, protocol: SegmentationProtocol, *, align_corners: bool) -> Tensor:
+    """Logits at the images' size, averaged with the mirrored image's, officially after upsampling."""
     logits = network(images).float()
     if protocol.flip:
         logits = (logits + network(images.flip(3)).float().flip(3)) * 0.5
-    return torch.exp(upsampled(logits, images.shape[2:], align_corners=align_corners))
+    return upsampled(logits, images.shape[2:], align_corners=align_corners)

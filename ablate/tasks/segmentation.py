@@ -39,7 +39,7 @@ def segmentation(
     class_weights: bool = True,  # weigh classes in the loss as the data set publishes, if it does
     ohem: bool = False,  # learn from hard pixels only: those whose class is given less than a probability
     ohem_threshold: float = 0.9,  # this probability
-    ohem_min_kept: int = 131072,  # or a higher one, where fewer pixels of the batch would be left than these
+    ohem_min_kept: int = 524288,  # a higher one where fewer of the batch are left (officially 131072 of 3 images)
     auxiliary_weight: float = 0.4,  # of the losses of OCR's object regions and of intermediate maps; the main one: 1
     align_corners: bool = False,  # of the bilinear upsampling of logits (official: True with OCR)
 ) -> "Segmentation":
@@ -196,7 +196,7 @@ class Segmentation:
         self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """A crop of the image at another size, or its mirror image."""
-        steps = round((self.scale[1] - self.scale[0]) / self.scale_step)
+        steps = int((self.scale[1] - self.scale[0]) / self.scale_step + 1e-6)
         scaled = scaled_size(labels.shape, self.scale[0] + self.scale_step * int(rng.integers(steps + 1)))
         image = cv2.resize(image, scaled[::-1], interpolation=cv2.INTER_LINEAR)
         labels = cv2.resize(labels, scaled[::-1], interpolation=cv2.INTER_NEAREST)

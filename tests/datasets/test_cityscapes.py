@@ -1,6 +1,7 @@
 """Label ids become classes as cityscapesscripts and the official code have it; every odd file is named."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -215,6 +216,12 @@ def test_a_declared_version_is_held_against_the_content(streets):
     text = message(opened(streets, version=f"{val}-{train}").verify)
     assert val in text
     assert train in text
+
+
+def test_a_known_set_without_a_digest_has_as_many_images_as_declared(streets):
+    streets.root.joinpath("streets").rename(streets.root / "cityscapes")
+    text = message(lambda: build(set="cityscapes").open("train", streets.root).verify())
+    assert re.search(r"train has \d images, cityscapes has 2975", text)
 
 
 @pytest.mark.parametrize(("train", "test"), [("train", "val"), ("train", "test"), ("train+val", "test")])

@@ -80,6 +80,10 @@ def test_the_layouts_of_others(plain, tmp_path):
     (lists / "val.txt").write_text("val0\nunlabelled\n")
     text = message(lambda: build(set="voc", **voc).open("val", tmp_path))
     assert "unlabelled.jpg has no map of classes" in text
+    (lists / "trainval.txt").write_text("train0\nval1\nval0\n")  # the evaluated images are among them
+    (lists / "val.txt").write_text("val0\nval1\n")
+    text = message(lambda: build(set="voc", train="trainval", **voc).open("val", tmp_path))
+    assert "val.txt: 2 problems: val0 is trained on and evaluated on; val1 is" in text
     (lists / "val.txt").unlink()
     assert "val.txt: No such file" in message(lambda: build(set="voc", **voc).open("val", tmp_path))
 

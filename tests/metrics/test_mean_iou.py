@@ -107,9 +107,9 @@ def test_scores_worked_out_by_hand(metric):
     found = np.array([[0, 0, 0], [2, 1, 2], [0, 1, 3]], np.uint8)
     truths = {"images": [{"id": 5}], "labels": {5: truth}}
     statistics = metric.per_image([{"image_id": 5, "labels": found}], truths, info)
-    assert statistics["confusion"].tolist() == [
-        [[2, 0, 1, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]],
-    ]
+    confusion = np.zeros((1, 4 * 5), int)
+    confusion[statistics["image"], statistics["cell"]] = statistics["count"]
+    assert confusion.reshape(4, 5).tolist() == [[2, 0, 1, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     assert metric.aggregate(statistics) == pytest.approx(
         {
             "mIoU": 0.5,

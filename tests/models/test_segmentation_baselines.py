@@ -332,3 +332,9 @@ MISTAKES = [
 def test_mistakes_name_the_knob_and_the_way_out(name, knobs, message):
     with raises(PartError, match=f"^{message}"):
         build(name, **knobs)
+
+
+def test_a_vision_transformer_takes_images_that_are_no_multiples_of_its_patches():
+    backbone = build("timm_encoder", encoder="vit_tiny_patch16_224", width=0.4).eval()
+    (found,) = backbone(torch.zeros(1, 3, 75, 100))
+    assert found.shape[2:] == (5, 7)  # the last patches are padded

@@ -93,7 +93,9 @@ def test_scores_are_those_of_the_official_loops(network, build_protocol, knobs, 
     )  # fmt: skip
     found = class_scores(network, image[None], build_protocol("segmentation", **knobs), align_corners=corners)[0]
     assert found.shape == (3, height, width)
-    torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-5)
+    if not knobs.keys() & {"scales", "window"}:
+        found = found.exp()  # one look at the image: the logits do, whose exponential could overflow
+    torch.testing.assert_close(found.float(), expected, rtol=2e-4, atol=1e-5)
 
 
 def test_windows_cover_a_length_and_end_with_it():

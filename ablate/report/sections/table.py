@@ -111,8 +111,7 @@ def _caption(evidence: Evidence) -> str:
     recipe, train = evidence.recipe, evidence.recipe.train
     versions = ", ".join(evidence.data.get("version", {}))
     parts = [
-        f"task {recipe.task.name}"
-        + (f", input {_plain(recipe.task.knobs['size'])}" if "size" in recipe.task.knobs else ""),
+        f"task {recipe.task.name}" + (f", {_input(evidence)}" if "size" in recipe.task.knobs else ""),
         f"data {_part(recipe.dataset.name, recipe.dataset.knobs)}" + (f", version {versions}" if versions else ""),
         f"{recipe.model.name}, {train.init} initialisation, {train.epochs} epochs, batch {train.batch}, "
         f"{train.optimizer}, learning rate {train.lr:g} ({train.schedule}), {train.precision}",
@@ -120,6 +119,17 @@ def _caption(evidence: Evidence) -> str:
     ]
     by, changed = " and ".join(evidence.study.factors), ", ".join(evidence.varied)
     return f"Scores and cost by {by}, the control first. The control: {'; '.join(parts)}. Changed: {changed}."
+
+
+def _input(evidence: Evidence) -> str:
+    seen, cost = list(evidence.recipe.task.knobs["size"]), evidence.control.cost
+    whole = cost is None or cost.image is None or list(cost.image) == seen
+    return f"{'' if whole else 'training '}input {_plain(seen)}"
+
+
+def _one_image(evidence: Evidence) -> str:
+    sizes = {row.cost.image for row in evidence.rows if row.cost and row.cost.image}
+    return f"one image of {_plain(list(sizes.pop()))}" if len(sizes) == 1 else "one image"
 
 
 def _part(name: str, knobs: dict[str, Any]) -> str:
@@ -144,8 +154,8 @@ def _notes(evidence: Evidence) -> list[str]:
         "control over paired seeds with a t interval. Verdict: exact sign-flip test, Holm over "
         f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
-        "GMACs: 10⁹ multiply-adds of convolutions and linear layers for one image; in brackets what the papers call "
-        "GFLOPs, the same count over 2³⁰."
+        f"GMACs: 10⁹ multiply-adds of convolutions and linear layers for {_one_image(evidence)}; in brackets what the "
+        "papers call GFLOPs, the same count over 2³⁰."
         + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
         evidence.one_recipe,
     ]
