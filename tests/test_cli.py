@@ -13,34 +13,13 @@ import pytest
 from small_studies import TESTS, small_study, write_study
 
 from ablate import registry
-from ablate.cli import COMMANDS, main
+from ablate.cli import COMMANDS
 from ablate.store import Store
 
 MODULES = (
     "import sys\nfrom ablate.cli import main\nsys.argv = {argv!r}\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
 )
 MODULES += "print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
-
-
-@pytest.fixture
-def run(small_shelf, monkeypatch, capsys, tmp_path):
-    """Runs a command in this process: (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    for name in [name for name in os.environ if name.startswith(("ABLATE_", "MLFLOW_"))]:
-        monkeypatch.delenv(name)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ablate", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
 
 
 def loaded(heavy: tuple[str, ...], *argv: str) -> list[str]:
@@ -62,35 +41,35 @@ def test_help_and_lists_load_nothing_heavy(argv):
     assert loaded(HEAVY, *argv) == []
 
 
-def test_a_report_needs_no_torch_no_ray_and_no_mlflow(run, tmp_path):
+def test_a_report_needs_no_torch_no_ray_and_no_mlflow(called, tmp_path):
     recipe = {
         "task": {"name": "pose", "size": [32, 32], "sigma": 1.0}, "dataset": {"name": "figures", "train": 4, "val": 4},
         "model": {"name": "hrnet", "width": 2, "blocks": 1, "modules": [1, 1, 1]}, "train": {"epochs": 1, "batch": 4},
     }  # fmt: skip
     factors = {"fusions": {"at": "model.fusions", "levels": ["across", "final"]}}
     study = write_study(tmp_path, recipe=recipe, factors=factors, metrics=["AP", "PCK"], plugins=[])
-    assert run("run", study, "--local")[0] == 0
+    assert called("run", study, "--local")[0] == 0
     assert loaded(("torch", "ray", "mlflow"), "report", str(study), "--to", str(tmp_path / "out")) == []
     assert (tmp_path / "out" / "report.md").exists()
     assert loaded(("torch", "ray", "mlflow"), "status", str(study)) == []
 
 
-def test_every_command_has_help_that_ends_in_an_example(run):
+def test_every_command_has_help_that_ends_in_an_example(called):
     for name in COMMANDS:
-        status, out, _ = run(name, "--help")
+        status, out, _ = called(name, "--help")
         assert status == 0
         assert "Example: ablate" in " ".join(out.split()) or "Example: ablate" in out.replace("\n", " ")
 
 
-def test_the_help_lists_every_command(run):
-    status, out, err = run("--help")
+def test_the_help_lists_every_command(called):
+    status, out, err = called("--help")
     assert (status, err) == (0, "")
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
-def test_the_version_is_the_distributions(run):
+def test_the_version_is_the_distributions(called):
     project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
-    assert project["version"] in run("--version")[1]
+    assert project["version"] in called("--version")[1]
 
 
 def one_line(answer: tuple[int, str, str]) -> str:
@@ -126,8 +105,8 @@ def one_line(answer: tuple[int, str, str]) -> str:
     ],
     ids=str,
 )
-def test_a_mistake_on_the_command_line_is_one_line(run, argv, message):
-    assert message in one_line(run(*argv))
+def test_a_mistake_on_the_command_line_is_one_line(called, argv, message):
+    assert message in one_line(called(*argv))
     assert not any(Path.cwd().iterdir())
 
 
@@ -154,10 +133,10 @@ NOT_ASKED = {
 @pytest.mark.parametrize(
     ("command", "bad"), sorted({(c, bad) for c in ("run", "trial", "plan", "status") for bad in BAD} - NOT_ASKED)
 )
-def test_a_bad_study_is_one_line_and_nothing_is_trained(run, tmp_path, command, bad):
+def test_a_bad_study_is_one_line_and_nothing_is_trained(called, tmp_path, command, bad):
     study = write_study(tmp_path, **BAD[bad])
     more = {"run": ["--local"], "trial": ["--seed", "0"]}.get(command, [])
-    status, out, err = run(command, study, *more)
+    status, out, err = called(command, study, *more)
     said = [line for line in err.splitlines() if not line.startswith("small: ")]  # how many trials there are to run
     assert (status, out) == (2, "")
     assert len(said) == 1
@@ -167,80 +146,80 @@ def test_a_bad_study_is_one_line_and_nothing_is_trained(run, tmp_path, command, 
     assert not trials.exists() or not any(trials.iterdir())
 
 
-def test_a_study_runs_here_and_goes_on_after_a_change_of_mind(run, tmp_path):
+def test_a_study_runs_here_and_goes_on_after_a_change_of_mind(called, tmp_path):
     study = write_study(tmp_path)
-    status, out, err = run("run", study, "--local")
+    status, out, err = called("run", study, "--local")
     assert status == 0
     assert "4 trials to run, 0 done already" in err
     assert "4 trials ran, 0 of them without success" in err
     assert all(line.startswith(str(tmp_path)) or line.startswith("results/") for line in out.splitlines())
     assert (tmp_path / "results" / "reports" / "small" / "report.md").exists()
 
-    status, _, err = run("run", write_study(tmp_path, seeds=3), "--local")
+    status, _, err = called("run", write_study(tmp_path, seeds=3), "--local")
     assert status == 0
     assert "2 trials to run, 4 done already" in err
-    assert "0 trials to run" in run("run", write_study(tmp_path, seeds=3), "--local")[2]
+    assert "0 trials to run" in called("run", write_study(tmp_path, seeds=3), "--local")[2]
 
 
-def test_trials_are_shared_across_studies(run, tmp_path):
-    run("run", write_study(tmp_path), "--local")
+def test_trials_are_shared_across_studies(called, tmp_path):
+    called("run", write_study(tmp_path), "--local")
     other = {"name": "other", "factors": {"width": {"at": "model.width", "levels": [4, 6]}}}
-    assert "2 trials to run, 2 done already" in run("run", write_study(tmp_path, **other), "--local")[2]
+    assert "2 trials to run, 2 done already" in called("run", write_study(tmp_path, **other), "--local")[2]
 
 
-def test_only_runs_the_chosen_levels_and_the_control(run, tmp_path):
+def test_only_runs_the_chosen_levels_and_the_control(called, tmp_path):
     factors = {"width": {"at": "model.width", "levels": [4, 6, 8]}}
     study = write_study(tmp_path, factors=factors, seeds=1)
-    assert "2 trials to run" in run("run", study, "--local", "--only", "width=8")[2]
-    rows = json.loads(run("status", study, "--json")[1])
+    assert "2 trials to run" in called("run", study, "--local", "--only", "width=8")[2]
+    rows = json.loads(called("status", study, "--json")[1])
     assert [(row["arm"], row["status"]) for row in rows] == [("4", "done"), ("6", "missing"), ("8", "done")]
-    assert "no factor 'widht'; did you mean 'width'?" in one_line(run("run", study, "--only", "widht=8"))
-    assert "no level '9'" in one_line(run("run", study, "--only", "width=9"))
-    assert "no level ''" in one_line(run("run", study, "--only", "width"))
+    assert "no factor 'widht'; did you mean 'width'?" in one_line(called("run", study, "--only", "widht=8"))
+    assert "no level '9'" in one_line(called("run", study, "--only", "width=9"))
+    assert "no level ''" in one_line(called("run", study, "--only", "width"))
 
 
-def test_one_trial_can_be_run_and_shown(run, tmp_path):
+def test_one_trial_can_be_run_and_shown(called, tmp_path):
     study = write_study(tmp_path)
-    status, out, _ = run("trial", study, "--arm", "depth=2", "--seed", "1")
+    status, out, _ = called("trial", study, "--arm", "depth=2", "--seed", "1")
     assert status == 0
     assert out.startswith("closeness 0.")
-    rows = json.loads(run("status", study, "--json")[1])
+    rows = json.loads(called("status", study, "--json")[1])
     done = [row for row in rows if row["status"] == "done"]
     assert [(row["arm"], row["seed"]) for row in done] == [("2", 1)]
-    status, out, _ = run("show", done[0]["id"][:6])
+    status, out, _ = called("show", done[0]["id"][:6])
     assert status == 0
     assert json.loads(out)["recipe"]["model"]["depth"] == 2
-    assert "has no trial" in one_line(run("trial", study, "--seed", "7"))
+    assert "has no trial" in one_line(called("trial", study, "--seed", "7"))
 
 
-def test_a_trial_is_reproduced(run, tmp_path):
+def test_a_trial_is_reproduced(called, tmp_path):
     study = write_study(tmp_path)
-    run("trial", study, "--seed", "0")
-    trial_id = json.loads(run("status", study, "--json")[1])[0]["id"]
-    status, out, err = run("reproduce", trial_id)
+    called("trial", study, "--seed", "0")
+    trial_id = json.loads(called("status", study, "--json")[1])[0]["id"]
+    status, out, err = called("reproduce", trial_id)
     assert (status, "Traceback" in err) == (0, False)
     closeness = next(line.split() for line in out.splitlines() if line.startswith("closeness"))
     assert closeness[2] == closeness[4]
 
 
-def test_a_failed_trial_is_shown_and_run_again_when_asked(run, tmp_path):
+def test_a_failed_trial_is_shown_and_run_again_when_asked(called, tmp_path):
     recipe = small_study()["recipe"]
     recipe["model"] |= {"fault": "nan", "at": 5}
     study = write_study(tmp_path, recipe=recipe, seeds=1)
-    status, _, err = run("run", study, "--local")
+    status, _, err = called("run", study, "--local")
     assert status == 0
     assert "2 trials ran, 2 of them without success" in err
-    rows = json.loads(run("status", study, "--json")[1])
+    rows = json.loads(called("status", study, "--json")[1])
     assert {row["status"] for row in rows} == {"diverged"}
     assert all("the loss was nan in epoch 2" in row["reason"] for row in rows)
     report = (tmp_path / "results" / "reports" / "small" / "report.md").read_text()
     assert "the loss was nan in epoch 2" in report
-    assert "0 trials to run" in run("run", study, "--local")[2]
-    assert "2 trials to run" in run("run", study, "--local", "--retry")[2]
+    assert "0 trials to run" in called("run", study, "--local")[2]
+    assert "2 trials to run" in called("run", study, "--local", "--retry")[2]
 
 
-def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(run):
-    status, out, err = run("cost", "hrnet", "--task", "segmentation", "--size", "64", "128", "--json")
+def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(called):
+    status, out, err = called("cost", "hrnet", "--task", "segmentation", "--size", "64", "128", "--json")
     row = json.loads(out)[0]
     assert (status, row["arm"], row["image"]) == (0, "hrnet", "64x128")
     assert row["GMACs (10^9)"] == pytest.approx(row["GFLOPs (MACs/2^30)"] * 1.0737, rel=1e-3)
@@ -248,13 +227,13 @@ def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(run):
     assert row["not counted"] == "add batch_norm relu upsample_nearest2d"
     assert (row["activations (10^6)"] > 1, row["training memory (GiB)"] > 0.3) == (True, True)
     assert "transposed convolutions by their output's size" in err
-    table = run("cost", "hrnet", "--size", "64", "64")[1]
+    table = called("cost", "hrnet", "--size", "64", "64")[1]
     assert "Not counted: add, batch_norm, relu, upsample_nearest2d." in table
     assert "GFLOPs (MACs/2^30)" in " ".join(table.split())
 
 
-def test_costs_are_measured_when_asked(run, tmp_path):
-    status, out, err = run("cost", write_study(tmp_path, seeds=1), "--measure", "--json")
+def test_costs_are_measured_when_asked(called, tmp_path):
+    status, out, err = called("cost", write_study(tmp_path, seeds=1), "--measure", "--json")
     rows = json.loads(out)
     assert (status, len(rows)) == (0, 2)
     assert all(row["latency (ms)"] > 0 and row["images/s"] > 0 and row["images at once"] >= 1 for row in rows)
@@ -267,15 +246,15 @@ def test_pricing_loads_no_compiler():
 
 
 @pytest.mark.slow
-def test_the_whole_shelf_is_priced(run):
-    rows = json.loads(run("cost", "--all", "--json")[1])
+def test_the_whole_shelf_is_priced(called):
+    rows = json.loads(called("cost", "--all", "--json")[1])
     assert [row["arm"] for row in rows] == registry.names("model")
     assert all(row["GMACs (10^9)"] > 0 for row in rows)
 
 
 @pytest.mark.slow
-def test_the_papers_figures_stand_beside_ours(run):
-    status, out, err = run("cost", "--paper", "--json")
+def test_the_papers_figures_stand_beside_ours(called):
+    status, out, err = called("cost", "--paper", "--json")
     rows = {(row["row"], row["image"]): row for row in json.loads(out)}
     row = rows["SimpleBaseline, ResNet-50, ImageNet weights", "256x192"]
     assert (status, row["GFLOPs"], row["our GFLOPs"], row["GFLOPs gap (%)"]) == (0, 8.9, 8.9912, 1.02)
@@ -284,52 +263,52 @@ def test_the_papers_figures_stand_beside_ours(run):
     assert " rows are within 1 %; " in err
 
 
-def test_rows_come_as_json_and_csv(run, tmp_path):
+def test_rows_come_as_json_and_csv(called, tmp_path):
     study = write_study(tmp_path)
     for argv in (["plan", study], ["status", study], ["cost", study], ["list", "models"], ["list", "knobs", "hrnet"]):
-        status, out, _ = run(*argv, "--json")
+        status, out, _ = called(*argv, "--json")
         assert status == 0
         rows = json.loads(out)
-        table = list(csv.DictReader(io.StringIO(run(*argv, "--csv")[1])))
+        table = list(csv.DictReader(io.StringIO(called(*argv, "--csv")[1])))
         assert [list(row) for row in rows] == [list(row) for row in table]
         assert len(rows) > 0
 
 
-def test_json_is_json_even_where_a_number_is_missing(run, tmp_path):
+def test_json_is_json_even_where_a_number_is_missing(called, tmp_path):
     """Other readers refuse NaN."""
 
     def refuse(word):
         raise AssertionError(word)
 
-    json.loads(run("status", write_study(tmp_path), "--json")[1], parse_constant=refuse)
+    json.loads(called("status", write_study(tmp_path), "--json")[1], parse_constant=refuse)
 
 
-def test_a_published_report_can_be_taken_in(run, tmp_path):
+def test_a_published_report_can_be_taken_in(called, tmp_path):
     study = write_study(tmp_path)
-    run("run", study, "--local", "--results", "theirs")
-    assert run("report", study, "--results", "theirs", "--to", "published", "--publish")[0] == 0
-    status, out, _ = run("import", "published")
+    called("run", study, "--local", "--results", "theirs")
+    assert called("report", study, "--results", "theirs", "--to", "published", "--publish")[0] == 0
+    status, out, _ = called("import", "published")
     assert (status, out) == (0, "4 results taken in, 0 refused\n")
-    assert "0 trials to run, 4 done already" in run("run", study, "--local")[2]
+    assert "0 trials to run, 4 done already" in called("run", study, "--local")[2]
 
 
-def test_a_damaged_published_result_is_named_and_fails(run, tmp_path):
+def test_a_damaged_published_result_is_named_and_fails(called, tmp_path):
     study = write_study(tmp_path)
-    run("run", study, "--local", "--results", "theirs")
+    called("run", study, "--local", "--results", "theirs")
     file = next((tmp_path / "theirs" / "trials").glob("*/result.json"))
     file.write_text(file.read_text()[:-9])
-    status, out, err = run("import", "theirs")
+    status, out, err = called("import", "theirs")
     assert status == 0
     assert out == "3 results taken in, 1 refused\n"
     assert str(file.relative_to(tmp_path)) in err
 
 
-def test_a_results_folder_of_a_newer_version_is_refused_everywhere(run, tmp_path):
+def test_a_results_folder_of_a_newer_version_is_refused_everywhere(called, tmp_path):
     study = write_study(tmp_path)
     Store(tmp_path / "results").create()
     (tmp_path / "results" / "store.json").write_text('{"version": 99}')
     for argv in (["plan", study], ["run", study, "--local"], ["status", study], ["report", study], ["show", "ab"]):
-        assert "written by a newer ablate (format 99" in one_line(run(*argv))
+        assert "written by a newer ablate (format 99" in one_line(called(*argv))
 
 
 def test_a_closed_pipe_is_no_bug(ablate, tmp_path):
@@ -339,8 +318,8 @@ def test_a_closed_pipe_is_no_bug(ablate, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_plain_lines_when_piped(run, tmp_path):
-    err = run("run", write_study(tmp_path, seeds=1), "--local")[2]
+def test_plain_lines_when_piped(called, tmp_path):
+    err = called("run", write_study(tmp_path, seeds=1), "--local")[2]
     lines = [line for line in err.splitlines() if "  epoch " in line]
     assert len(lines) == 6
     assert lines[0].startswith("1 seed 0  epoch 1/3  loss 0.")
