@@ -4,6 +4,7 @@ Nothing is unpacked: members are read by name and bounded in size, so neither pa
 members that grow without end do harm.
 """
 
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -40,6 +41,27 @@ def opened(archive: Path, *, beside: str, limits: dict[str, int]) -> Iterator[Re
             raise DataError(f"{archive}: wanted one {beside} in the archive, found {len(names)}")
         folder = names[0].removesuffix(Path(beside).name)
         yield lambda name: _member(members, folder + name, archive, limits)
+
+
+@contextmanager
+def making(target: Path) -> Iterator[Path]:
+    """A folder to write a set into, which becomes `target` when all went well and is gone when not.
+
+    Raises:
+        DataError: `target` exists already, or cannot be written.
+    """
+    if target.exists():
+        raise DataError(f"{target}: exists already; name a data folder without it")
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _file(file: Path, archive: Path, limits: dict[str, int]) -> bytes:

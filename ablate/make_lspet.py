@@ -11,7 +11,6 @@ The summary says whether the result is the published set; if it is not, it is a 
 import hashlib
 import io
 import json
-import shutil
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -21,7 +20,7 @@ import cv2
 import numpy as np
 
 from ablate import registry
-from ablate.archive import Reader, opened
+from ablate.archive import Reader, making, opened
 from ablate.datasets import SPLITS, joint_sets
 from ablate.errors import DataError
 
@@ -47,12 +46,8 @@ def make_lspet(archive: Path, target: Path, *, val: int = VAL) -> str:
     Raises:
         DataError: the archive is not the Leeds Sports Pose Extended one or is damaged; `target` exists already.
     """
-    if target.exists():
-        raise DataError(f"{target}: exists already; name a data folder without it")
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        (part / "images").mkdir(parents=True)
+    with making(target) as part:
+        (part / "images").mkdir()
         with opened(archive, beside="joints.mat", limits=LIMITS) as read:
             joints = _joints(read("joints.mat"), archive)
             people = [_cut(index, joints[:, :, index - 1], read, part / "images", archive) for index in select(joints)]
@@ -61,11 +56,6 @@ def make_lspet(archive: Path, target: Path, *, val: int = VAL) -> str:
                 file = part / "annotations" / f"{name}_{split}.json"
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(json.dumps(document(chosen, form)))
-        part.rename(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return _summary(target)
 
 

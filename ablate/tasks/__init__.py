@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ablate.datasets import Info, Samples, Split
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+
 Batch = dict[str, Tensor]  # what `collate` makes; on the device where the network is
 Prediction = dict[str, Any]  # one detected instance, in COCO's result format and a few fields of the task's own
 Sample = dict[str, Any]
@@ -72,6 +74,12 @@ class Task(Protocol):
 
     def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
         """Finished predictions of an opened split as files in the field's format. Raises OSError."""
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) of 0 to 255 as float32 with the mean and deviation of ImageNet's taken out."""
+    mean, std = (255 * torch.tensor(of, device=images.device).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images.float() - mean) / std
 
 
 def grown_to_shape(extent: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -29,6 +29,7 @@ from ablate.tasks import (
     crop_affine,
     gaussians,
     grown_to_shape,
+    normalised,
     oks_nms,
     read_heatmaps,
 )
@@ -36,7 +37,6 @@ from ablate.tasks._detected_people import DetectedPeople
 from hrnet_core import HeatmapHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 HALF_BODY_PADDING = 1.5
 Region = tuple[np.ndarray, np.ndarray]  # centre (2,) and padded width and height (2,), pixels of the image
 
@@ -172,9 +172,7 @@ class Pose:
         return batch
 
     def prepare(self, batch: Batch) -> Tensor:
-        images = batch["image"].float()  # (B, 3, H, W)
-        mean, std = (255 * images.new_tensor(of).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
-        return (images - mean) / std
+        return normalised(batch["image"])
 
     def loss(self, outputs: Tensor | list[Tensor], batch: Batch) -> Tensor:
         """Mean over joints of half the mean squared error over batch and pixels; unlabelled ones weigh 0.

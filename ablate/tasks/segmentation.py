@@ -19,13 +19,12 @@ from torch.utils.data import default_collate
 from ablate.datasets import IGNORED, Info, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
-from ablate.tasks import Batch, Prediction, Sample
+from ablate.tasks import Batch, Prediction, Sample, normalised
 from ablate.tasks._class_scores import SegmentationProtocol, class_scores, scaled_size, upsampled
 from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy
 from hrnet_core import OCRHead, SegmentationHead
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 
 
 @task("segmentation", meaning=1, metrics=("mean_iou",))
@@ -141,9 +140,7 @@ class Segmentation:
         return batch
 
     def prepare(self, batch: Batch) -> Tensor:
-        images = batch["image"].float()  # (B, 3, H, W)
-        mean, std = (255 * images.new_tensor(of).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
-        return (images - mean) / std
+        return normalised(batch["image"])
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Cross entropy of the main logits, with OHEM of hard pixels only, plus that of auxiliary logits, weighted."""
