@@ -68,7 +68,7 @@ class Training:
     def __init__(self, trial: Trial, net: nn.Module, device: torch.device) -> None:
         self.spec, self.device = trial.recipe.train, device
         self.layout = torch.channels_last if self.spec.memory_format == "channels_last" else torch.contiguous_format
-        self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]  # stubs lack it
         self.optimizer = optimizer(self.net, self.spec)
         self.curve: list[Epoch] = []
 

@@ -34,7 +34,7 @@ def measure(recipe: Recipe, *, size: cost.Size | None = None) -> Speed:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = torch.channels_last if recipe.train.memory_format == "channels_last" else torch.contiguous_format
-    net = network.build(recipe).eval().to(device, memory_format=layout)  # type: ignore[call-overload]
+    net = network.build(recipe).eval().to(device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack it
     image = torch.rand(1, 3, *(size or cost.input_size(recipe)), device=device)
 
     def seconds(batch: int) -> float:

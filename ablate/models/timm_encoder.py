@@ -92,7 +92,7 @@ def _of_timm(name: str, width: float, output_stride: int, image_size: Any, pyram
         raise PartError(f"encoder: {name!r} has strides {published.reduction()}; a decoder needs 4, 8, 16 and 32")
     options: dict[str, Any] = {"img_size": image_size} if image_size is not None else {}
     options |= {"output_stride": output_stride} if output_stride != 32 else {}
-    options |= {name: True for name in ("dynamic_img_size", "dynamic_img_pad") if name in accepted}
+    options |= {option: True for option in ("dynamic_img_size", "dynamic_img_pad") if option in accepted}
     if single:  # its last map alone, or one after each quarter of its blocks
         blocks = len(published)
         options["out_indices"] = [blocks * quarter // 4 - 1 for quarter in (1, 2, 3, 4)] if pyramid else [blocks - 1]
