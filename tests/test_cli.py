@@ -232,6 +232,13 @@ def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(called):
     assert "GFLOPs (MACs/2^30)" in " ".join(table.split())
 
 
+def test_a_narrow_terminal_breaks_no_number(called, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = called("cost", "hrnet", "--size", "64", "64")[1].splitlines()
+    assert [line.split() for line in lines if line.startswith("parameters")] == [["parameters", "28,536,113"]]
+    assert lines[0].split() == ["arm", "hrnet"]  # one value a line
+
+
 def test_costs_are_measured_when_asked(called, tmp_path):
     status, out, err = called("cost", write_study(tmp_path, seeds=1), "--measure", "--json")
     rows = json.loads(out)
@@ -261,6 +268,8 @@ def test_the_papers_figures_stand_beside_ours(called):
     assert "official tool" in row["why"]
     assert rows["G-RMI, ResNet-101", "353x257"]["our GFLOPs"] is None
     assert " rows are within 1 %; " in err
+    said = called("cost", "--paper")[1]
+    assert "  CPN, ResNet-50, ImageNet weights, 256x192\n      params (M) 27, ours 26.84 (-0.61 %); GFLOPs 6.2" in said
 
 
 def test_rows_come_as_json_and_csv(called, tmp_path):

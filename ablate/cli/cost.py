@@ -1,6 +1,8 @@
 """ablate cost: what networks cost."""
 
 import math
+import textwrap
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from ablate.cli.studies import opened
 from ablate.cli.tables import Row, show
 
 if TYPE_CHECKING:
+    from ablate.paper_costs import Compared
     from ablate.result import Cost
     from ablate.trial import Recipe
 
@@ -143,23 +146,47 @@ def _speed(recipe: "Recipe", size: tuple[int, int] | None) -> tuple[Row, str]:
 def _show_paper(*, as_json: bool, as_csv: bool) -> None:
     from ablate.paper_costs import compare, tables
 
-    for_people = not (as_json or as_csv)
-    compared, rows, source = list(compare(tables())), [], ""
-    for found in compared:
-        printed = found.published
-        ours: Row = {
-            "params (M)": _or_nan(printed.params_M), "our params (M)": _or_nan(found.params_M),
-            "gap (%)": _gap(found.params_M, printed.params_M), "GFLOPs": _or_nan(printed.gflops), "unit": printed.giga,
-            "our GFLOPs": _or_nan(found.gflops), "GFLOPs gap (%)": _gap(found.gflops, printed.gflops),
-        }  # fmt: skip
-        repeated = for_people and printed.source == source
-        source = printed.source
-        where: Row = {"source": "" if repeated else source, "row": printed.row, "image": _size(printed.size)}
-        rows.append(where | ours | {"why": printed.reason})
-    show(rows, as_json=as_json, as_csv=as_csv)
+    for_people, compared = not (as_json or as_csv), list(compare(tables()))
+    if for_people:
+        click.echo("GFLOPs in units of 2^30 multiply-adds, or as said.")
+        for source, group in groupby(compared, key=lambda found: found.published.source):
+            click.echo("\n".join([f"\n{source}", *(line for found in group for line in _in_words(found))]))
+        click.echo()
+    else:
+        show([_beside(found) for found in compared], as_json=as_json, as_csv=as_csv)
     fit = sum(found.agrees for found in compared)
     click.echo(f"{fit} of {len(compared)} rows are within 1 %; the others say why not.", err=not for_people)
     click.echo(PAPER, err=not for_people)
+
+
+def _beside(found: "Compared") -> Row:
+    printed = found.published
+    return {
+        "source": printed.source, "row": printed.row, "image": _size(printed.size),
+        "params (M)": _or_nan(printed.params_M), "our params (M)": _or_nan(found.params_M),
+        "gap (%)": _gap(found.params_M, printed.params_M), "GFLOPs": _or_nan(printed.gflops), "unit": printed.giga,
+        "our GFLOPs": _or_nan(found.gflops), "GFLOPs gap (%)": _gap(found.gflops, printed.gflops),
+        "why": printed.reason,
+    }  # fmt: skip
+
+
+def _in_words(found: "Compared") -> list[str]:
+    """A row as a terminal shows it: the figures below its name, and why they differ below these."""
+    printed = found.published
+    figures = [
+        f"{what} {theirs:g}, ours {'none' if ours is None else f'{ours:.4g} ({_gap(ours, theirs):+.2f} %)'}"
+        for what, theirs, ours in (
+            ("params (M)", printed.params_M, found.params_M),
+            ("GFLOPs" if printed.giga == "2^30" else f"GFLOPs ({printed.giga})", printed.gflops, found.gflops),
+        )
+        if theirs is not None
+    ]
+    why = textwrap.wrap(printed.reason, 72)
+    return [
+        f"  {printed.row}, {_size(printed.size)}",
+        f"      {'; '.join(figures)}",
+        *(f"      {line}" for line in why),
+    ]
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 Row = dict[str, Any]
+GAP = 3  # characters between columns
 
 
 def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> None:
@@ -26,7 +27,8 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
         writer.writerows(rows)
         click.echo(buffer.getvalue(), nl=False)
     elif rows:
-        Console().print(_table(rows))
+        console = Console()
+        console.print(_table(rows) if _readable(rows, console.width) else _records(rows))
 
 
 def duration(seconds: float) -> str:
@@ -46,6 +48,25 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
+    return table
+
+
+def _readable(rows: list[Row], width: int) -> bool:
+    """Whether a table in `width` characters need break no word and no number."""
+    needed = 0
+    for name in rows[0]:
+        cells = [name, *(_cell(row[name]) for row in rows)]
+        needed += GAP + max(len(word) for cell in cells for word in cell.split() or [""])
+    return needed - GAP <= width
+
+
+def _records(rows: list[Row]) -> Table:
+    """One value a line, for rows that are too wide; a blank line between rows."""
+    table = Table.grid(padding=(0, GAP))
+    for row in rows:
+        for name, value in row.items():
+            table.add_row(escape(name), escape(_cell(value)))
+        table.add_row()
     return table
 
 
