@@ -232,8 +232,11 @@ def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(called):
     assert "GFLOPs (MACs/2^30)" in " ".join(table.split())
 
 
-def test_a_narrow_terminal_breaks_no_number(called, monkeypatch):
+def test_a_narrow_terminal_breaks_no_number(called, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
+    table = called("plan", write_study(tmp_path))[1].splitlines()[:6]  # sentences follow, which terminals wrap
+    assert max(map(len, table)) <= 80
+    assert {"trials", "failed", "GMACs", "(2^30)"} <= set(" ".join(table).split())
     lines = called("cost", "hrnet", "--size", "64", "64")[1].splitlines()
     assert [line.split() for line in lines if line.startswith("parameters")] == [["parameters", "28,536,113"]]
     assert lines[0].split() == ["arm", "hrnet"]  # one value a line

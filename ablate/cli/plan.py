@@ -37,7 +37,7 @@ def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv
             "arm": arm.label, **({"starts from": arm.start} if weights else {}),
             "trials": arm.planned, "done": arm.done, "failed": arm.failed,
             "params (M)": round(arm.cost.parameters / 1e6, 3), "used (M)": round(arm.cost.used_parameters / 1e6, 3),
-            "GMACs": round(arm.cost.macs / 1e9, 4), "GFLOPs (MACs/2^30)": round(arm.cost.macs / 2**30, 4),
+            "GMACs": round(arm.cost.macs / 1e9, 4), "GFLOPs (2^30)": round(arm.cost.macs / 2**30, 4),
             "a trial": arm.seconds if as_json or as_csv else duration(arm.seconds),
         }
         for arm in made.arms

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich import box
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 Row = dict[str, Any]
-GAP = 3  # characters between columns
+GAP = 2  # characters between columns, and around them all
 
 
 def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> None:
@@ -28,7 +28,8 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
         click.echo(buffer.getvalue(), nl=False)
     elif rows:
         console = Console()
-        console.print(_table(rows) if _readable(rows, console.width) else _records(rows))
+        widths = _widths(rows, console.width)
+        console.print(_table(rows, widths) if widths else _records(rows))
 
 
 def duration(seconds: float) -> str:
@@ -42,22 +43,30 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 86400 * 2 else f"{seconds / 86400:.1f} d"
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
+def _widths(rows: list[Row], width: int) -> dict[str, int]:
+    """Characters of each column that fit into `width` and break no word and no number; none where nothing does."""
+    cells = {name: [name, *(_cell(row[name]) for row in rows)] for name in rows[0]}
+    widths = {name: max(map(len, column)) for name, column in cells.items()}
+    spare = {
+        name: widths[name] - max(len(word) for cell in column for word in cell.split() or [""])
+        for name, column in cells.items()
+    }
+    over = sum(GAP + characters for characters in widths.values()) - width
+    for name in sorted(spare, key=lambda name: -spare[name]):  # the widest texts wrap first
+        cut = min(max(0, over), spare[name])
+        widths[name] -= cut
+        over -= cut
+    return {} if over > 0 else widths
+
+
+def _table(rows: list[Row], widths: dict[str, int]) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, header_style="bold")
     for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if isinstance(value, int | float) else "left"
+        table.add_column(name, justify=justify, width=widths[name])
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
     return table
-
-
-def _readable(rows: list[Row], width: int) -> bool:
-    """Whether a table in `width` characters need break no word and no number."""
-    needed = 0
-    for name in rows[0]:
-        cells = [name, *(_cell(row[name]) for row in rows)]
-        needed += GAP + max(len(word) for cell in cells for word in cell.split() or [""])
-    return needed - GAP <= width
 
 
 def _records(rows: list[Row]) -> Table:
