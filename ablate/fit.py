@@ -89,25 +89,25 @@ class Training:
         self.optimizer.step()
         return loss.detach()
 
-    def save(self, path: Path) -> None:
-        """Write the state atomically: safetensors, in its header the curve as JSON and a digest of it all."""
+    def state(self) -> bytes:
+        """All that training goes on from: safetensors, in its header the curve as JSON and a digest of it all."""
         tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
         flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
         curve = json.dumps([epoch.model_dump(mode="json") for epoch in self.curve])
         header = {"curve": curve, "digest": _digest(flat, curve)}
-        write_atomically(path, safetensors.torch.save(flat, header))
+        content: bytes = safetensors.torch.save(flat, header)
+        return content
 
-    def resume(self, path: Path) -> bool:
-        """Take up a saved state; False, and nothing is changed, when there is none, or it is damaged."""
+    def resume(self, state: bytes) -> bool:
+        """Take up a saved state; False, and nothing is changed, when it is damaged."""
         try:
-            with safetensors.safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]
+            tensors = safetensors.torch.load(state)
             if header["digest"] != _digest(tensors, header["curve"]):
                 return False
-        except (OSError, KeyError, safetensors.SafetensorError):
+        except (ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError):
             return False
         self.curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
         self.net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net/")})
@@ -163,7 +163,7 @@ def fit(
             row = row.model_copy(update={"scores": score(training.net)})
         training.curve.append(row)
         if number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes:
-            training.save(state)
+            write_atomically(state, training.state())
             saved = time.monotonic()
         yield row
 

@@ -87,7 +87,7 @@ def _train_and_evaluate(
     network.initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
     training = Training(trial, net, device)
-    if training.resume(state):
+    if state.exists() and training.resume(state.read_bytes()):
         yield from training.curve
 
     def score(_: Any) -> dict[str, float]:

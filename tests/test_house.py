@@ -27,7 +27,8 @@ ORDER = """
     fit match
     evaluate plan
     run
-    tracking launch evidence
+    tracking worker cluster evidence
+    launch
     drive report
     cli
     __main__
@@ -36,7 +37,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch",),
+    "ray": ("launch", "cluster", "worker"),
     "mlflow": ("tracking",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),

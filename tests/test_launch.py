@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from small_studies import COMMAND, small_study, write_study
 
-from ablate import launch
+from ablate import cluster
 from ablate.errors import ServiceError
 from ablate.store import Store
+from ablate.study import Budget
 
 
 def small_recipe(**model) -> dict:
@@ -202,10 +203,10 @@ def test_a_cluster_that_is_not_there_is_one_line(ablate, tmp_path, address):
 def test_a_trial_that_fits_on_no_node_is_refused():
     node = {"Alive": True, "Resources": {"CPU": 2.0}}
     dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
-    budget = launch.Budget(cpus=4, gpus=1)
+    budget = Budget(cpus=4, gpus=1)
     with pytest.raises(ServiceError, match="needs 4 CPUs and 1 GPUs, the largest node has 2 CPUs and 0 GPUs"):
-        launch._refuse_unplaceable([node, dead], budget)
-    launch._refuse_unplaceable([node, {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}], budget)
+        cluster.refuse_unplaceable([node, dead], budget)
+    cluster.refuse_unplaceable([node, {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}], budget)
 
 
 def test_local_and_address_exclude_each_other(ablate, tmp_path):

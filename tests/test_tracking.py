@@ -12,9 +12,10 @@ import urllib.request
 import pytest
 from small_studies import small_study, write_study
 
-from ablate import launch, tracking
+from ablate import tracking
 from ablate.drive import Where, drive, selected, track
 from ablate.errors import ServiceError
+from ablate.site import Site
 from ablate.store import Store
 from ablate.study import load
 from ablate.tracking import Mirror, check_reachable, local_uri
@@ -292,5 +293,5 @@ def test_a_trackers_environment_does_not_hijack_the_parent(tmp_path, monkeypatch
 
 def test_the_driver_alone_knows_the_tracker(tmp_path):
     """What is sent to a worker names no address, so a worker cannot write."""
-    fields = set(launch.Site.__dataclass_fields__)
+    fields = set(Site.__dataclass_fields__)
     assert not {name for name in fields if "track" in name or "mlflow" in name or "uri" in name}
