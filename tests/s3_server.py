@@ -37,6 +37,7 @@ def new_bucket() -> str:
     """The URL of a prefix in a bucket of its own."""
     import s3fs
 
+    s3fs.S3FileSystem.clear_instance_cache()  # a session remembers the server and keys that it was made with
     name = f"tests-{uuid.uuid4().hex[:12]}"
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}/some/results"
