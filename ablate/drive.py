@@ -4,8 +4,9 @@ The driver decides nothing that results depend on. It may die at any moment: fin
 on from their saved state in the next run.
 """
 
-import shutil
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from ablate import env, launch, match, registry, weights
 from ablate.check import check_study, price_arms
 from ablate.design import expand
-from ablate.errors import AblateError, StoreError, StudyError, nearest
+from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
 from ablate.launch import Listener
 from ablate.result import Epoch, Result
 from ablate.site import Site
@@ -33,7 +34,7 @@ class Where:
     data: Path | None = None
     here: bool = False  # in this process, without Ray
     address: str | None = None
-    tracker: str | None = None  # MLflow's URI; the results folder's SQLite when not given
+    tracker: str | None = None  # MLflow's URI; SQLite beside the results when not given
     experiment: str | None = None
     predictions: Path | None = None  # where predictions are written, too; only for one trial here
 
@@ -51,8 +52,8 @@ class Outcome:
 class Driver:
     """Listens to the launch: tells the screen and the mirror, keeps count."""
 
-    def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome) -> None:
-        self.store, self.screen, self.writer, self.outcome = store, screen, writer, outcome
+    def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome, *, owner: str = "") -> None:
+        self.store, self.screen, self.writer, self.outcome, self.owner = store, screen, writer, outcome, owner
 
     def started(self, trial: Trial) -> None:
         self.screen.started(trial)
@@ -71,9 +72,15 @@ class Driver:
 
     def died(self, trial: Trial, reason: str) -> None:
         """Its process is gone, so the driver writes what is known; a stored result stands."""
-        if self.store.get(trial.id) is None:
-            self.store.put(_dead(trial, reason), {})
-            self.ended(trial, "failed")
+        with self.store.lock(trial.id, owner=self.owner) as hold:
+            if hold and not self._has_result(trial):
+                self.store.put(_dead(trial, reason), {}, hold=hold)
+                self.ended(trial, "failed")
+
+    def _has_result(self, trial: Trial) -> bool:
+        with suppress(DamagedError):
+            return self.store.get(trial.id) is not None
+        return False
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
@@ -89,7 +96,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         return outcome
     budget = study.budget
     site = Site(
-        results=where.store.root.resolve(),
+        results=where.store.place.address,
         data=where.data.resolve() if where.data else None,
         beside=Path(study.file).resolve().parent if study.file else None,
         gpu=budget.gpus > 0,
@@ -99,12 +106,13 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         evaluate_every=budget.evaluate_every,
         predictions=where.predictions.resolve() if where.predictions else None,
         keep_weights=budget.keep_weights,
+        owner=uuid.uuid4().hex,
     )
     preflight(study, missing, where, site)
     writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
     writer.put(lambda mirror: note_link(where.store, mirror.link()))
     writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
-    driver, status = Driver(where.store, screen, writer, outcome), "FAILED"
+    driver, status = Driver(where.store, screen, writer, outcome, owner=site.owner), "FAILED"
     try:
         if where.here:
             launch.run_here(missing, site, driver)
@@ -129,8 +137,11 @@ def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> No
     for trial in arms.values():
         weights.check(trial.recipe, site)
     where.store.create()
-    if shutil.disk_usage(where.store.root).free < LEAST_ROOM:
-        raise StoreError(f"{where.store.root}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")
+    room = where.store.place.free()
+    if room is not None and room < LEAST_ROOM:
+        raise StoreError(
+            f"{where.store.place.name}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)"
+        )
     if where.tracker:
         check_reachable(where.tracker)
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
@@ -191,16 +202,19 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
         AblateError: the source holds no results.
     """
     folder = source / "results" if (source / "results" / "trials").is_dir() else source
-    shelf = Store(folder).read()
+    published = Store(folder)
+    shelf = published.read()
     if not shelf.results and not shelf.damaged:
         raise AblateError(f"{source}: holds no results (a folder with trials/<id>/result.json)")
     store.create()
     have, new = store.read().results, []
     for trial_id, result in shelf.results.items():
         if trial_id not in have:
-            store.put(result, Store(folder).statistics(result.id))
-            new.append(trial_id)
-    clashes = match.take_in(folder, store.root)
+            with store.lock(result.id, wait=False) as hold:
+                if hold:
+                    store.put(result, published.statistics(result.id), hold=hold)
+                    new.append(trial_id)
+    clashes = match.take_in(folder, store.place.name)
     unlike = [
         f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
     ]

@@ -5,7 +5,8 @@
     ├── PartError     the shelves: an unknown part or knob
     ├── DataError     a data folder: missing, damaged, or not the declared version
     ├── StoreError    a results folder: full, not writable, or written by a newer version
-    │   └── DamagedError  one document in it cannot be trusted, and counts as missing
+    │   ├── DamagedError  one document in it cannot be trusted, and counts as missing
+    │   └── LostError     another process has taken over the trial that this one held
     └── ServiceError  something we talk to: Ray or MLflow cannot be reached
 
 A bug of ours is any other exception, and keeps its traceback.
@@ -40,6 +41,10 @@ class StoreError(AblateError):
 
 class DamagedError(StoreError):
     """One document of a results folder is damaged or missing."""
+
+
+class LostError(StoreError):
+    """Another process has taken over the trial that this one held."""
 
 
 class ServiceError(AblateError):

@@ -10,7 +10,7 @@ Nothing is trained, drawn or worded here. What is notable:
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -29,7 +29,7 @@ from ablate.paper import Published, published
 from ablate.resample import NO_INTERVAL, TestImages
 from ablate.result import Cost, Epoch, Result
 from ablate.stats import Effect, Summary, Verdict
-from ablate.store import Store
+from ablate.store import Arrays, Store
 from ablate.study import Study
 from ablate.trial import Recipe, Trial
 
@@ -148,7 +148,7 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
     rows = [_row(study, arm, trials, results, table) for arm in arms(study)]
-    images_of = TestImages(trials[0].recipe, shelf, draws=study.name) if images else None
+    images_of = TestImages(trials[0].recipe, _stored(store, results), draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     return Evidence(
         study=study,
@@ -162,7 +162,7 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         seeds_needed=stats.seeds_needed(len(contrasts(study))),
         failures=_failures(study, trials, results),
         missing=[(_label(study, trial.arm), trial.seed) for trial in trials if trial.id not in results],
-        damaged=[line.replace(f"{store.root}/", "") for line in shelf.damaged],
+        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         finished=(ends[0], ends[-1]) if ends else None,
@@ -170,6 +170,10 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         images=images_of.count if images_of else 0,
         published=table,
     )
+
+
+def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arrays]:
+    return lambda trial: store.statistics(results[trial].id)
 
 
 def _row(study: Study, arm: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None) -> Row:

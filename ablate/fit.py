@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ablate.result import Epoch
 from ablate.site import Site
-from ablate.store import write_atomically
 from ablate.trial import TrainSpec, Trial
 
 
@@ -142,14 +140,14 @@ def fit(
     samples: Any,
     site: Site,
     *,
-    state: Path,
+    save: Callable[[bytes], None],
     score: Callable[[nn.Module], dict[str, float]],
 ) -> Iterator[Epoch]:
     """Train to the recipe's last epoch, yielding each epoch as it ends.
 
     Raises:
         Diverged: the loss is not finite.
-        StoreError: the state cannot be written.
+        StoreError: the state cannot be saved.
     """
     spec, sampler = trial.recipe.train, Shuffled(len(samples), seed=trial.seed)
     loader = batches(Encoded(samples, task, info, seed=trial.seed), spec.batch, site, task, sampler=sampler)
@@ -163,7 +161,7 @@ def fit(
             row = row.model_copy(update={"scores": score(training.net)})
         training.curve.append(row)
         if number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes:
-            write_atomically(state, training.state())
+            save(training.state())
             saved = time.monotonic()
         yield row
 

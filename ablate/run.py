@@ -17,12 +17,13 @@ import numpy as np
 import torch
 
 from ablate import cost, env, network, registry, weights
-from ablate.errors import AblateError, DataError, StoreError
+from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
+from ablate.lease import Hold
 from ablate.result import Epoch, Result
 from ablate.site import Site
-from ablate.store import Store, write_atomically
+from ablate.store import RESULT, WEIGHTS, Store
 from ablate.trial import Trial
 
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
@@ -31,15 +32,15 @@ EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, Me
 def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
     """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
 
-    Yields nothing but the stored result when the trial is already done, and nothing at all when another process
-    is at it.
+    Yields nothing but the stored result when the trial is already done, nothing at all when another process is at it,
+    and nothing more when another process has taken it over.
 
     Raises:
         DataError, StoreError: the place is at fault, not the trial; nothing is stored.
     """
     store = Store(site.results)
-    with store.lock(trial.id) as free:
-        if not free:
+    with store.lock(trial.id, owner=site.owner) as hold, suppress(LostError):
+        if not hold:
             return
         done = _finished(store, trial)
         if done:
@@ -47,7 +48,7 @@ def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
             return
         start, curve = time.perf_counter(), []
         try:
-            for event in _train_and_evaluate(trial, site, store.folder(trial.id) / "state"):
+            for event in _train_and_evaluate(trial, site, store, hold):
                 if isinstance(event, Epoch):
                     curve.append(event)
                     yield event
@@ -59,7 +60,7 @@ def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
             result, statistics = _failed(trial, error, curve, time.perf_counter() - start), {}
-        store.put(result, statistics)
+        store.put(result, statistics, hold=hold)
         yield result
 
 
@@ -69,14 +70,30 @@ def _one_line(error: AblateError) -> AblateError:
 
 
 def _finished(store: Store, trial: Trial) -> Result | None:
-    with suppress(StoreError):
+    try:
         result = store.get(trial.id)
-        return result if result and result.status == "done" else None
-    return None
+    except DamagedError:
+        store.set_aside(trial.id, RESULT)
+        return None
+    return result if result and result.status == "done" else None
+
+
+def _resume(training: Training, trial: Trial, store: Store) -> dict[str, str]:
+    """Go on from the newest state that is whole; which documents of the trial were not, in this sitting or before."""
+    for name, state in store.states(trial.id):
+        if training.resume(state):
+            break
+        store.set_aside(trial.id, name)
+    damaged = store.was_damaged(trial.id)
+    kinds = {
+        "damaged results": [name for name in damaged if name == RESULT],
+        "damaged states": [name for name in damaged if name != RESULT],
+    }
+    return {kind: ", ".join(names) for kind, names in kinds.items() if names}
 
 
 def _train_and_evaluate(
-    trial: Trial, site: Site, state: Path
+    trial: Trial, site: Site, store: Store, hold: Hold
 ) -> Iterator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
     recipe, device = trial.recipe, _settle(site)
     data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
@@ -87,19 +104,22 @@ def _train_and_evaluate(
     network.initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
     training = Training(trial, net, device)
-    if state.exists() and training.resume(state.read_bytes()):
-        yield from training.curve
+    facts |= _resume(training, trial, store)
+    yield from training.curve
 
     def score(_: Any) -> dict[str, float]:
         return evaluate(training, trial, task, data.info, splits["val"], site).scores
 
-    yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, state=state, score=score)
+    def save(state: bytes) -> None:
+        store.save(trial.id, state, hold=hold)
+
+    yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, save=save, score=score)
     final = evaluate(training, trial, task, data.info, splits["val"], site, folder=site.predictions)
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + final.seconds
     if site.keep_weights:
-        write_atomically(Store(site.results).weights(trial.id), weights.packed(net.backbone, trial_id=trial.id))
+        hold.write(store.name(trial.id, WEIGHTS), weights.packed(net.backbone, trial_id=trial.id))
     found = {"scores": final.scores, "curve": training.curve, "cost": price, "data_digest": digests}
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)

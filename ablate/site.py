@@ -8,7 +8,7 @@ from pathlib import Path
 class Site:
     """Travels to every worker with the trial; all paths are absolute."""
 
-    results: Path
+    results: str  # a folder's absolute path, or a URL
     data: Path | None = None  # holds the data sets' folders
     beside: Path | None = None  # the study file's folder: starting weights may lie there
     gpu: bool = False
@@ -18,3 +18,4 @@ class Site:
     evaluate_every: int = 0  # epochs between points of the metric's curve; 0: the end only
     predictions: Path | None = None  # where the last evaluation's predictions are written, too
     keep_weights: bool = False  # the trained backbone, beside the result
+    owner: str = ""  # of leases: the driver, which may take its own dead worker's at once

@@ -18,8 +18,9 @@ from typing import Any
 
 from ablate import env
 from ablate.errors import ServiceError
+from ablate.place import write_atomically
 from ablate.result import Epoch, Result
-from ablate.store import Store, write_atomically
+from ablate.store import Store
 from ablate.study import Study
 from ablate.trial import Trial
 

@@ -15,7 +15,7 @@ from ablate.result import Result
 from ablate.site import Site
 from ablate.trial import Trial
 
-FOLDERS = ("results", "data", "beside")
+FOLDERS = ("data", "beside")
 
 
 def packed(site: Site) -> str:

@@ -15,14 +15,14 @@ PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
     errors
-    registry env yaml_subset search archive count
-    presets trial site
-    paper study result
+    registry env yaml_subset search archive count lease
+    presets trial site bucket
+    paper study result place
     datasets
     metrics models tasks make_lspet make_camvid
     stats
     design network store
-    cost resample weights comparable
+    cost resample weights comparable housekeeping
     check measure paper_costs
     fit match
     evaluate plan
@@ -43,6 +43,8 @@ OWNERS = {
     "matplotlib": ("report/draw",),
     "click": ("cli/",),
     "rich": ("cli/",),
+    "fsspec": ("bucket",),
+    "filelock": ("place",),
     "hrnet_core": ("models/", "tasks/", "weights", "paper_costs"),
 }
 

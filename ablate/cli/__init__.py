@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "A trained backbone as a checkpoint to start others from",
     "data": "Known data sets; check or make one",
     "track": "Fill in MLflow from the results folder",
+    "gc": "Remove what no trial needs any more",
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @options.results
 @options.as_json
 @options.as_csv
-def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv: bool) -> None:
+def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv: bool) -> None:
     """Trials, what is done, price and power. Trains nothing, needs no data.
 
     Example: ablate plan studies/fusion_count.yaml --scale paper

@@ -17,7 +17,7 @@ from ablate.cli import options
     "--beside", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".", metavar="DIRECTORY",
     help="Where starting weights lie that are not under the data folder: the study file's folder.",
 )  # fmt: skip
-def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
+def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     """Train one stored trial again, with its threads, and compare score by score.
 
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
@@ -33,7 +33,7 @@ def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
     trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
     with tempfile.TemporaryDirectory() as scratch:
         site = Site(
-            results=Path(scratch), data=data.resolve() if data else None, beside=beside.resolve(),
+            results=scratch, data=data.resolve() if data else None, beside=beside.resolve(),
             gpu=old.env.get("device", "cpu") != "cpu", threads=int(old.env.get("threads", "1")),
         )  # fmt: skip
         new = None

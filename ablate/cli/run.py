@@ -21,7 +21,7 @@ from ablate.cli.studies import opened
 @options.tracker
 @click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Where the report goes.")
 def command(
-    study: Path, scale: str | None, results: Path, data: Path | None, only: tuple[str, ...], retry: bool,
+    study: Path, scale: str | None, results: str, data: Path | None, only: tuple[str, ...], retry: bool,
     local: bool, address: str | None, mlflow: str | None, experiment: str | None, to: Path | None,
 ) -> None:  # fmt: skip
     """Train what is missing, then write the report.
@@ -51,4 +51,4 @@ def command(
         sys.exit(130)
     bad = [status for status in outcome.ran.values() if status in ("failed", "diverged")]
     click.echo(f"{len(outcome.ran)} trials ran, {len(bad)} of them without success", err=True)
-    write(chosen, store, to or results / "reports" / chosen.name, ("md", "html", "latex"))
+    write(chosen, store, to or store.root / "reports" / chosen.name, ("md", "html", "latex"))

@@ -13,7 +13,7 @@ from ablate.cli.studies import opened
 @options.scale
 @options.results
 @options.tracker
-def command(study: Path, scale: str | None, results: Path, mlflow: str | None, experiment: str | None) -> None:
+def command(study: Path, scale: str | None, results: str, mlflow: str | None, experiment: str | None) -> None:
     """Log to MLflow what the results folder holds and MLflow does not.
 
     Example: ablate track studies/fusion_count.yaml --mlflow http://127.0.0.1:5000

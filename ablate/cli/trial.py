@@ -22,7 +22,7 @@ from ablate.cli.studies import opened
 )  # fmt: skip
 @options.tracker
 def command(
-    study: Path, scale: str | None, results: Path, data: Path | None, arm: tuple[str, ...], seed: int,
+    study: Path, scale: str | None, results: str, data: Path | None, arm: tuple[str, ...], seed: int,
     predictions: Path | None, mlflow: str | None, experiment: str | None,
 ) -> None:  # fmt: skip
     """Run one trial in this process, without Ray.
