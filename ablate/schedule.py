@@ -43,8 +43,8 @@ class Cluster:
     nodes: int = 1
     devices: int = 1  # of each node
     preempted_every: float = math.inf  # seconds, mean of one node
-    at_once: float = math.inf  # jobs, on all nodes together
     back_after: float = 0.0  # seconds from a preemption until the node, or another in its place, takes its trials up
+    at_once: float = math.inf  # jobs, on all nodes together
 
 
 @dataclass(frozen=True)

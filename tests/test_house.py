@@ -20,14 +20,15 @@ ORDER = """
     paper study result
     datasets
     metrics models tasks make_lspet make_camvid
-    stats
+    stats schedule
     design network store
     cost resample weights comparable
     check measure paper_costs
-    fit match
-    evaluate plan
+    fit match prices
+    evaluate durations
+    plan
     run
-    tracking worker cluster evidence
+    tracking worker cluster evidence prediction
     launch
     drive report
     cli
