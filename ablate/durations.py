@@ -21,6 +21,8 @@ from ablate.trial import Recipe, Trial
 
 GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
 TRAIN_FACTOR = 3  # a training step computes about three forward passes
+WORTH_TIMING = 4e12  # training MACs of a run, some minutes of one core: timing a step takes a second or two
+UNTIMED = "no trial has run here yet, and the run was too short to time a step for"
 TIMED_MACS = 4e10  # a step that needs more is not timed: planning must stay quick
 
 
@@ -32,11 +34,31 @@ def launch_order(study: Study, trials: list[Trial], shelf: Shelf) -> list[Trial]
     """
     if len(trials) < 2:
         return trials
+    seconds, _ = of_trials(study, trials, shelf, timed=False)
+    return [trials[index] for index in longest_first([seconds[trial.id] for trial in trials])]
+
+
+def of_trials(
+    study: Study, trials: list[Trial], shelf: Shelf, *, timed: bool | None = None
+) -> tuple[dict[str, float], str]:
+    """Seconds of each of these trials, and in words what they rest on; nan where nothing tells.
+
+    Unless it is said, a step is timed only for a run that takes minutes: small studies are not to wait for it.
+    """
     first = expand(study.model_copy(update={"seeds": study.seeds[:1]}))
     costs = {trial.id: price.cost for trial, price in zip(first, arm_prices(study, first), strict=True)}
-    seconds, _ = durations(study, first, costs, shelf, timed=False)
-    by_arm = {tuple(trial.arm.items()): seconds[trial.id] for trial in first}
-    return [trials[index] for index in longest_first([by_arm[tuple(trial.arm.items())] for trial in trials])]
+
+    def found(*, timed: bool) -> tuple[dict[str, float], str]:
+        seconds, basis = durations(study, first, costs, shelf, timed=timed)
+        by_arm = {tuple(trial.arm.items()): seconds[trial.id] for trial in first}
+        return {trial.id: by_arm[tuple(trial.arm.items())] for trial in trials}, basis
+
+    seconds, basis = found(timed=bool(timed))
+    if timed is not None or basis != UNTIMED:
+        return seconds, basis
+    if sum(seconds.values()) * GPU_MACS > WORTH_TIMING:
+        return found(timed=True)
+    return dict.fromkeys(seconds, math.nan), basis
 
 
 def durations(
@@ -44,7 +66,7 @@ def durations(
 ) -> tuple[dict[str, float], str]:
     """Seconds of one trial per arm, and in words what they rest on; nan where nothing tells.
 
-    Without `timed` no training step is run: where no trial has run here, seconds are right but for a common factor.
+    Without `timed` no training step is run: on CPUs where no trial has run yet, seconds are right but for a factor.
     """
     counts = image_counts(study.recipe.settled(on_gpu=study.budget.gpus > 0))
     if counts is None:
@@ -55,7 +77,8 @@ def durations(
         basis = f"{known.trials} trials of this machine"
     elif study.budget.gpus or not timed:
         rates = {t.id: GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs * _crop_share(t.recipe)) for t in trials}
-        basis = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU, for no trial has run here yet"
+        assumed = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU, for no trial has run here yet"
+        basis = assumed if study.budget.gpus else UNTIMED
     else:
         rates, basis = _timed_rates(study, trials, costs)
     train, val = counts

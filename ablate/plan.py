@@ -15,7 +15,7 @@ from ablate.comparable import one_recipe, starts_from, unlike_starts
 from ablate.design import Arm, contrasts, expand, label
 from ablate.durations import durations
 from ablate.errors import StudyError
-from ablate.result import Cost
+from ablate.result import Cost, Result
 from ablate.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
 from ablate.store import Shelf, Store
 from ablate.study import Study
@@ -48,6 +48,7 @@ class Plan:
     study: Study
     arms: list[ArmPlan]
     missing: list[Trial]
+    results: dict[str, Result]  # all of the results folder, by trial id
     damaged: list[str]
     basis: str  # where the seconds come from
     estimated: str  # how many costs are estimates, and how near, in a sentence
@@ -116,21 +117,30 @@ def plan(study: Study, store: Store) -> Plan:
         study=study,
         arms=rows,
         missing=store.missing(trials, shelf=shelf),
+        results=shelf.results,
         damaged=shelf.damaged,
         basis=basis,
         estimated=prices.sentence(priced),
-        parallel=_parallel(study),
+        parallel=at_once(study),
         power=power(study, shelf, trials),
         one_recipe=one_recipe(study, trials),
         unlike_starts=unlike_starts(study, trials),
     )
 
 
-def device_counts(study: Study, trials: int) -> list[int]:
-    """Powers of two, from what one trial needs to what all need at once, at most 64."""
+def at_once(study: Study) -> int:
+    """Trials that run at the same time on this machine, as far as the study tells."""
+    if study.budget.gpus:
+        return study.budget.parallel or 1  # how many GPUs there will be is not known here
+    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus))
+    return min(fits, study.budget.parallel or fits)
+
+
+def device_counts(study: Study, trials: int, nodes: int) -> list[int]:
+    """Devices of a node: powers of two, from what one trial needs to what all need at once, at most 64."""
     share = study.budget.gpus or study.budget.cpus
     counts = [2**power for power in range(int(math.log2(MOST_DEVICES)) + 1)]
-    most = max(1, min(trials, study.budget.parallel or trials)) * share
+    most = max(1, min(trials, study.budget.parallel or trials)) * share / nodes
     return [count for count in counts if count >= share and (count < 2 * most or count == 1)]
 
 
@@ -207,10 +217,3 @@ def _saved_every(study: Study, trial: Trial, seconds: float) -> float:
     if not epoch > 0:
         return math.inf
     return epoch * max(1, math.ceil(60 * study.budget.checkpoint_minutes / epoch))
-
-
-def _parallel(study: Study) -> int:
-    if study.budget.gpus:
-        return study.budget.parallel or 1  # how many GPUs there will be is not known here
-    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus))
-    return min(fits, study.budget.parallel or fits)

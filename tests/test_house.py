@@ -28,8 +28,9 @@ ORDER = """
     evaluate durations
     plan
     run
-    tracking worker cluster evidence prediction
+    tracking worker cluster evidence
     launch
+    prediction
     drive report
     cli
     __main__

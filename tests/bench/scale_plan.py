@@ -2,8 +2,8 @@
 
     python tests/bench/scale_plan.py [--laptop]
 
-Studies of few networks vary the training; those of 1,000 networks vary the width, depth and fusions of an HRNet, so that
-each has to be built and counted. Networks are small ones of the drawn figures, or with `--laptop` as wide as that scale's.
+Studies of few networks vary the training; those of 1,000 networks vary the widths and modules of an HRNet, so that no
+two cost the same. Networks are small ones of the drawn figures, or with `--laptop` as wide and deep as that scale's.
 """
 
 import json
