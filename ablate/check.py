@@ -8,6 +8,8 @@ from ablate.result import Cost
 from ablate.study import Study, blaming
 from ablate.trial import Recipe, Trial
 
+_PRICED: dict[str, Cost] = {}  # by network, for this process: a run orders its trials by cost, then checks them
+
 
 def check_study(study: Study) -> None:
     """Metrics and task and data fit together in every arm; needs neither torch nor data.
@@ -16,7 +18,8 @@ def check_study(study: Study) -> None:
         StudyError, PartError: one line with the file, the key and the nearest valid choice.
     """
     with blaming(study.file):
-        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(study)}
+        one_seed = study.model_copy(update={"seeds": study.seeds[:1]})
+        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(one_seed)}
         for (task, data), knobs in pairs.items():
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
@@ -46,19 +49,19 @@ def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
         StudyError: an impossible combination of knobs, in the model's own words.
     """
     priced: dict[str, Cost] = {}
-    by_network: dict[str, Cost] = {}
     for trial in trials:
-        network = _network_key(trial.recipe)
-        if network not in by_network:
+        network = network_key(trial.recipe)
+        if network not in _PRICED:
             try:
-                by_network[network] = cost.price(trial.recipe)
+                _PRICED[network] = cost.price(trial.recipe)
             except (ValueError, RuntimeError) as error:
                 arm = ", ".join(f"{name}={level}" for name, level in trial.arm.items())
                 where = f"{file}: " if file else ""
                 raise StudyError(f"{where}recipe.model: arm {arm}: {' '.join(str(error).split())}") from None
-        priced[trial.id] = by_network[network]
+        priced[trial.id] = _PRICED[network]
     return priced
 
 
-def _network_key(recipe: Recipe) -> str:
+def network_key(recipe: Recipe) -> str:
+    """Equal for recipes whose networks cost the same."""
     return recipe.model_copy(update={"train": type(recipe.train)(), "weights": None}).model_dump_json()

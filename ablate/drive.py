@@ -14,8 +14,10 @@ from pathlib import Path
 from ablate import env, launch, match, registry, weights
 from ablate.check import check_study, price_arms
 from ablate.design import expand
+from ablate.durations import launch_order
 from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
 from ablate.launch import Listener
+from ablate.prediction import Watch
 from ablate.result import Epoch, Result
 from ablate.site import Site
 from ablate.store import Store
@@ -89,7 +91,8 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
-    waiting = {trial.id for trial in where.store.missing(trials)}
+    shelf = where.store.read()
+    waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf)}
     missing = [trial for trial in trials if trial.id in waiting]
     outcome = Outcome(missing)
     if not missing:
@@ -109,10 +112,12 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         owner=uuid.uuid4().hex,
     )
     preflight(study, missing, where, site)
+    missing = launch_order(study, missing, shelf)
+    watch = Watch(screen, study, missing, shelf, where.store, alone=where.here)
     writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
     writer.put(lambda mirror: note_link(where.store, mirror.link()))
     writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
-    driver, status = Driver(where.store, screen, writer, outcome, owner=site.owner), "FAILED"
+    driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
     try:
         if where.here:
             launch.run_here(missing, site, driver)
@@ -122,6 +127,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     except KeyboardInterrupt:
         outcome.interrupted, status = True, "KILLED"
     finally:
+        watch.close()
         unfinished = [trial for trial in missing if trial.id not in outcome.ran]
         writer.put(lambda mirror: mirror.close(status, unfinished))
         writer.close()

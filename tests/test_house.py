@@ -20,15 +20,17 @@ ORDER = """
     paper study result place
     datasets
     metrics models tasks make_lspet make_camvid
-    stats
+    stats schedule
     design network store
     cost resample weights comparable housekeeping
     check measure paper_costs
-    fit match
-    evaluate plan
+    fit match prices
+    evaluate durations
+    plan
     run
     tracking worker cluster evidence
     launch
+    prediction
     drive report
     cli
     __main__

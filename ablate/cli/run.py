@@ -33,6 +33,7 @@ def command(
     from ablate.cli.report import write
     from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
+    from ablate.prediction import compared, last_run
     from ablate.store import Store
 
     if local and address:
@@ -49,6 +50,9 @@ def command(
     if outcome.interrupted:
         click.echo("stopped; the same command goes on from here", err=True)
         sys.exit(130)
+    run = last_run(chosen, store) if outcome.ran else None
+    for line in compared(run, store.read().results) if run else []:
+        click.echo(line, err=True)
     bad = [status for status in outcome.ran.values() if status in ("failed", "diverged")]
     click.echo(f"{len(outcome.ran)} trials ran, {len(bad)} of them without success", err=True)
     write(chosen, store, to or store.root / "reports" / chosen.name, ("md", "html", "latex"))

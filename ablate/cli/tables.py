@@ -19,7 +19,7 @@ GAP = 2  # characters between columns, and around them all
 def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> None:
     """Print rows that have the same keys to stdout."""
     if as_json:
-        click.echo(json.dumps([{name: _number(value) for name, value in row.items()} for row in rows], indent=2))
+        click.echo(json.dumps([{name: number(value) for name, value in row.items()} for row in rows], indent=2))
     elif as_csv:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
@@ -79,7 +79,7 @@ def _records(rows: list[Row]) -> Table:
     return table
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """What is not a number becomes null, for JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
