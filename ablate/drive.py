@@ -4,6 +4,7 @@ The driver decides nothing that results depend on. It may die at any moment: fin
 on from their saved state in the next run.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from ablate import env, launch, match, registry, weights
 from ablate.check import check_study, price_arms
 from ablate.design import expand
-from ablate.errors import AblateError, StoreError, StudyError, nearest
+from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
 from ablate.launch import Listener
 from ablate.result import Epoch, Result
 from ablate.site import Site
@@ -197,9 +198,17 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
     store.create()
     have, new = store.read().results, []
     for trial_id, result in shelf.results.items():
-        if trial_id not in have:
+        if trial_id in have:
+            continue
+        if os.path.lexists(store.folder(result.id) / "result.json"):  # an id says nothing of what a document holds
+            shelf.damaged.append(f"{shelf.folders[trial_id]}: there is another result {result.id} here")
+            continue
+        try:
             store.put(result, Store(folder).statistics(result.id))
-            new.append(trial_id)
+        except DamagedError as error:
+            shelf.damaged.append(str(error))
+            continue
+        new.append(trial_id)
     clashes = match.take_in(folder, store.root)
     unlike = [
         f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"

@@ -14,12 +14,13 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
+from ablate import confined
 from ablate.design import expand
 from ablate.errors import PartError, StoreError, StudyError, nearest
 from ablate.search import search
-from ablate.store import write_atomically
+from ablate.store import MOST, write_atomically
 from ablate.study import Factor, Match, RecipePath, Study, blaming
 from ablate.trial import STRICT, Recipe, Trial
 
@@ -32,8 +33,8 @@ class Solution(BaseModel):
 
     model_config = STRICT
     value: int | float | None  # None: no value comes nearer than the level as it is written
-    macs: int  # of the level with this value
-    aim: int  # MACs that it should have
+    macs: int = Field(ge=0, lt=2**63)  # of the level with this value
+    aim: int = Field(gt=0, lt=2**63)  # MACs that it should have
 
     @property
     def gap(self) -> float:
@@ -273,11 +274,11 @@ def _with(recipe: Recipe, path: RecipePath, value: int | float) -> Recipe:
 def _read(results: Path | None) -> dict[str, Solution]:
     """What was solved before; nothing where the file is missing or damaged, for it can be solved again."""
     try:
-        document = json.loads((results / FILE).read_text(encoding="utf-8")) if results else {}
+        document = json.loads(confined.read(results / FILE, most=MOST)) if results else {}
         if document["checksum"] != _digest(document["solved"]):
             return {}
         return TypeAdapter(dict[str, Solution]).validate_python(document["solved"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (StoreError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -4,6 +4,7 @@
 this process, a Ray actor) takes one step at a time. A failure is a result with its reason.
 """
 
+import os
 import resource
 import time
 import traceback
@@ -16,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, network, registry, weights
-from ablate.errors import AblateError, DataError, StoreError
+from ablate import confined, cost, env, network, registry, weights
+from ablate.errors import AblateError, DamagedError, DataError, StoreError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
 from ablate.result import Epoch, Result
@@ -25,6 +26,7 @@ from ablate.site import Site
 from ablate.store import Store, write_atomically
 from ablate.trial import Trial
 
+MOST = 2**35  # bytes of a state; a thousand million parameters with their moments take half
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
@@ -87,7 +89,7 @@ def _train_and_evaluate(
     network.initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
     training = Training(trial, net, device)
-    if state.exists() and training.resume(state.read_bytes()):
+    if os.path.lexists(state) and training.resume(_content(state)):
         yield from training.curve
 
     def score(_: Any) -> dict[str, float]:
@@ -104,6 +106,14 @@ def _train_and_evaluate(
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)
     yield _result(trial, "done", seconds, facts=facts, **found), final.statistics
+
+
+def _content(state: Path) -> bytes:
+    """A saved state; nothing of one that is a link or no file, for it is not ours and is written anew."""
+    try:
+        return confined.read(state, most=MOST)
+    except DamagedError:
+        return b""
 
 
 def _settle(site: Site) -> torch.device:

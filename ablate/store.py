@@ -15,10 +15,8 @@ damaged is named and counted as missing, never trusted.
 
 import errno
 import hashlib
-import io
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,11 +26,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ablate.errors import DamagedError, PartError, StoreError
+from ablate import confined
+from ablate.arrays import MOST as MOST_ARRAYS
+from ablate.arrays import Arrays, packed, unpacked
+from ablate.errors import DamagedError, LinkError, PartError, StoreError
 from ablate.result import VERSION, Result
 from ablate.trial import Trial
 
-Arrays = dict[str, np.ndarray]
+MOST = 16 * 2**20  # bytes of a document; the longest curves take a tenth
+HEXADECIMAL = set("0123456789abcdef")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         marker = self.root / "store.json"
-        if marker.exists():
+        if os.path.lexists(marker):
             version = _json(marker).get("version")
             if not isinstance(version, int):
                 raise StoreError(f"{marker}: no version; is this a results folder?")
@@ -69,9 +71,9 @@ class Store:
 
     def folder(self, trial_id: str) -> Path:
         """Where a trial lives. Ids are hexadecimal, so no id leads out of the results folder."""
-        if not trial_id or set(trial_id) - set("0123456789abcdef"):
+        if not trial_id or set(trial_id) - HEXADECIMAL:
             raise StoreError(f"{trial_id!r} is not a trial's id: ids are hexadecimal digits")
-        return self.root / "trials" / trial_id
+        return confined.refuse_outside(self.root / "trials" / trial_id, self.root)
 
     def read(self) -> Shelf:
         """All results by the key that they have today; those of parts that are not on today's shelves are left out.
@@ -82,8 +84,8 @@ class Store:
         shelf = Shelf()
         for path in sorted((self.root / "trials").glob("*/result.json")):
             try:
-                result = _read(path)
-            except DamagedError as error:
+                result = self._read(path)
+            except (DamagedError, LinkError) as error:
                 shelf.damaged.append(str(error))
                 continue
             with suppress(PartError):  # another study's, with plugins that this one does not name
@@ -102,7 +104,7 @@ class Store:
         if len(matches) != 1:
             how = "no trial" if not matches else f"{len(matches)} trials"
             raise StoreError(f"{self.root}: {how} with an id that begins {prefix!r}; see `ablate status`")
-        return _read(matches[0] / "result.json")
+        return self._read(matches[0] / "result.json")
 
     def get(self, trial_id: str) -> Result | None:
         """The result of one trial, None when it has none.
@@ -111,7 +113,7 @@ class Store:
             StoreError: the document is damaged.
         """
         path = self.folder(trial_id) / "result.json"
-        return _read(path) if path.exists() else None
+        return self._read(path) if os.path.lexists(path) else None
 
     def statistics(self, trial_id: str) -> Arrays:
         """Per-image statistics of one finished trial, `metric/array` -> array.
@@ -128,7 +130,7 @@ class Store:
             StoreError: the disk is full or not writable; nothing half-written stays.
         """
         folder = self.folder(result.id)
-        arrays = _pack(statistics)
+        arrays = packed(statistics)
         write_atomically(folder / "per_image.npz", arrays)
         write_atomically(folder / "result.json", _sealed(result, _digest(arrays)))
         (folder / "state").unlink(missing_ok=True)
@@ -136,6 +138,9 @@ class Store:
     def weights(self, trial_id: str) -> Path:
         """Where a trial's trained backbone lies, if the budget kept it."""
         return self.folder(trial_id) / "weights.safetensors"
+
+    def _read(self, path: Path) -> Result:
+        return _read(confined.refuse_outside(path.parent, self.root) / path.name)
 
     def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None, retry: bool = False) -> list[Trial]:
         """The trials without a trusted result; with `retry` also those that failed or diverged."""
@@ -176,7 +181,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     _make(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # never through a link that lies there
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -188,12 +194,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """An .npz of plain arrays; objects (pickles) are refused."""
+    """An .npz of plain arrays; objects (pickles) are refused.
+
+    Raises:
+        DamagedError: missing, damaged, or larger than it may be.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedError(f"{path}: damaged or missing ({type(error).__name__})") from None
+        return unpacked(confined.read(path, most=MOST_ARRAYS))
+    except ValueError as error:
+        raise DamagedError(f"{path}: damaged ({error})") from None
 
 
 def _make(folder: Path) -> None:
@@ -205,8 +214,8 @@ def _make(folder: Path) -> None:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = json.loads(confined.read(path, most=MOST).decode())
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path}: damaged ({type(error).__name__})") from None
     if not isinstance(document, dict):
         raise DamagedError(f"{path}: damaged (not a mapping)")
@@ -222,13 +231,13 @@ def _read(path: Path) -> Result:
         raise StoreError(f"{path}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
     try:
         result = Result.model_validate(body)
-    except ValidationError as error:
-        raise DamagedError(f"{path}: not a result ({error.errors()[0]['msg']})") from None
-    if path.parent.name != result.id:
+    except (ValidationError, RecursionError) as error:
+        raise DamagedError(f"{path}: not a result ({_first(error)})") from None
+    if path.parent.name != result.id or set(result.id) - HEXADECIMAL:
         raise DamagedError(f"{path}: holds the result of {result.id!r}")
     arrays = path.with_name("per_image.npz")
-    if not arrays.is_file() or _digest(arrays.read_bytes()) != document.get("arrays"):
-        raise DamagedError(f"{arrays}: missing or damaged")
+    if _digest(confined.read(arrays, most=MOST_ARRAYS)) != document.get("arrays"):
+        raise DamagedError(f"{arrays}: damaged (the checksum does not match)")
     return result
 
 
@@ -246,7 +255,5 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _pack(statistics: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **statistics)
-    return buffer.getvalue()
+def _first(error: Exception) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else "nested too deeply"

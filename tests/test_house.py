@@ -15,7 +15,7 @@ PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
     errors
-    registry env yaml_subset search archive count
+    registry env yaml_subset search archive count arrays confined
     presets trial site
     paper study result
     datasets
