@@ -166,6 +166,8 @@ class Store:
         except Timeout:
             yield False
             return
+        except OSError as error:  # a link or a folder lies there, or no file may
+            raise StoreError(f"{folder / 'lock'}: {error.strerror}") from None
         try:
             yield True
         finally:

@@ -166,13 +166,8 @@ class Study(BaseModel):
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, value: list[int]) -> list[int]:
-        if (
-            not value
-            or len(value) > MOST_SEEDS
-            or len(set(value)) < len(value)
-            or not 0 <= min(value) <= max(value) < 2**63
-        ):
-            raise ValueError(f"seeds are distinct numbers from 0 up, at most {MOST_SEEDS}, or how many of them")
+        if not value or len(set(value)) < len(value) or not 0 <= min(value) <= max(value) < 2**63:
+            raise ValueError("seeds are distinct numbers from 0 up to 2**63, or how many of them")
         return value
 
     @model_validator(mode="after")

@@ -388,6 +388,11 @@ def read_pictures(content: bytes, folder: Path) -> object:
     return None
 
 
+def mostly(document: Any) -> st.SearchStrategy[bytes]:
+    """A good document as it is, or damaged."""
+    return st.just(as_json(document)) | texts_near([json.dumps(document)])
+
+
 JOINTS = [0] * 51
 COCO = {
     "images": [{"id": 1, "file_name": "1.png", "height": 6, "width": 5}, {"id": 2, "file_name": "2.png", "height": 6, "width": 5}],
@@ -453,7 +458,7 @@ TARGETS = {
     "report": Target(result_folders(), read_report, 8),
     "state": Target(states(), read_state, 10),
     "weights": Target(weights_files(), read_weights, 5),
-    "coco": Target(st.tuples(texts_near([json.dumps(COCO)]), texts_near([json.dumps(BOXES)])), read_coco, 5),
+    "coco": Target(st.tuples(mostly(COCO), mostly(BOXES)), read_coco, 5),
     "pictures": Target(st.deferred(lambda: bytes_near(pictures())), read_pictures, 5),
     "archive": Target(st.deferred(lambda: bytes_near(zips())), read_archive, 5),
 }
