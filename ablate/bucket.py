@@ -25,7 +25,7 @@ class Bucket:
             return bytes(self._fs.cat_file(self._path(name), end=first))
         return None
 
-    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | StoreError | None]]:
         rest = list(names)
         while rest:
             now, rest = rest[:AT_ONCE], rest[AT_ONCE:]

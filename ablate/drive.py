@@ -20,7 +20,7 @@ from ablate.launch import Listener
 from ablate.prediction import Watch
 from ablate.result import Epoch, Result
 from ablate.site import Site
-from ablate.store import Store
+from ablate.store import RESULT, Store
 from ablate.study import Study
 from ablate.tracking import Mirror, Writer, check_reachable, note_link
 from ablate.trial import Trial
@@ -215,11 +215,21 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
     store.create()
     have, new = store.read().results, []
     for trial_id, result in shelf.results.items():
-        if trial_id not in have:
-            with store.lock(result.id, wait=False) as hold:
-                if hold:
-                    store.put(result, published.statistics(result.id), hold=hold)
-                    new.append(trial_id)
+        if trial_id in have:
+            continue
+        with store.lock(result.id, wait=False) as hold:
+            if not hold:
+                shelf.damaged.append(f"{published.name(result.id)}: another process is training this trial here")
+                continue
+            if store.place.read(store.name(result.id, RESULT)) is not None:  # an id says nothing of what is there
+                shelf.damaged.append(f"{published.name(result.id)}: there is another result {result.id} here")
+                continue
+            try:
+                store.put(result, published.statistics(result.id), hold=hold)
+            except DamagedError as error:
+                shelf.damaged.append(str(error))
+                continue
+        new.append(trial_id)
     clashes = match.take_in(folder, store.place.name)
     unlike = [
         f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"

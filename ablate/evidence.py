@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from ablate import stats
+from ablate.arrays import Arrays
 from ablate.comparable import (
     SCRATCH,
     one_recipe,
@@ -29,7 +30,7 @@ from ablate.paper import Published, published
 from ablate.resample import NO_INTERVAL, TestImages
 from ablate.result import Cost, Epoch, Result
 from ablate.stats import Effect, Summary, Verdict
-from ablate.store import Arrays, Store
+from ablate.store import Store
 from ablate.study import Study
 from ablate.trial import Recipe, Trial
 

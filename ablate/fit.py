@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,6 +23,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ablate.result import Epoch
 from ablate.site import Site
 from ablate.trial import TrainSpec, Trial
+
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
+MOMENTS = {"adam": ADAM, "adamw": ADAM, "sgd": {"momentum_buffer"}}  # what an optimiser keeps of a parameter
 
 
 class Diverged(Exception):
@@ -99,29 +102,50 @@ class Training:
         return content
 
     def resume(self, state: bytes) -> bool:
-        """Take up a saved state; False, and nothing is changed, when it is damaged."""
+        """Take up a saved state; False, and nothing is changed, when it is damaged or of another training."""
         try:
             header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]
             tensors = safetensors.torch.load(state)
             if header["digest"] != _digest(tensors, header["curve"]):
                 return False
-        except (ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError):
+            curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
+            net = {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
+            moments = self._moments(tensors)
+        except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, safetensors.SafetensorError):
             return False
-        self.curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
-        self.net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net/")})
-        self._load_optimizer(tensors)
+        if _kinds(net) != _kinds(self.net.state_dict()):
+            return False
+        if [row.epoch for row in curve] != list(range(1, min(len(curve), self.spec.epochs) + 1)):
+            return False
+        self.curve = curve
+        self.net.load_state_dict(net)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         return True
 
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+    def _moments(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """The optimiser's state by parameter; those that no loss reached have none.
+
+        Raises:
+            ValueError: it is that of another optimiser or network.
+        """
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer/"):
                 _, index, field = name.split("/")
+                own = parameters[int(index)] if 0 <= int(index) < len(parameters) else None
+                if own is None or value.shape not in (own.shape, ()) or value.dtype != own.dtype:
+                    raise ValueError(name)
                 # In its parameter's memory layout again: steps over mixed layouts round differently.
-                alike = parameters[int(index)] if value.dim() else value
+                alike = own if value.dim() else value
                 state.setdefault(int(index), {})[field] = torch.empty_like(alike, dtype=value.dtype).copy_(value)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if not all(moments.keys() == MOMENTS[self.spec.optimizer] for moments in state.values()):
+            raise ValueError("optimizer")
+        return state
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
 def _digest(tensors: dict[str, Tensor], curve: str) -> str:

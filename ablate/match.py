@@ -14,10 +14,10 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from ablate.design import expand
-from ablate.errors import DamagedError, PartError, StoreError, StudyError, nearest
+from ablate.errors import PartError, StoreError, StudyError, nearest
 from ablate.place import opened
 from ablate.search import search
 from ablate.study import Factor, Match, RecipePath, Study, blaming
@@ -32,8 +32,8 @@ class Solution(BaseModel):
 
     model_config = STRICT
     value: int | float | None  # None: no value comes nearer than the level as it is written
-    macs: int  # of the level with this value
-    aim: int  # MACs that it should have
+    macs: int = Field(ge=0, lt=2**63)  # of the level with this value
+    aim: int = Field(gt=0, lt=2**63)  # MACs that it should have
 
     @property
     def gap(self) -> float:
@@ -277,7 +277,7 @@ def _read(results: Path | str | None) -> dict[str, Solution]:
         if document["checksum"] != _digest(document["solved"]):
             return {}
         return TypeAdapter(dict[str, Solution]).validate_python(document["solved"])
-    except (DamagedError, ValueError, KeyError, TypeError, RecursionError):
+    except (StoreError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -16,9 +16,16 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from ablate import confined
+from ablate.arrays import MOST as MOST_ARRAYS
 from ablate.bucket import Bucket
-from ablate.errors import DamagedError, StoreError
+from ablate.errors import DamagedError, LinkError, StoreError
 from ablate.lease import Hold
+
+MOST_STATE = 2**35  # a thousand million parameters with their moments take half
+# Bytes that a document of a folder may have; the longest curves take a tenth of what is said of the others.
+MOST = {"per_image.npz": MOST_ARRAYS} | dict.fromkeys(("state", "state.previous", "weights.safetensors"), MOST_STATE)
+MOST_OTHERWISE = 16 * 2**20
 
 
 class Place(Protocol):
@@ -33,9 +40,9 @@ class Place(Protocol):
     def read(self, name: str, *, first: int | None = None) -> bytes | None:
         """A document, or its first bytes; None when there is none."""
 
-    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Documents in the order of their names, many asked for at once; None for what is not there, empty for what is
-        there and cannot be read."""
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | StoreError | None]]:
+        """Documents in the order of their names, many asked for at once; None for what is not there, the error for what
+        is there and cannot be read."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write a document whole or not at all, over what was there."""
@@ -90,43 +97,42 @@ class Folder:
         return str(self.root.resolve())
 
     def read(self, name: str, *, first: int | None = None) -> bytes | None:
-        try:
-            with (self.root / name).open("rb") as file:
-                return file.read(-1 if first is None else first)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise DamagedError(f"{self.root / name}: damaged ({error.strerror})") from None
+        path = self._within(name)
+        most = MOST.get(path.name, MOST_OTHERWISE)
+        return confined.read(path, most=most, first=first) if os.path.lexists(path) else None
 
-    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | StoreError | None]]:
         for name in names:
             try:
                 yield name, self.read(name)
-            except DamagedError:
-                yield name, b""
+            except (DamagedError, LinkError) as error:
+                yield name, error
 
     def write(self, name: str, content: bytes) -> None:
-        write_atomically(self.root / name, content)
+        write_atomically(self._within(name), content)
 
     def move(self, name: str, to: str) -> None:
-        with _in_words(self.root / name), suppress(FileNotFoundError):
-            (self.root / name).replace(self.root / to)
+        path = self._within(name)
+        with _in_words(path), suppress(FileNotFoundError):
+            path.replace(self._within(to))
 
     def remove(self, name: str) -> None:
-        path = self.root / name
+        path = self._within(name)
         with _in_words(path):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty yet
             path.parent.rmdir()
 
     def children(self, under: str) -> list[str]:
-        with _in_words(self.root / under), suppress(FileNotFoundError):
-            return sorted(os.listdir(self.root / under))  # noqa: PTH208  a path for each of 10,000 takes its time
+        folder = self._within(f"{under}/")
+        with _in_words(folder), suppress(FileNotFoundError):
+            return sorted(os.listdir(folder))  # noqa: PTH208  a path for each of 10,000 takes its time
         return []
 
     def sizes(self, under: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        with _in_words(self.root / under), suppress(FileNotFoundError), os.scandir(self.root / under) as entries:
+        folder = self._within(f"{under}/")
+        with _in_words(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
                 name = f"{under}/{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
@@ -142,9 +148,10 @@ class Folder:
 
     @contextmanager
     def hold(self, folder: str, *, owner: str = "", wait: bool = True) -> Iterator[Hold | None]:
-        _make(self.root / folder)
-        lock = FileLock(self.root / folder / "lock")
-        if not _acquired(lock, self.root / folder):
+        path = self._within(f"{folder}/lock")
+        _make(path.parent)
+        lock = FileLock(path)
+        if not _acquired(lock, path):
             yield None
             return
         try:
@@ -162,9 +169,17 @@ class Folder:
         with _in_words(self.root):
             return shutil.disk_usage(self.root).free
 
+    def _within(self, name: str) -> Path:
+        """Where a document lies, or a folder whose name ends in a slash."""
+        path = self.root / name
+        folder = path if name.endswith("/") else path.parent
+        if folder != self.root:
+            confined.refuse_outside(folder, self.root)
+        return path
 
-def _acquired(lock: FileLock, folder: Path) -> bool:
-    with _in_words(folder), suppress(Timeout):
+
+def _acquired(lock: FileLock, path: Path) -> bool:
+    with _in_words(path), suppress(Timeout):
         lock.acquire(timeout=0)
         return True
     return False
@@ -190,7 +205,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with _in_words(path):
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as file:  # never through a link that lies there
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

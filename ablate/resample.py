@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ablate import registry, stats
+from ablate.arrays import Arrays
 from ablate.errors import StoreError
-from ablate.store import Arrays
 from ablate.trial import Recipe
 
 RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
@@ -39,7 +39,7 @@ class TestImages:
         """
         if self._part(metric) is None or not control:
             return NO_INTERVAL
-        ids = [self._statistics(trial, metric)["image_ids"] for trial in control + level]
+        ids = [self._image_ids(trial, metric) for trial in control + level]
         if not all(np.array_equal(ids[0], other) for other in ids):
             raise StoreError(f"trial {level[0]}: scored on other test images than {control[0]}")
         self.count = len(ids[0])
@@ -66,8 +66,24 @@ class TestImages:
         key = (trial, part, counts.tobytes())
         if key not in self._scores:
             aggregate = registry.build("metric", part, {}).aggregate
-            self._scores[key] = aggregate(self._statistics(trial, metric), counts)
+            statistics = self._statistics(trial, metric)
+            try:
+                self._scores[key] = {name: float(value) for name, value in aggregate(statistics, counts).items()}
+            except Exception as error:  # whatever arrays that another metric left, or nobody, make of it
+                raise self._unfit(trial, error) from None
+        if metric not in self._scores[key]:
+            raise self._unfit(trial, KeyError(metric))
         return self._scores[key][metric]
+
+    def _unfit(self, trial: str, error: Exception) -> StoreError:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return StoreError(f"trial {trial}: per_image.npz: not what the metric reads ({what})")
+
+    def _image_ids(self, trial: str, metric: str) -> np.ndarray:
+        ids = self._statistics(trial, metric).get("image_ids")
+        if ids is None or ids.ndim != 1 or not len(ids):
+            raise self._unfit(trial, KeyError("image_ids"))
+        return ids
 
     def _statistics(self, trial: str, metric: str) -> dict[str, np.ndarray]:
         """The arrays that the metric's part left for one trial."""

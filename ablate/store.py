@@ -17,9 +17,7 @@ damaged is named and counted as missing, never trusted.
 """
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -28,16 +26,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from ablate.errors import DamagedError, PartError, StoreError
+from ablate.arrays import Arrays, packed, unpacked
+from ablate.errors import DamagedError, LinkError, PartError, StoreError
 from ablate.lease import Hold
 from ablate.place import Folder, opened
 from ablate.result import VERSION, Result
 from ablate.trial import Trial
 
-Arrays = dict[str, np.ndarray]
 RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
     "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
 )  # fmt: skip
+HEXADECIMAL = set("0123456789abcdef")
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Store:
 
     def name(self, trial_id: str, document: str = "") -> str:
         """What the place calls a trial's folder or a document in it. Ids are hexadecimal, so none leads elsewhere."""
-        if not trial_id or set(trial_id) - set("0123456789abcdef"):
+        if not trial_id or set(trial_id) - HEXADECIMAL:
             raise StoreError(f"{trial_id!r} is not a trial's id: ids are hexadecimal digits")
         return f"trials/{trial_id}/{document}".rstrip("/")
 
@@ -104,7 +103,7 @@ class Store:
         for (name, content), (_, arrays) in zip(documents, documents, strict=True):
             try:
                 result = self._result(name, content, arrays)
-            except DamagedError as error:
+            except (DamagedError, LinkError) as error:
                 shelf.damaged.append(str(error))
                 continue
             if result:
@@ -154,7 +153,7 @@ class Store:
             StoreError: the disk is full or not writable; nothing half-written stays.
             LostError: the trial is no longer held; nothing is written.
         """
-        write, arrays = hold.write if hold else self.place.write, _pack(statistics)
+        write, arrays = hold.write if hold else self.place.write, packed(statistics)
         write(self.name(result.id, ARRAYS), arrays)
         write(self.name(result.id, RESULT), _sealed(result, _digest(arrays)))
         for name in self.place.sizes(self.name(result.id)):
@@ -162,9 +161,12 @@ class Store:
                 self.place.remove(name)
 
     def states(self, trial_id: str) -> Iterator[tuple[str, bytes]]:
-        """The saved training states of a trial, the newest first."""
+        """The saved training states of a trial, the newest first; empty where there is one that cannot be read."""
         for state in STATES:
-            content = self.place.read(self.name(trial_id, state))
+            try:
+                content = self.place.read(self.name(trial_id, state))
+            except DamagedError:
+                content = b""
             if content is not None:
                 yield state, content
 
@@ -221,7 +223,13 @@ class Store:
             raise DamagedError(f"{self.place.name}/{name}: damaged (not a mapping)")
         return document
 
-    def _result(self, name: str, content: bytes | None, arrays: bytes | None) -> Result | None:
+    def _result(
+        self, name: str, content: bytes | StoreError | None, arrays: bytes | StoreError | None
+    ) -> Result | None:
+        if isinstance(content, StoreError):
+            raise content
+        if isinstance(arrays, StoreError):
+            raise arrays
         document, at = self._json(name, content), f"{self.place.name}/{name}"
         if document is None:
             return None
@@ -232,9 +240,9 @@ class Store:
             raise StoreError(f"{at}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
         try:
             result = Result.model_validate(body)
-        except ValidationError as error:
-            raise DamagedError(f"{at}: not a result ({error.errors()[0]['msg']})") from None
-        if name.split("/")[-2] != result.id:
+        except (ValidationError, RecursionError) as error:
+            raise DamagedError(f"{at}: not a result ({_first(error)})") from None
+        if name.split("/")[-2] != result.id or set(result.id) - HEXADECIMAL:
             raise DamagedError(f"{at}: holds the result of {result.id!r}")
         if arrays is None or _digest(arrays) != document.get("arrays"):
             raise DamagedError(f"{at.removesuffix(RESULT)}{ARRAYS}: missing or damaged")
@@ -242,12 +250,15 @@ class Store:
 
 
 def read_arrays(content: bytes, *, at: str) -> Arrays:
-    """An .npz of plain arrays; objects (pickles) are refused."""
+    """An .npz of plain arrays; objects (pickles) are refused.
+
+    Raises:
+        DamagedError: missing, damaged, or larger than it may be.
+    """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedError(f"{at}: damaged or missing ({type(error).__name__})") from None
+        return unpacked(content)
+    except ValueError as error:
+        raise DamagedError(f"{at}: damaged ({error})") from None
 
 
 def _sealed(result: Result, arrays: str) -> bytes:
@@ -264,7 +275,5 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _pack(statistics: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **statistics)
-    return buffer.getvalue()
+def _first(error: Exception) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else "nested too deeply"

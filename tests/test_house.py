@@ -15,7 +15,7 @@ PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
     errors
-    registry env yaml_subset search archive count lease
+    registry env yaml_subset search archive count lease arrays confined
     presets trial site bucket
     paper study result place
     datasets

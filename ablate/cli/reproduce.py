@@ -34,7 +34,7 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         site = Site(
             results=scratch, data=data.resolve() if data else None, beside=beside.resolve(),
-            gpu=old.env.get("device", "cpu") != "cpu", threads=int(old.env.get("threads", "1")),
+            gpu=old.env.get("device", "cpu") != "cpu", threads=_threads(old.env.get("threads", "1")),
         )  # fmt: skip
         new = None
         for event in run_trial(trial, site):
@@ -49,3 +49,11 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     for name, value in old.scores.items():
         click.echo(f"{name}  was {value:.6f}  is {new.scores.get(name, float('nan')):.6f}")
     sys.exit(0 if repr(new.scores) == repr(old.scores) else 1)  # by text: a class without pixels scores nan
+
+
+def _threads(text: str) -> int:
+    from ablate.errors import StoreError
+
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 1024 and len(text) < 5):
+        raise StoreError(f"the result was made with {text[:20]!r} threads, which is no number of them")
+    return int(text)

@@ -6,7 +6,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
-from ablate.cli.tables import Row, show
+from ablate.cli.tables import Row, cell, show
 
 
 @click.command("status")
@@ -50,5 +50,5 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
     for line in shelf.damaged + damage(store, held):
         click.echo(f"damaged: {line}", err=True)
     link = store.root / "mlflow.link"
-    if link.exists():
-        click.echo(f"MLflow: {link.read_text()}", err=True)
+    if link.is_file() and not link.is_symlink():
+        click.echo(f"MLflow: {cell(link.read_text(encoding='utf-8', errors='replace')[:1000])}", err=True)

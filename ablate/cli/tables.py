@@ -45,7 +45,7 @@ def duration(seconds: float) -> str:
 
 def _widths(rows: list[Row], width: int) -> dict[str, int]:
     """Characters of each column that fit into `width` and break no word and no number; none where nothing does."""
-    cells = {name: [name, *(_cell(row[name]) for row in rows)] for name in rows[0]}
+    cells = {name: [name, *(cell(row[name]) for row in rows)] for name in rows[0]}
     widths = {name: max(map(len, column)) for name, column in cells.items()}
     spare = {
         name: widths[name] - max(len(word) for cell in column for word in cell.split() or [""])
@@ -65,7 +65,7 @@ def _table(rows: list[Row], widths: dict[str, int]) -> Table:
         justify: Literal["left", "right"] = "right" if isinstance(value, int | float) else "left"
         table.add_column(name, justify=justify, width=widths[name])
     for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+        table.add_row(*(escape(cell(value)) for value in row.values()))
     return table
 
 
@@ -74,7 +74,7 @@ def _records(rows: list[Row]) -> Table:
     table = Table.grid(padding=(0, GAP))
     for row in rows:
         for name, value in row.items():
-            table.add_row(escape(name), escape(_cell(value)))
+            table.add_row(escape(name), escape(cell(value)))
         table.add_row()
     return table
 
@@ -84,7 +84,10 @@ def number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as people read it."""
     if isinstance(value, float):
         return f"{value:,.4g}" if not math.isnan(value) else ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))  # nothing moves the cursor
