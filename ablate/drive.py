@@ -74,7 +74,7 @@ class Driver:
 
     def died(self, trial: Trial, reason: str) -> None:
         """Its process is gone, so the driver writes what is known; a stored result stands."""
-        with self.store.lock(trial.id, owner=self.owner) as hold:
+        with self.store.lock(trial.id, owner=self.owner, wait=False) as hold:
             if hold and not self._has_result(trial):
                 self.store.put(_dead(trial, reason), {}, hold=hold)
                 self.ended(trial, "failed")
