@@ -20,8 +20,18 @@ def check_study(study: Study) -> None:
         for (task, data), knobs in pairs.items():
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
+        _check_processes(study)
         for name in study.sections or ():
             registry.describe("section", name)
+
+
+def _check_processes(study: Study) -> None:
+    smallest = min(trial.recipe.train.batch for trial in expand(study))
+    if study.budget.team > smallest:
+        which = "processes" if study.budget.processes else "gpus"
+        raise StudyError(
+            f"budget.{which}: {study.budget.team} processes cannot share a batch of {smallest}; at most {smallest}"
+        )
 
 
 def _check_pair(study: Study, task: Description, data: Description, classes: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@
     ├── DataError     a data folder: missing, damaged, or not the declared version
     ├── StoreError    a results folder: full, not writable, or written by a newer version
     │   └── DamagedError  one document in it cannot be trusted, and counts as missing
+    ├── TeamError     the processes of one trial lost each other; it goes on from its state
     └── ServiceError  something we talk to: Ray or MLflow cannot be reached
 
 A bug of ours is any other exception, and keeps its traceback.
@@ -40,6 +41,10 @@ class StoreError(AblateError):
 
 class DamagedError(StoreError):
     """One document of a results folder is damaged or missing."""
+
+
+class TeamError(AblateError):
+    """The processes that train one trial lost each other: one died or fell silent. The trial is not at fault."""
 
 
 class ServiceError(AblateError):

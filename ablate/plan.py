@@ -161,7 +161,7 @@ def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
 def _parallel(study: Study) -> int:
     if study.budget.gpus:
         return study.budget.parallel or 1  # how many GPUs there will be is not known here
-    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus))
+    fits = max(1, int((os.cpu_count() or 1) // (study.budget.cpus * study.budget.team)))
     return min(fits, study.budget.parallel or fits)
 
 

@@ -2,13 +2,15 @@
 
 `run_trial` is a generator: it yields every epoch as it ends, and the stored result last. Whoever drives it (a loop in
 this process, a Ray actor) takes one step at a time. A failure is a result with its reason.
+
+Several processes may train one trial (`muster`, `follow`): all run the same code, and this one stores what comes out.
 """
 
 import resource
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,26 +18,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, network, registry, weights
-from ablate.errors import AblateError, DataError, StoreError
+from ablate import cost, env, muster, network, registry, weights
+from ablate.errors import AblateError, DataError, StoreError, TeamError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
 from ablate.result import Epoch, Result
 from ablate.site import Site
 from ablate.store import Store, write_atomically
+from ablate.team import Team
 from ablate.trial import Trial
 
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
-def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
+Assembly = Callable[[Trial, Site], AbstractContextManager[Team]]  # calls a trial's processes together
+
+
+def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Iterator[Epoch | Result]:
     """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
 
     Yields nothing but the stored result when the trial is already done, and nothing at all when another process
     is at it.
 
     Raises:
-        DataError, StoreError: the place is at fault, not the trial; nothing is stored.
+        DataError, StoreError, TeamError: the place is at fault, not the trial; no result is stored.
     """
     store = Store(site.results)
     with store.lock(trial.id) as free:
@@ -47,20 +53,31 @@ def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
             return
         start, curve = time.perf_counter(), []
         try:
-            for event in _train_and_evaluate(trial, site, store.folder(trial.id) / "state"):
-                if isinstance(event, Epoch):
-                    curve.append(event)
-                    yield event
-                else:
-                    result, statistics = event
-        except (DataError, StoreError) as error:
+            with assembly(trial, site) as team:
+                for event in _train_and_evaluate(trial, site, team, state=store.folder(trial.id) / "state"):
+                    if isinstance(event, Epoch):
+                        curve.append(event)
+                        yield event
+                    else:
+                        result, statistics = event
+        except (DataError, StoreError, TeamError) as error:
             raise _one_line(error) from None
         except Exception as error:  # whatever a part does, the other trials go on
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
-            result, statistics = _failed(trial, error, curve, time.perf_counter() - start), {}
+            result, statistics = _failed(trial, error, site, curve, time.perf_counter() - start), {}
         store.put(result, statistics)
         yield result
+
+
+def follow(trial: Trial, site: Site, team: Team) -> None:
+    """The same trial in a further process of its team, which stores nothing.
+
+    Raises:
+        Exception: what went wrong in this process.
+    """
+    for _ in _train_and_evaluate(trial, site, team, state=None):
+        pass
 
 
 def _one_line(error: AblateError) -> AblateError:
@@ -76,7 +93,7 @@ def _finished(store: Store, trial: Trial) -> Result | None:
 
 
 def _train_and_evaluate(
-    trial: Trial, site: Site, state: Path
+    trial: Trial, site: Site, team: Team, *, state: Path | None
 ) -> Iterator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
     recipe, device = trial.recipe, _settle(site)
     data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
@@ -86,15 +103,20 @@ def _train_and_evaluate(
     net = network.build(recipe)
     network.initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
-    training = Training(trial, net, device)
-    if state.exists() and training.resume(state.read_bytes()):
+    facts["processes"] = str(site.processes)
+    training = Training(trial, net, device, team)
+    saved = team.broadcast(state.read_bytes() if state and state.exists() else b"")
+    if saved and training.resume(saved):
         yield from training.curve
 
     def score(_: Any) -> dict[str, float]:
-        return evaluate(training, trial, task, data.info, splits["val"], site).scores
+        found = evaluate(training, trial, task, data.info, splits["val"], site)
+        return found.scores if found else {}
 
     yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, state=state, score=score)
     final = evaluate(training, trial, task, data.info, splits["val"], site, folder=site.predictions)
+    if final is None:
+        return
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + final.seconds
@@ -119,11 +141,11 @@ def _settle(site: Site) -> torch.device:
     return torch.device("cuda")
 
 
-def _failed(trial: Trial, error: Exception, curve: list[Epoch], seconds: float) -> Result:
+def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seconds: float) -> Result:
     reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
     status = "diverged" if isinstance(error, Diverged) else "failed"
     text = " ".join(reason.split())[:500].encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
-    return _result(trial, status, seconds, reason=text, curve=curve)
+    return _result(trial, status, seconds, facts={"processes": str(site.processes)}, reason=text, curve=curve)
 
 
 def _result(trial: Trial, status: Any, seconds: float, *, facts: Mapping[str, str] = {}, **fields: Any) -> Result:

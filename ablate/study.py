@@ -110,14 +110,31 @@ class Budget(BaseModel):
     """Where and how trials run. Never part of a trial's identity."""
 
     model_config = STRICT
-    cpus: float = Field(default=1, gt=0)  # per trial; also its number of threads
-    gpus: float = Field(default=0, ge=0)  # per trial, whole or a fraction
+    cpus: float = Field(default=1, gt=0)  # per process; also its number of threads
+    gpus: float = Field(default=0, ge=0)  # per trial: a fraction of one, or whole ones with a process each
+    processes: int | None = Field(default=None, ge=1)  # that train one trial together; as many as GPUs when not given
+    across_nodes: bool = False  # spread a trial's processes over nodes; else on as few as possible
     parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
-    workers: int = Field(default=0, ge=0)  # processes that load data, per trial
+    workers: int = Field(default=0, ge=0)  # processes that load data, per training process
     retries: int = Field(default=2, ge=0)  # of a trial whose process died
     checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
     evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
     keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
+
+    @model_validator(mode="after")
+    def _one_gpu_a_process(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus: a fraction of one GPU or a whole number of them, not {self.gpus:g}")
+        if self.gpus and self.processes not in (None, max(1, self.gpus)):
+            raise ValueError(f"processes: every process has one GPU, so gpus: {self.gpus:g} needs {self.team} of them")
+        if self.across_nodes and self.team == 1:
+            raise ValueError("across_nodes: a trial of one process is on one node")
+        return self
+
+    @property
+    def team(self) -> int:
+        """How many processes train one trial."""
+        return max(1, int(self.gpus)) if self.gpus or self.processes is None else self.processes
 
 
 class Scale(BaseModel):

@@ -21,12 +21,14 @@ ORDER = """
     datasets
     metrics models tasks make_lspet make_camvid
     stats
-    design network store
-    cost resample weights comparable
+    design network store team
+    cost resample weights comparable sync_norm
     check measure paper_costs
     fit match
-    evaluate plan
+    evaluate plan muster
     run
+    follow
+    followers
     tracking worker cluster evidence
     launch
     drive report
@@ -37,7 +39,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "worker"),
+    "ray": ("launch", "cluster", "worker", "followers"),
     "mlflow": ("tracking",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),

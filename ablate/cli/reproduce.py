@@ -18,7 +18,7 @@ from ablate.cli import options
     help="Where starting weights lie that are not under the data folder: the study file's folder.",
 )  # fmt: skip
 def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
-    """Train one stored trial again, with its threads, and compare score by score.
+    """Train one stored trial again, with its threads and processes, and compare score by score.
 
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
     ablate reproduce 3f2a
@@ -35,6 +35,7 @@ def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
         site = Site(
             results=Path(scratch), data=data.resolve() if data else None, beside=beside.resolve(),
             gpu=old.env.get("device", "cpu") != "cpu", threads=int(old.env.get("threads", "1")),
+            processes=int(old.env.get("processes", "1")),
         )  # fmt: skip
         new = None
         for event in run_trial(trial, site):
