@@ -121,20 +121,10 @@ class Budget(BaseModel):
     evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
     keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
 
-    @model_validator(mode="after")
-    def _one_gpu_a_process(self) -> Self:
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus: a fraction of one GPU or a whole number of them, not {self.gpus:g}")
-        if self.gpus and self.processes not in (None, max(1, self.gpus)):
-            raise ValueError(f"processes: every process has one GPU, so gpus: {self.gpus:g} needs {self.team} of them")
-        if self.across_nodes and self.team == 1:
-            raise ValueError("across_nodes: a trial of one process is on one node")
-        return self
-
     @property
     def team(self) -> int:
         """How many processes train one trial."""
-        return max(1, int(self.gpus)) if self.gpus or self.processes is None else self.processes
+        return self.processes or max(1, int(self.gpus))
 
 
 class Scale(BaseModel):
