@@ -47,7 +47,7 @@ def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
         what = f"{budget.team} processes of a trial need" if budget.team > 1 else "a trial needs"
         each = " each" if budget.team > 1 else ""
         raise ServiceError(
-            f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest of {len(alive)} nodes has {most}"
+            f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest node has {most}"
         )
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import team_member
+import torch
+from small_studies import write_study
 from torch import nn
 from torch.distributed import TCPStore
 from torch.utils.data import BatchSampler
 
 from ablate.errors import PartError
-from ablate.sync_norm import synchronise
+from ablate.sync_norm import apart, synchronise
 from ablate.team import Shares, Team, packed, unpacked
+from hrnet_core import HRNet, HRNetConfig
 
 
 @pytest.mark.parametrize(("length", "size"), [(10, 1), (10, 3), (2, 3), (0, 2), (7, 7)])
@@ -144,3 +147,38 @@ def test_a_batch_that_all_have_whole_is_counted_once(found):
     for rank in range(3):
         sums = found[f"sums {rank}"]
         np.testing.assert_allclose(sums["variance"], sums["expected"], rtol=1e-6)
+
+
+def test_stages_that_are_computed_twice_are_counted_once():
+    """HRNet with recomputed stages: the same statistics as without, for shared norms too."""
+    kept = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = HRNet(HRNetConfig(width=4, blocks=1, stage1_blocks=1, checkpointing=checkpointing))
+        synchronise(net, Team(0, 2), gpu=False)
+        with apart(net, Team(0, 2), when=True):
+            sum(level.sum() for level in net(torch.ones(2, 3, 64, 64) * torch.arange(2).view(2, 1, 1, 1))).backward()
+        kept.append(dict(net.named_buffers()))
+    for name, value in kept[0].items():
+        torch.testing.assert_close(kept[1][name], value, msg=name)
+
+
+# --- what can be known before
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"gpus": 1.5}, "budget.gpus: a fraction of one GPU or a whole number of them, not 1.5"),
+        ({"gpus": 0.5, "processes": 2}, "budget.processes: a process has one GPU; 2 of them do not go with gpus: 0.5"),
+        ({"gpus": 4, "processes": 2}, "budget.processes: a process has one GPU; 2 of them do not go with gpus: 4"),
+        ({"across_nodes": True}, "budget.across_nodes: a trial of one process is on one node"),
+        ({"processes": 9}, "budget: 9 processes cannot share a batch of 8; at most 8"),
+        ({"gpus": 16}, "budget: 16 processes cannot share a batch of 8; at most 8"),
+    ],
+)
+def test_impossible_numbers_of_processes_are_one_line(called, tmp_path, budget, message):
+    status, _, said = called("plan", write_study(tmp_path, budget=budget))
+    assert status == 2
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
