@@ -119,8 +119,8 @@ def test_a_state_is_taken_up_by_another_number_of_processes(tmp_path, first, the
 
 
 def test_loader_processes_and_points_of_the_curve_change_nothing(small_shelf, tmp_path):
-    plain = finish(dots(dropout=0.3), tmp_path / "plain", 2)
-    busy = finish(dots(dropout=0.3), tmp_path / "busy", 2, workers=1, evaluate_every=1)
+    plain = finish(dots(), tmp_path / "plain", 2)
+    busy = finish(dots(), tmp_path / "busy", 2, workers=1, evaluate_every=1)
     assert losses(busy) == losses(plain)
     assert busy.scores == plain.scores
     assert [sorted(row.scores) for row in busy.curve] == [["closeness", "near"], ["closeness", "near"], []]
