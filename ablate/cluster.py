@@ -46,9 +46,7 @@ def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
         most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in alive), default="nothing")
         what = f"{budget.team} processes of a trial need" if budget.team > 1 else "a trial needs"
         each = " each" if budget.team > 1 else ""
-        raise ServiceError(
-            f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest node has {most}"
-        )
+        raise ServiceError(f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest node has {most}")
 
 
 def quiet() -> None:

@@ -14,7 +14,6 @@ from ray import exceptions, util
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ablate import follow, muster
-from ablate.errors import AblateError
 from ablate.muster import LOOPBACK
 from ablate.site import Site
 from ablate.team import Team
@@ -62,7 +61,7 @@ class Actors:
             if ray.wait([call], timeout=0)[0]:
                 try:
                     ray.get(call)
-                except (exceptions.RayError, AblateError) as error:
+                except exceptions.RayError as error:
                     return f"process {rank} of 0 to {len(self.calls)} ended: {' '.join(str(error).split())[:200]}"
         return ""
 

@@ -183,7 +183,7 @@ def _durations(study: Study, trials: list[Trial], costs: dict[str, Cost], shelf:
     return {
         t.id: (t.recipe.train.epochs * train + _evaluations(study, t.recipe) * val * _evaluation_share(t.recipe))
         / rates[t.id]
-        / max(study.budget.gpus, 1)
+        / study.budget.team
         for t in trials
     }, basis
 
@@ -208,10 +208,13 @@ def _crop_share(recipe: Recipe) -> float:
 
 
 def _known_rates(study: Study, shelf: Shelf) -> list[tuple[Result, float]]:
-    """Results of this kind of machine with their training images per second."""
+    """Results of this kind of machine with their training images per second and process."""
     threads, processor = str(max(1, int(study.budget.cpus))), env.processor()
     return [
-        (result, statistics.median(row.images_per_second for row in result.curve))
+        (
+            result,
+            statistics.median(row.images_per_second for row in result.curve) / int(result.env.get("processes", "1")),
+        )
         for result in shelf.results.values()
         if result.status == "done" and result.cost
         if result.env.get("processor") == processor and result.env.get("threads") == threads

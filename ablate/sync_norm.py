@@ -120,7 +120,7 @@ def synchronise(net: nn.Module, team: Team, *, gpu: bool) -> None:
 @contextmanager
 def apart(net: nn.Module, team: Team, *, when: bool) -> Iterator[None]:
     """Every process normalises by its own inputs for a while: for a batch that all of them have whole."""
-    shared = [layer for layer in net.modules() if when and isinstance(layer, SyncNorm | nn.SyncBatchNorm)]
+    shared = [m for m in net.modules() if isinstance(m, SyncNorm | nn.SyncBatchNorm)] if when else []
     for layer in shared:
         layer.team, layer.process_group = ALONE, team.itself
     try:

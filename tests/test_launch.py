@@ -212,7 +212,9 @@ def test_a_trial_that_fits_on_no_node_is_refused():
 def test_the_processes_of_a_trial_may_lie_on_several_nodes():
     nodes = [{"Alive": True, "Resources": {"CPU": 5.0}} for _ in range(2)]
     cluster.refuse_unplaceable(nodes, Budget(cpus=2, processes=4))
-    with pytest.raises(ServiceError, match="5 processes of a trial need 2 CPUs and 0 GPUs each, the largest node has 5"):
+    with pytest.raises(
+        ServiceError, match="5 processes of a trial need 2 CPUs and 0 GPUs each, the largest node has 5"
+    ):
         cluster.refuse_unplaceable(nodes, Budget(cpus=2, processes=5))
     with_gpus = [{"Alive": True, "Resources": {"CPU": 5.0, "GPU": gpus}} for gpus in (3.0, 1.0)]
     cluster.refuse_unplaceable(with_gpus, Budget(cpus=1, gpus=4))

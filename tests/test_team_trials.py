@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -194,10 +195,10 @@ def wait_until(condition, seconds: float = 300) -> None:
 def test_on_ray_a_trial_has_its_processes_and_their_numbers(ablate, tmp_path):
     """Two trials one after the other in a worker that is kept, equal bit for bit to the loop without Ray."""
     study = write_study(tmp_path, seeds=1, budget={"processes": 2, "across_nodes": False})
-    run = ablate("run", study)
+    run = ablate("run", study, timeout=1800)
     assert run.returncode == 0, run.stderr
     assert "2 trials ran, 0 of them without success" in run.stderr
-    here = ablate("run", study, "--local", "--results", "here")
+    here = ablate("run", study, "--local", "--results", "here", timeout=1800)
     assert here.returncode == 0, here.stderr
     one, other = results(tmp_path / "results"), results(tmp_path / "here")
     assert len(one) == 2
@@ -213,15 +214,49 @@ def results_of(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("who", ["follower", "leader"])
 def test_on_ray_a_trial_outlives_each_of_its_processes(ablate, tmp_path, who):
     """Killed in the second epoch, it is tried again, goes on from the first, and ends as if nothing had happened."""
-    calm = ablate("run", write_study(tmp_path, seeds=1, budget={"processes": 2}), "--results", "calm", "--local")
+    calm = ablate(
+        "run", write_study(tmp_path, seeds=1, budget={"processes": 2}), "--results", "calm", "--local", timeout=1800
+    )
     assert calm.returncode == 0, calm.stderr
     recipe, marker = small_study()["recipe"], tmp_path / "marker"
     fault = {"fault": f"kill_{who}_once", "at": 5, "marker": str(marker)}
     budget = {"processes": 2, "checkpoint_minutes": 0}
     study = write_study(tmp_path, recipe=recipe | {"model": recipe["model"] | fault}, seeds=1, budget=budget)
-    run = ablate("run", study)
+    run = ablate("run", study, timeout=1800)
     assert run.returncode == 0, run.stderr
     assert marker.exists()
     assert "2 trials ran, 0 of them without success" in run.stderr
     assert results(tmp_path / "results") == results(tmp_path / "calm")
     assert all(np.isfinite(list(scores.values())).all() for _, scores, _, _ in results(tmp_path / "results").values())
+
+
+TWO_NODES = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+def test_a_trial_is_spread_over_nodes_when_asked(ablate, tmp_path):
+    """Two nodes of one processor each on this machine, whose processes meet at the machine's own address."""
+    nodes = subprocess.Popen(
+        [sys.executable, "-c", TWO_NODES], env=ablate.environment, text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        address = next(line.strip() for line in nodes.stdout if ":" in line)
+        study = write_study(tmp_path, seeds=1, budget={"processes": 2, "across_nodes": True})
+        run = ablate("run", study, "--address", address, timeout=1800)
+    finally:
+        nodes.communicate("", timeout=600)
+    assert run.returncode == 0, run.stderr
+    assert "2 trials ran, 0 of them without success" in run.stderr
+    here = ablate("run", study, "--local", "--results", "here", timeout=1800)
+    assert here.returncode == 0, here.stderr
+    assert results(tmp_path / "results") == results(tmp_path / "here")
