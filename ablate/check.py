@@ -23,8 +23,24 @@ def check_study(study: Study) -> None:
         for (task, data), knobs in pairs.items():
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
+        _check_processes(study)
         for name in study.sections or ():
             registry.describe("section", name)
+
+
+def _check_processes(study: Study) -> None:
+    """The budget's processes have a whole GPU each, or none, and a sample of every batch."""
+    budget, smallest = study.budget, min(trial.recipe.train.batch for trial in expand(study))
+    if budget.gpus > 1 and budget.gpus % 1:
+        raise StudyError(f"budget.gpus: a fraction of one GPU or a whole number of them, not {budget.gpus:g}")
+    if budget.gpus and budget.team != max(1, budget.gpus):
+        raise StudyError(
+            f"budget.processes: a process has one GPU; {budget.team} of them do not go with gpus: {budget.gpus:g}"
+        )
+    if budget.across_nodes and budget.team == 1:
+        raise StudyError("budget.across_nodes: a trial of one process is on one node; set processes or gpus above 1")
+    if budget.team > smallest:
+        raise StudyError(f"budget: {budget.team} processes cannot share a batch of {smallest}; at most {smallest}")
 
 
 def _check_pair(study: Study, task: Description, data: Description, classes: tuple[str, ...]) -> None:

@@ -6,8 +6,8 @@ import socket
 import warnings
 from typing import Any
 
+from ablate.budget import Budget
 from ablate.errors import ServiceError
-from ablate.study import Budget
 
 
 def connect(ray: Any, address: str | None) -> None:
@@ -40,12 +40,13 @@ def _refuse_silent(address: str) -> None:
 
 def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
-    fits = [n for n in alive if n.get("CPU", 0) >= budget.cpus and n.get("GPU", 0) >= budget.gpus]
-    if not fits:
+    gpus = budget.gpus / budget.team
+    fits = [int(min(n.get("CPU", 0) // budget.cpus, n.get("GPU", 0) // gpus if gpus else 10**9)) for n in alive]
+    if sum(fits) < budget.team:
         most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in alive), default="nothing")
-        raise ServiceError(
-            f"budget: a trial needs {budget.cpus:g} CPUs and {budget.gpus:g} GPUs, the largest node has {most}"
-        )
+        what = f"{budget.team} processes of a trial need" if budget.team > 1 else "a trial needs"
+        each = " each" if budget.team > 1 else ""
+        raise ServiceError(f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest node has {most}")
 
 
 def quiet() -> None:

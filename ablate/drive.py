@@ -104,6 +104,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         beside=Path(study.file).resolve().parent if study.file else None,
         gpu=budget.gpus > 0,
         threads=max(1, int(budget.cpus)),
+        processes=budget.team,
         workers=budget.workers,
         checkpoint_minutes=budget.checkpoint_minutes,
         evaluate_every=budget.evaluate_every,

@@ -76,7 +76,8 @@ def durations(
         rates = {t.id: known.rate(t.recipe, costs[t.id]) for t in trials}
         basis = f"{known.trials} trials of this machine"
     elif study.budget.gpus or not timed:
-        rates = {t.id: GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs * _crop_share(t.recipe)) for t in trials}
+        team = study.budget.team
+        rates = {t.id: team * GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs * _crop_share(t.recipe)) for t in trials}
         assumed = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU, for no trial has run here yet"
         basis = assumed if study.budget.gpus else UNTIMED
     else:
@@ -85,7 +86,6 @@ def durations(
     seconds = {
         t.id: (t.recipe.train.epochs * train + _evaluations(study, t.recipe) * val * _evaluation_share(t.recipe))
         / rates[t.id]
-        / max(study.budget.gpus, 1)
         for t in trials
     }
     return seconds | {t.id: taken for t in trials if (taken := known.seconds(t.recipe))}, basis
@@ -153,7 +153,7 @@ def _network(recipe: Recipe) -> tuple[str, str, str]:
 
 
 def _comparable(study: Study, shelf: Shelf) -> list[Result]:
-    """Finished trials of this kind of machine."""
+    """Finished trials of this kind of machine, with as many processes."""
     threads, processor = str(max(1, int(study.budget.cpus))), env.processor()
     return [
         result
@@ -161,6 +161,7 @@ def _comparable(study: Study, shelf: Shelf) -> list[Result]:
         if result.status == "done" and result.cost and result.curve
         if result.env.get("processor") == processor and result.env.get("threads") == threads
         if (result.env.get("device") == "cpu") == (study.budget.gpus == 0)
+        if result.env.get("processes", "1") == str(study.budget.team)
     ]
 
 
@@ -173,7 +174,7 @@ def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> t
     except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
         return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({' '.join(str(error).split())})"
     macs = {t.id: costs[t.id].macs * _crop_share(t.recipe) for t in trials}
-    rates = {t.id: rate * macs[control.id] / macs[t.id] for t in trials}
+    rates = {t.id: study.budget.team * rate * macs[control.id] / macs[t.id] for t in trials}
     return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"
 
 

@@ -8,6 +8,7 @@
     │   ├── DamagedError  one document in it cannot be trusted, and counts as missing
     │   ├── LostError     another process has taken over the trial that this one held
     │   └── LinkError     a link in it leads out of it
+    ├── TeamError     the processes of one trial lost each other; it goes on from its state
     └── ServiceError  something we talk to: Ray or MLflow cannot be reached
 
 A bug of ours is any other exception, and keeps its traceback.
@@ -51,6 +52,10 @@ class LostError(StoreError):
 
 class LinkError(StoreError):
     """A link in a results folder leads out of it; nothing is read or written there."""
+
+
+class TeamError(AblateError):
+    """The processes that train one trial lost each other: one died or fell silent. The trial is not at fault."""
 
 
 class ServiceError(AblateError):

@@ -31,9 +31,10 @@ class Evaluation:
 
 def evaluate(
     training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site, *, folder: Path | None = None
-) -> Evaluation:
+) -> Evaluation | None:
     """Predict every sample by the recipe's protocol and score the predictions with the task's metrics.
 
+    Several processes predict their shares of the batches; process 0 scores them all, the others get None.
     Predictions are also written to `folder` where one is given; it is there.
 
     Raises:
@@ -41,15 +42,17 @@ def evaluate(
     """
     protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol, site.data)
-    loader = batches(
-        Encoded(chosen, task, info, seed=trial.seed), task.evaluation_batch(trial.recipe.train.batch), site, task
-    )
-    start, predictions = time.perf_counter(), []
+    size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
+    loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
+    start, predictions = time.perf_counter(), list[dict[str, Any]]()
     training.net.eval()
     with torch.inference_mode(), training.autocast():
         for batch in loader:
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+    predictions = team.gather(predictions)
     seconds = time.perf_counter() - start
+    if not team.leads:
+        return None
     finished = task.finish(predictions, protocol, info)
     if folder:
         _write(finished, task, samples, folder)

@@ -3,6 +3,9 @@
 Pairing: the order of samples depends on (seed, epoch), an image's augmentation on (seed, epoch, image), both
 independent of arm and of the number of data workers. The state is saved at the end of an epoch and holds tensors and
 plain numbers only; from it, training goes on bit for bit as if it had not stopped.
+
+Several processes of a trial run this same loop: each takes its share of every batch, gradients are summed, and only
+process 0 writes the state.
 """
 
 import hashlib
@@ -18,10 +21,12 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from ablate import sync_norm
 from ablate.result import Epoch
 from ablate.site import Site
+from ablate.team import ALONE, Shares, Team
 from ablate.trial import TrainSpec, Trial
 
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
@@ -66,8 +71,9 @@ class Shuffled(Sampler[tuple[int, int]]):
 class Training:
     """Network, optimiser and curve of one trial: what a saved state holds."""
 
-    def __init__(self, trial: Trial, net: nn.Module, device: torch.device) -> None:
-        self.spec, self.device = trial.recipe.train, device
+    def __init__(self, trial: Trial, net: nn.Module, device: torch.device, team: Team = ALONE) -> None:
+        self.spec, self.device, self.team = trial.recipe.train, device, team
+        sync_norm.synchronise(net, team, gpu=device.type == "cuda")
         self.layout = torch.channels_last if self.spec.memory_format == "channels_last" else torch.contiguous_format
         self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]  # stubs lack it
         self.optimizer = optimizer(self.net, self.spec)
@@ -78,17 +84,20 @@ class Training:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def step(self, task: Any, batch: dict[str, Any], lr: float) -> Tensor:
-        """One optimiser step; returns the detached loss."""
+        """One optimiser step; returns the detached loss, of all processes' shares together."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         images = task.prepare(batch).contiguous(memory_format=self.layout)
-        with self.autocast():
+        with self.autocast(), sync_norm.apart(self.net, self.team, when=batch.get("share") == 1):
             outputs = self.net(images)
         loss: Tensor = task.loss(outputs, batch)
+        if self.team.size > 1:
+            loss = self.team.part(loss, _weight(task, batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = self.team.add_up(self.net.parameters(), loss.detach())
         self.optimizer.step()
-        return loss.detach()
+        return loss
 
     def state(self) -> bytes:
         """All that training goes on from: safetensors, in its header the curve as JSON and a digest of it all."""
@@ -164,46 +173,62 @@ def fit(
     samples: Any,
     site: Site,
     *,
-    save: Callable[[bytes], None],
+    save: Callable[[bytes], None] | None,
     score: Callable[[nn.Module], dict[str, float]],
 ) -> Iterator[Epoch]:
-    """Train to the recipe's last epoch, yielding each epoch as it ends.
+    """Train to the recipe's last epoch, yielding each epoch as it ends; its state goes to `save`, where one is given.
 
     Raises:
         Diverged: the loss is not finite.
         StoreError: the state cannot be saved.
     """
-    spec, sampler = trial.recipe.train, Shuffled(len(samples), seed=trial.seed)
-    loader = batches(Encoded(samples, task, info, seed=trial.seed), spec.batch, site, task, sampler=sampler)
+    spec, team, sampler = trial.recipe.train, training.team, Shuffled(len(samples), seed=trial.seed)
+    loader = batches(Encoded(samples, task, info, seed=trial.seed), spec.batch, site, task, sampler=sampler, team=team)
     saved = time.monotonic()
     for number in range(len(training.curve) + 1, spec.epochs + 1):
         sampler.epoch = number
-        # Dropout and the like draw from (seed, epoch), so that a resumed epoch draws what the first try drew.
-        torch.manual_seed(int(np.random.SeedSequence([trial.seed, number]).generate_state(1)[0]))
+        # Dropout and the like draw from (seed, epoch), so that a resumed epoch draws what the first try drew; and from
+        # the rank of a further process, whose samples are others.
+        source = [trial.seed, number] if team.leads else [trial.seed, number, team.rank]
+        torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
         row = _epoch(training, task, loader, number)
         if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
             row = row.model_copy(update={"scores": score(training.net)})
         training.curve.append(row)
-        if number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes:
+        due = number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes
+        if due and save:
             save(training.state())
             saved = time.monotonic()
         yield row
 
 
 def batches(
-    encoded: Encoded, batch: int, site: Site, task: Any, *, sampler: Sampler[tuple[int, int]] | None = None
+    encoded: Encoded,
+    batch: int,
+    site: Site,
+    task: Any,
+    *,
+    sampler: Sampler[tuple[int, int]] | None = None,
+    team: Team = ALONE,
 ) -> DataLoader[dict[str, Any]]:
-    """A loader over encoded samples, in the sampler's order or in their own."""
+    """A loader over encoded samples, in the sampler's order or in their own.
+
+    Of several processes each gets its share of every batch of the sampler, or without one its share of the batches.
+    """
+    # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
+    drop_last = sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1
+    order: dict[str, Any] = {"batch_size": batch, "sampler": sampler, "drop_last": drop_last}
+    if team.size > 1:
+        everything: Any = sampler or range(len(encoded))
+        whole = BatchSampler(everything, batch, drop_last)
+        order = {"batch_sampler": Shares(whole, team) if sampler else team.share(list(whole))}
     return DataLoader(
         encoded,
-        batch_size=batch,
-        sampler=sampler,
-        # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
-        drop_last=sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1,
         num_workers=site.workers,
         collate_fn=task.collate,
         persistent_workers=site.workers > 0,
         pin_memory=site.gpu,
+        **order,
     )
 
 
@@ -240,10 +265,20 @@ def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], nu
     start, total, images, lr = time.perf_counter(), 0.0, 0, 0.0
     for index, batch in enumerate(loader):
         lr = learning_rate(training.spec, number - 1, index / len(loader))
+        size = min(training.spec.batch, len(loader.dataset) - index * training.spec.batch)  # type: ignore[arg-type]
+        if training.team.size > 1:
+            batch["share"] = len(batch["image"]) / size
         loss = float(training.step(task, to_device(batch, training.device), lr))
         if not math.isfinite(loss):
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
-        size = len(batch["image"])
         total, images = total + loss * size, images + size
     seconds = time.perf_counter() - start
     return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
+
+
+def _weight(task: Any, batch: dict[str, Any]) -> Tensor:
+    """What the task's loss of a batch is a mean over: its samples, unless the task says otherwise."""
+    if hasattr(task, "loss_weight"):
+        weight: Tensor = task.loss_weight(batch)
+        return weight
+    return torch.tensor(float(len(batch["image"])), device=batch["image"].device)

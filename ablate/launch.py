@@ -1,5 +1,5 @@
 """Trials to processes: Ray Tune on a machine or a cluster, or a plain loop in this one. Ray is known here, in
-cluster.py and in worker.py only.
+cluster.py, worker.py and followers.py only.
 
 Tune is the scheduler, not the designer: it gets our list of trials, places them and replaces processes that died.
 Workers are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of
@@ -10,10 +10,10 @@ import tempfile
 from typing import Any, Protocol
 
 from ablate import cluster, worker
+from ablate.budget import Budget
 from ablate.errors import AblateError
 from ablate.result import Epoch, Result
-from ablate.site import Site
-from ablate.study import Budget
+from ablate.site import Site, packed
 from ablate.trial import Trial
 
 
@@ -73,10 +73,10 @@ def run_on_ray(
         relay = _relay(tune, {trial.id: trial for trial in trials}, listener)
         with tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
             tune.Tuner(
-                tune.with_resources(worker.trainable(tune), {"cpu": budget.cpus, "gpu": budget.gpus}),
+                tune.with_resources(worker.trainable(tune), _resources(tune, budget)),
                 param_space={
                     "trial": tune.grid_search([trial.model_dump_json() for trial in trials]),
-                    "site": worker.packed(site),
+                    "site": packed(site),
                     "plugins": list(plugins),
                 },
                 tune_config=tune.TuneConfig(
@@ -98,6 +98,12 @@ def run_on_ray(
             raise AblateError(relay.trouble)
     finally:
         ray.shutdown()
+
+
+def _resources(tune: Any, budget: Budget) -> Any:
+    """What a trial asks of Ray: one bundle for each of its processes."""
+    bundle = {"CPU": budget.cpus, "GPU": budget.gpus / budget.team}
+    return tune.PlacementGroupFactory([bundle] * budget.team, strategy="SPREAD" if budget.across_nodes else "PACK")
 
 
 def _name(tune_trial: Any) -> str:

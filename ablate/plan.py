@@ -132,13 +132,13 @@ def at_once(study: Study) -> int:
     """Trials that run at the same time on this machine, as far as the study tells."""
     if study.budget.gpus:
         return study.budget.parallel or 1  # how many GPUs there will be is not known here
-    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus))
+    fits = max(1, int((os.cpu_count() or 1) // study.budget.devices))
     return min(fits, study.budget.parallel or fits)
 
 
 def device_counts(study: Study, trials: int, nodes: int) -> list[int]:
     """Devices of a node: powers of two, from what one trial needs to what all need at once, at most 64."""
-    share = study.budget.gpus or study.budget.cpus
+    share = study.budget.devices
     counts = [2**power for power in range(int(math.log2(MOST_DEVICES)) + 1)]
     most = max(1, min(trials, study.budget.parallel or trials)) * share / nodes
     return [count for count in counts if count >= share and (count < 2 * most or count == 1)]
@@ -155,7 +155,7 @@ def forecast_on(
         StudyError: a trial does not fit, or its saved states are too far apart for such preemptions.
     """
     budget = made.study.budget
-    share = budget.gpus or budget.cpus
+    share = budget.devices
     if share > devices * nodes:
         raise StudyError(f"--devices {devices}: a trial needs {share:g} (budget), there are {devices * nodes}")
     spanned = math.ceil(share / devices)  # nodes that one trial needs; it is hit by what hits any of them

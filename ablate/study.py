@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from ablate import presets, registry, yaml_subset
+from ablate.budget import Budget
 from ablate.errors import PartError, StudyError, nearest
 from ablate.trial import FROZEN, STRICT, Recipe
 
@@ -105,20 +106,6 @@ class Factor(BaseModel):
     def control(self) -> str:
         """The label of the first level."""
         return next(iter(self.levels))
-
-
-class Budget(BaseModel):
-    """Where and how trials run. Never part of a trial's identity."""
-
-    model_config = STRICT
-    cpus: float = Field(default=1, gt=0)  # per trial; also its number of threads
-    gpus: float = Field(default=0, ge=0)  # per trial, whole or a fraction
-    parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
-    workers: int = Field(default=0, ge=0)  # processes that load data, per trial
-    retries: int = Field(default=2, ge=0)  # of a trial whose process died
-    checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
-    evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
-    keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
 
 
 class Scale(BaseModel):

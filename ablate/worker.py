@@ -3,30 +3,14 @@
 What it reports are small documents, for Ray writes down all that is reported.
 """
 
-import json
 from collections.abc import Generator
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ablate import registry
-from ablate.errors import AblateError
+from ablate.errors import AblateError, TeamError
 from ablate.result import Result
-from ablate.site import Site
+from ablate.site import Site, unpacked
 from ablate.trial import Trial
-
-FOLDERS = ("data", "beside")
-
-
-def packed(site: Site) -> str:
-    """A site as text, for the way to the workers."""
-    return json.dumps(asdict(site), default=str)
-
-
-def unpacked(text: str) -> Site:
-    """The site again."""
-    site = json.loads(text)
-    return Site(**{**site, **{name: Path(site[name]) if site[name] else None for name in FOLDERS}})
 
 
 def trainable(tune: Any) -> type:
@@ -52,15 +36,18 @@ def trainable(tune: Any) -> type:
 
 def _events(trial: Trial, site: Site) -> Generator[dict[str, Any]]:
     """What is reported of a trial."""
+    from ablate.followers import on_ray
     from ablate.run import run_trial
 
     status = "busy"
     try:
-        for event in run_trial(trial, site):
+        for event in run_trial(trial, site, on_ray):
             if isinstance(event, Result):
                 status = event.status
             else:
                 yield {"row": event.model_dump_json()}
         yield {"status": status, "done": True}
+    except TeamError:
+        raise  # ends the attempt; Tune tries again
     except AblateError as error:
         yield {"trouble": str(error), "status": "stopped", "done": True}

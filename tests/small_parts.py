@@ -45,11 +45,17 @@ class Dots(nn.Module):
             raise ValueError("no picture \udce9")  # as a file's name that is no UTF-8 shows in Python
         if self.fault == "slip":
             raise KeyError("dots")
-        if self.fault == "kill" or (self.fault == "kill_once" and not Path(self.marker).exists()):
+        once = {"kill_once": True, "kill_leader_once": rank() == 0, "kill_follower_once": rank() == 1}
+        if self.fault == "kill" or (once.get(self.fault) and not Path(self.marker).exists()):
             if self.marker:
                 Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return 1.0
+
+
+def rank() -> int:
+    """Of this process among those that train the trial."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 @model("dots", meaning=1)
@@ -58,7 +64,9 @@ def dots(
     width: int = 4,  # channels
     depth: Literal[1, 2] = 1,  # convolutions
     dropout: float = 0.0,  # how often a value is dropped
-    fault: Literal["", "nan", "error", "strange", "slip", "kill", "kill_once"] = "",  # what goes wrong
+    fault: Literal[
+        "", "nan", "error", "strange", "slip", "kill", "kill_once", "kill_leader_once", "kill_follower_once"
+    ] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
     marker: str = "",  # kill_once: a file that tells that it happened
 ):

@@ -17,17 +17,20 @@ ORDER = """
     errors
     registry env yaml_subset search archive count lease arrays confined
     presets trial site bucket
-    paper study result place
+    paper budget result place
+    study
     datasets
     metrics models tasks make_lspet make_camvid
     stats schedule
-    design network store
-    cost resample weights comparable housekeeping
+    design network store team
+    cost resample weights comparable housekeeping sync_norm
     check measure paper_costs
     fit match prices
-    evaluate durations
+    evaluate durations muster
     plan
     run
+    follow
+    followers
     tracking worker cluster evidence
     launch
     prediction
@@ -39,7 +42,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "worker"),
+    "ray": ("launch", "cluster", "worker", "followers"),
     "mlflow": ("tracking",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),

@@ -131,7 +131,7 @@ def _sentences(made: "Plan") -> list[str]:
         lines.append(study.note)
     lines.append(f"{len(made.missing)} of {sum(arm.planned for arm in made.arms)} trials to run.")
     if made.missing and math.isfinite(hours):
-        devices, unit = (study.budget.gpus, "GPU") if study.budget.gpus else (study.budget.cpus, "CPU")
+        devices, unit = study.budget.devices, "GPU" if study.budget.gpus else "CPU"
         lines.append(
             f"About {duration(3600 * made.makespan_hours)} with {made.parallel} at once "
             f"({duration(3600 * hours * max(devices, 1))} of {unit} time), by {made.basis}."

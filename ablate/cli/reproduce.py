@@ -18,7 +18,7 @@ from ablate.cli import options
     help="Where starting weights lie that are not under the data folder: the study file's folder.",
 )  # fmt: skip
 def command(id: str, results: str, data: Path | None, beside: Path) -> None:
-    """Train one stored trial again, with its threads, and compare score by score.
+    """Train one stored trial again, with its threads and processes, and compare score by score.
 
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
     ablate reproduce 3f2a
@@ -34,7 +34,8 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         site = Site(
             results=scratch, data=data.resolve() if data else None, beside=beside.resolve(),
-            gpu=old.env.get("device", "cpu") != "cpu", threads=_threads(old.env.get("threads", "1")),
+            gpu=old.env.get("device", "cpu") != "cpu", threads=_number(old.env.get("threads", "1"), "threads"),
+            processes=_number(old.env.get("processes", "1"), "processes"),
         )  # fmt: skip
         new = None
         for event in run_trial(trial, site):
@@ -51,9 +52,9 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     sys.exit(0 if repr(new.scores) == repr(old.scores) else 1)  # by text: a class without pixels scores nan
 
 
-def _threads(text: str) -> int:
+def _number(text: str, of: str) -> int:
     from ablate.errors import StoreError
 
     if not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 1024 and len(text) < 5):
-        raise StoreError(f"the result was made with {text[:20]!r} threads, which is no number of them")
+        raise StoreError(f"the result was made with {text[:20]!r} {of}, which is no number of them")
     return int(text)
