@@ -1,9 +1,10 @@
-"""A Ray cluster, this machine's own or a running one: reached, quiet, and able to place a trial at all."""
+"""A Ray cluster, this machine's own or a running one: reached, quiet, watched, and able to place a trial at all."""
 
 import logging
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from ablate.errors import ServiceError
@@ -39,13 +40,38 @@ def _refuse_silent(address: str) -> None:
 
 
 def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    fits = [n for n in alive if n.get("CPU", 0) >= budget.cpus and n.get("GPU", 0) >= budget.gpus]
-    if not fits:
-        most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in alive), default="nothing")
+    alive = [node for node in nodes if node["Alive"]]
+    labelled = [n["Resources"] for n in alive if budget.labels.items() <= n.get("Labels", {}).items()]
+    if not labelled and budget.labels:
+        wish = ", ".join(f"{name}={value}" for name, value in budget.labels.items())
+        raise ServiceError(f"budget.labels: no node has the labels {wish}; nodes get theirs by `ray start --labels`")
+    if not any(n.get("CPU", 0) >= budget.cpus and n.get("GPU", 0) >= budget.gpus for n in labelled):
+        most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in labelled), default="nothing")
         raise ServiceError(
             f"budget: a trial needs {budget.cpus:g} CPUs and {budget.gpus:g} GPUs, the largest node has {most}"
         )
+
+
+def shape(tune: Any, budget: Budget) -> Callable[[dict[str, Any]], Any]:
+    """What a trial's process needs of a node, as Tune asks for it; `gpus` of the trial's own configuration."""
+    cpus, selector = budget.cpus, {"bundle_label_selector": [dict(budget.labels)]} if budget.labels else {}
+
+    def needed(config: dict[str, Any]) -> Any:
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}], **selector)
+
+    return needed
+
+
+def alive(ray: Any) -> set[str]:
+    """The ids of the nodes that are there."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def slots(ray: Any, budget: Budget) -> int:
+    """About how many trials fit on the cluster at once."""
+    there = ray.cluster_resources()
+    by_cpu = there.get("CPU", 0) / budget.cpus
+    return int(min(by_cpu, there.get("GPU", 0) / budget.gpus) if budget.gpus else by_cpu)
 
 
 def quiet() -> None:
@@ -59,6 +85,8 @@ def quiet() -> None:
         RAY_AIR_NEW_OUTPUT="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="1",
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
+        TUNE_GLOBAL_CHECKPOINT_S="1000000000",  # Tune's own state is never read
+        TUNE_MAX_PENDING_TRIALS_PG="1000",  # hooks.py bounds them; Tune's bound for a source of trials would be one
     )
     warnings.filterwarnings("ignore", module=r"ray\.")
     import ray  # noqa: F401  importing it sets the level of its loggers

@@ -4,24 +4,27 @@ The driver decides nothing that results depend on. It may die at any moment: fin
 on from their saved state in the next run.
 """
 
+import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ablate import env, launch, match, registry, weights
+from ablate import env, launch, match, notes, registry, weights
+from ablate.attempts import Listener
 from ablate.check import check_study, price_arms
 from ablate.design import expand
 from ablate.errors import AblateError, StoreError, StudyError, nearest
-from ablate.launch import Listener
 from ablate.result import Epoch, Result
 from ablate.site import Site
+from ablate.stop import GRACE, Stop
 from ablate.store import Store
 from ablate.study import Study
 from ablate.tracking import Mirror, Writer, check_reachable, note_link
 from ablate.trial import Trial
 
+ENDED = ("done", "failed", "diverged")  # with a result of this run
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 
@@ -36,6 +39,9 @@ class Where:
     tracker: str | None = None  # MLflow's URI; the results folder's SQLite when not given
     experiment: str | None = None
     predictions: Path | None = None  # where predictions are written, too; only for one trial here
+    wait: bool = True  # for trials that another process is at
+    minutes: float = math.inf  # after which the run is stopped
+    grace: float = GRACE  # seconds that running epochs may still take once it is stopped
 
 
 @dataclass
@@ -43,8 +49,9 @@ class Outcome:
     """What one run came to."""
 
     planned: list[Trial]
-    ran: dict[str, str] = field(default_factory=dict)  # trial id -> done, failed, diverged, busy
-    interrupted: bool = False
+    ran: dict[str, str] = field(default_factory=dict)  # trial id -> how it ended: see Listener.ended
+    stopped: str = ""  # by whom, in words
+    status: int = 0  # the exit status that says so
     mirror_trouble: str = ""
 
 
@@ -53,27 +60,39 @@ class Driver:
 
     def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome) -> None:
         self.store, self.screen, self.writer, self.outcome = store, screen, writer, outcome
+        self.opened: set[str] = set()  # trials that the mirror shows
 
     def started(self, trial: Trial) -> None:
         self.screen.started(trial)
-        self.writer.put(lambda mirror: mirror.started(trial))
 
     def epoch(self, trial: Trial, row: Epoch) -> None:
+        self._open(trial)
         self.screen.epoch(trial, row)
         self.writer.put(lambda mirror: mirror.epochs(trial, [row]))
 
     def ended(self, trial: Trial, status: str) -> None:
         self.outcome.ran[trial.id] = status
         self.screen.ended(trial, status)
-        result = self.store.get(trial.id)
+        result = self.store.get(trial.id) if status in ENDED else None
         if result:
+            self._open(trial)
             self.writer.put(lambda mirror: mirror.ended(trial, result))
+
+    def retried(self, trial: Trial, reason: str) -> None:
+        self.screen.retried(trial, reason)
 
     def died(self, trial: Trial, reason: str) -> None:
         """Its process is gone, so the driver writes what is known; a stored result stands."""
+        self.screen.died(trial, reason)
         if self.store.get(trial.id) is None:
             self.store.put(_dead(trial, reason), {})
-            self.ended(trial, "failed")
+        self.ended(trial, "failed")
+
+    def _open(self, trial: Trial) -> None:
+        """Only now, for a trial that another process is at is not ours to mirror."""
+        if trial.id not in self.opened:
+            self.opened.add(trial.id)
+            self.writer.put(lambda mirror: mirror.started(trial))
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
@@ -96,6 +115,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         threads=max(1, int(budget.cpus)),
         workers=budget.workers,
         checkpoint_minutes=budget.checkpoint_minutes,
+        hang_minutes=budget.hang_minutes,
         evaluate_every=budget.evaluate_every,
         predictions=where.predictions.resolve() if where.predictions else None,
         keep_weights=budget.keep_weights,
@@ -104,19 +124,25 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
     writer.put(lambda mirror: note_link(where.store, mirror.link()))
     writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
+    for trial in missing:
+        notes.take(where.store, trial.id, notes.CANCEL)  # it is asked for again
     driver, status = Driver(where.store, screen, writer, outcome), "FAILED"
+    stop = Stop(minutes=where.minutes, grace=where.grace)
     try:
-        if where.here:
-            launch.run_here(missing, site, driver)
-        else:
-            launch.run_on_ray(missing, site, budget, driver, plugins=study.plugins, address=where.address)
-        status = "FINISHED"
+        with stop:
+            if where.here:
+                launch.run_here(missing, site, driver, stop=stop, wait=where.wait)
+            else:
+                address, plugins = where.address, study.plugins
+                launch.run_on_ray(missing, site, budget, driver, stop=stop, plugins=plugins, address=address)
+        status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
-        outcome.interrupted, status = True, "KILLED"
+        status = "KILLED"
     finally:
-        unfinished = [trial for trial in missing if trial.id not in outcome.ran]
+        outcome.stopped, outcome.status = stop.asked, stop.status
+        unfinished = [trial for trial in missing if outcome.ran.get(trial.id) not in ENDED]
         writer.put(lambda mirror: mirror.close(status, unfinished))
-        writer.close()
+        writer.close(timeout=5 if stop.asked else 120)
         outcome.mirror_trouble = writer.trouble
     return outcome
 

@@ -14,6 +14,7 @@ import torch
 from ablate import registry
 from ablate.errors import StoreError
 from ablate.fit import Encoded, Training, batches, to_device
+from ablate.heartbeat import beat
 from ablate.site import Site
 from ablate.trial import Trial
 
@@ -49,6 +50,7 @@ def evaluate(
     with torch.inference_mode(), training.autocast():
         for batch in loader:
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+            beat()
     seconds = time.perf_counter() - start
     finished = task.finish(predictions, protocol, info)
     if folder:

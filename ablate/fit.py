@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ablate.heartbeat import beat
 from ablate.result import Epoch
 from ablate.site import Site
 from ablate.store import write_atomically
@@ -145,7 +146,7 @@ def fit(
     state: Path,
     score: Callable[[nn.Module], dict[str, float]],
 ) -> Iterator[Epoch]:
-    """Train to the recipe's last epoch, yielding each epoch as it ends.
+    """Train to the recipe's last epoch, yielding each epoch as it ends. Closed there, it saves its state.
 
     Raises:
         Diverged: the loss is not finite.
@@ -162,10 +163,16 @@ def fit(
         if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
             row = row.model_copy(update={"scores": score(training.net)})
         training.curve.append(row)
-        if number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes:
+        due = number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes
+        if due:
             write_atomically(state, training.state())
             saved = time.monotonic()
-        yield row
+        try:
+            yield row
+        except GeneratorExit:  # whoever drives this stops here, and loses nothing
+            if not due:
+                write_atomically(state, training.state())
+            raise
 
 
 def batches(
@@ -221,6 +228,7 @@ def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], nu
         loss = float(training.step(task, to_device(batch, training.device), lr))
         if not math.isfinite(loss):
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
+        beat()
         size = len(batch["image"])
         total, images = total + loss * size, images + size
     seconds = time.perf_counter() - start

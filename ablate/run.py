@@ -7,8 +7,8 @@ this process, a Ray actor) takes one step at a time. A failure is a result with 
 import resource
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, network, registry, weights
+from ablate import cost, env, network, notes, registry, weights
 from ablate.errors import AblateError, DataError, StoreError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
@@ -28,14 +28,20 @@ from ablate.trial import Trial
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
-def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
+class Cancelled(Exception):
+    """Somebody asked that this trial end; its state is saved, and a later run may go on from it."""
+
+
+def run_trial(trial: Trial, site: Site) -> Generator[Epoch | Result]:
     """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
 
-    Yields nothing but the stored result when the trial is already done, and nothing at all when another process
-    is at it.
+    Yields nothing but the stored result when the trial already has one, and nothing at all when another process
+    is at it. Closed between two epochs, it saves its state.
 
     Raises:
         DataError, StoreError: the place is at fault, not the trial; nothing is stored.
+        Cancelled: see there.
+        torch.OutOfMemoryError: of a trial that shares its device, and may fit alone; nothing is stored.
     """
     store = Store(site.results)
     with store.lock(trial.id) as free:
@@ -46,16 +52,23 @@ def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
             yield done
             return
         start, curve = time.perf_counter(), []
+        _refuse_cancelled(store, trial)
         try:
-            for event in _train_and_evaluate(trial, site, store.folder(trial.id) / "state"):
-                if isinstance(event, Epoch):
-                    curve.append(event)
-                    yield event
-                else:
-                    result, statistics = event
+            with closing(_train_and_evaluate(trial, site, store.folder(trial.id) / "state")) as events:
+                for event in events:
+                    if isinstance(event, Epoch):
+                        curve.append(event)
+                        yield event
+                        _refuse_cancelled(store, trial)
+                    else:
+                        result, statistics = event
         except (DataError, StoreError) as error:
             raise _one_line(error) from None
+        except Cancelled:
+            raise
         except Exception as error:  # whatever a part does, the other trials go on
+            if isinstance(error, torch.OutOfMemoryError) and site.gpu_share < 1:
+                raise
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
             result, statistics = _failed(trial, error, curve, time.perf_counter() - start), {}
@@ -68,16 +81,20 @@ def _one_line(error: AblateError) -> AblateError:
     return type(error)(str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2].strip())
 
 
+def _refuse_cancelled(store: Store, trial: Trial) -> None:
+    if notes.there(store, trial.id, notes.CANCEL):
+        raise Cancelled(trial.id)
+
+
 def _finished(store: Store, trial: Trial) -> Result | None:
-    with suppress(StoreError):
-        result = store.get(trial.id)
-        return result if result and result.status == "done" else None
+    with suppress(StoreError):  # a damaged one is trained again
+        return store.get(trial.id)
     return None
 
 
 def _train_and_evaluate(
     trial: Trial, site: Site, state: Path
-) -> Iterator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
+) -> Generator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
     recipe, device = trial.recipe, _settle(site)
     data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
     task = registry.build("task", recipe.task.name, recipe.task.knobs)
@@ -114,6 +131,8 @@ def _settle(site: Site) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DataError("budget.gpus: this process sees no CUDA device")
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(site.gpu_share)
     torch.backends.cudnn.benchmark = False
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")

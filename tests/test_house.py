@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
-    errors
+    errors heartbeat stop
     registry env yaml_subset search archive count
     presets trial site
     paper study result
@@ -22,12 +22,14 @@ ORDER = """
     metrics models tasks make_lspet make_camvid
     stats
     design network store
+    notes
     cost resample weights comparable
     check measure paper_costs
     fit match
     evaluate plan
-    run
+    run attempts
     tracking worker cluster evidence
+    hooks
     launch
     drive report
     cli
@@ -37,7 +39,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "worker"),
+    "ray": ("launch", "cluster", "hooks", "worker"),
     "mlflow": ("tracking",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),
