@@ -98,7 +98,8 @@ class Attempts:
         """It ran out of memory beside others."""
         attempt = self.running.pop(trial.id)
         attempt.alone = True
-        self._again(attempt, f"{reason}; it is tried again alone on a device")
+        self.listener.retried(trial, f"{reason}; at the end it has a device alone")
+        self.waiting.append(attempt)  # an empty device is long to wait for while others still share them
 
     def died(self, trial: Trial, reason: str, *, node: str = "", with_node: bool = False) -> None:
         """Its process died, on that node where it is known, perhaps with the node."""
@@ -110,13 +111,10 @@ class Attempts:
         own = sum(not name or not alive or name in alive for name in attempt.deaths)
         lost = attempt.losses + len(attempt.deaths) - own
         if own <= self.retries and lost <= NODE_LOSSES:
-            self._again(attempt, reason)
+            self.listener.retried(trial, reason)
+            self.waiting.appendleft(attempt)
         else:
             self.listener.died(trial, f"tried {own + lost} times: {reason}")
-
-    def _again(self, attempt: Attempt, reason: str) -> None:
-        self.listener.retried(attempt.trial, reason)
-        self.waiting.appendleft(attempt)
 
     def _look_elsewhere(self) -> None:
         """Take back what the other process left, finished or not."""

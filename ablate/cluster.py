@@ -3,12 +3,17 @@
 import logging
 import os
 import socket
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ablate.errors import ServiceError
 from ablate.study import Budget
+
+HEAD_SECONDS = 45.0  # without an answer of the head, after which a run ends; Ray ends the process, unasked, after 60
 
 
 def connect(ray: Any, address: str | None) -> None:
@@ -37,6 +42,34 @@ def _refuse_silent(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ServiceError(f"Ray at {address} cannot be reached: {error}; give auto or HOST:PORT") from None
+
+
+@contextmanager
+def watched(ray: Any, lost: Callable[[str], None]) -> Iterator[None]:
+    """Call `lost`, from another thread, with a sentence once the head has not answered for `HEAD_SECONDS`.
+
+    It is to end the process: the main thread may hang in a question to the head by then, and Ray has no way to give up.
+    """
+    address, finished = str(ray.get_runtime_context().gcs_address), threading.Event()
+    watcher = threading.Thread(target=_watch, args=(address, finished, lost), name="head", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+
+
+def _watch(address: str, finished: threading.Event, lost: Callable[[str], None]) -> None:
+    host, _, port = address.rpartition(":")
+    heard = time.monotonic()
+    while not finished.wait(2):
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            heard = time.monotonic()
+        except OSError:
+            if time.monotonic() - heard >= HEAD_SECONDS:
+                lost(f"Ray at {address} does not answer any more; once it does, the same command goes on from here")
+                return
 
 
 def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
@@ -72,6 +105,35 @@ def slots(ray: Any, budget: Budget) -> int:
     there = ray.cluster_resources()
     by_cpu = there.get("CPU", 0) / budget.cpus
     return int(min(by_cpu, there.get("GPU", 0) / budget.gpus) if budget.gpus else by_cpu)
+
+
+def gpu_memory(ray: Any) -> int:
+    """Bytes of the smallest GPU of the cluster.
+
+    Raises:
+        ServiceError: a node cannot tell.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def total() -> int:
+        import torch
+
+        return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+
+    there = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    asked = [
+        ray.remote(num_cpus=0, num_gpus=0.01, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))(
+            total
+        ).remote()
+        for node in there
+    ]
+    try:
+        smallest = min(ray.get(asked, timeout=120))
+    except ray.exceptions.RayError as error:
+        raise ServiceError(f"budget.share: a node's GPU could not be asked: {type(error).__name__}") from None
+    if not smallest:
+        raise ServiceError("budget.share: torch sees no CUDA device on a node that Ray counts a GPU on")
+    return int(smallest)
 
 
 def quiet() -> None:

@@ -5,18 +5,19 @@ on from their saved state in the next run.
 """
 
 import math
+import os
 import shutil
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from ablate import env, launch, match, notes, registry, weights
+from ablate import launch, match, notes, registry, weights
 from ablate.attempts import Listener
 from ablate.check import check_study, price_arms
 from ablate.design import expand
 from ablate.errors import AblateError, StoreError, StudyError, nearest
-from ablate.result import Epoch, Result
+from ablate.outcome import ENDED, Driver, Outcome
 from ablate.site import Site
 from ablate.stop import GRACE, Stop
 from ablate.store import Store
@@ -24,7 +25,6 @@ from ablate.study import Study
 from ablate.tracking import Mirror, Writer, check_reachable, note_link
 from ablate.trial import Trial
 
-ENDED = ("done", "failed", "diverged")  # with a result of this run
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 
@@ -42,57 +42,6 @@ class Where:
     wait: bool = True  # for trials that another process is at
     minutes: float = math.inf  # after which the run is stopped
     grace: float = GRACE  # seconds that running epochs may still take once it is stopped
-
-
-@dataclass
-class Outcome:
-    """What one run came to."""
-
-    planned: list[Trial]
-    ran: dict[str, str] = field(default_factory=dict)  # trial id -> how it ended: see Listener.ended
-    stopped: str = ""  # by whom, in words
-    status: int = 0  # the exit status that says so
-    mirror_trouble: str = ""
-
-
-class Driver:
-    """Listens to the launch: tells the screen and the mirror, keeps count."""
-
-    def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome) -> None:
-        self.store, self.screen, self.writer, self.outcome = store, screen, writer, outcome
-        self.opened: set[str] = set()  # trials that the mirror shows
-
-    def started(self, trial: Trial) -> None:
-        self.screen.started(trial)
-
-    def epoch(self, trial: Trial, row: Epoch) -> None:
-        self._open(trial)
-        self.screen.epoch(trial, row)
-        self.writer.put(lambda mirror: mirror.epochs(trial, [row]))
-
-    def ended(self, trial: Trial, status: str) -> None:
-        self.outcome.ran[trial.id] = status
-        self.screen.ended(trial, status)
-        result = self.store.get(trial.id) if status in ENDED else None
-        if result:
-            self._open(trial)
-            self.writer.put(lambda mirror: mirror.ended(trial, result))
-
-    def retried(self, trial: Trial, reason: str) -> None:
-        self.screen.retried(trial, reason)
-
-    def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known; a stored result stands."""
-        self.screen.died(trial, reason)
-        if self.store.get(trial.id) is None:
-            self.store.put(_dead(trial, reason), {})
-        self.ended(trial, "failed")
-
-    def _open(self, trial: Trial) -> None:
-        """Only now, for a trial that another process is at is not ours to mirror."""
-        if trial.id not in self.opened:
-            self.opened.add(trial.id)
-            self.writer.put(lambda mirror: mirror.started(trial))
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
@@ -128,21 +77,31 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         notes.take(where.store, trial.id, notes.CANCEL)  # it is asked for again
     driver, status = Driver(where.store, screen, writer, outcome), "FAILED"
     stop = Stop(minutes=where.minutes, grace=where.grace)
+
+    def close(status: str, timeout: float) -> None:
+        unfinished = [trial for trial in missing if outcome.ran.get(trial.id) not in ENDED]
+        writer.put(lambda mirror: mirror.close(status, unfinished))
+        writer.close(timeout)
+
+    def lost(reason: str) -> None:
+        sys.stderr.write(f"ablate: {reason}\n")
+        sys.stderr.flush()
+        close("KILLED", 5)
+        os._exit(2)
+
     try:
         with stop:
             if where.here:
                 launch.run_here(missing, site, driver, stop=stop, wait=where.wait)
             else:
-                address, plugins = where.address, study.plugins
-                launch.run_on_ray(missing, site, budget, driver, stop=stop, plugins=plugins, address=address)
+                reach = {"plugins": study.plugins, "address": where.address}
+                launch.run_on_ray(missing, site, budget, driver, stop=stop, lost=lost, **reach)
         status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
     finally:
         outcome.stopped, outcome.status = stop.asked, stop.status
-        unfinished = [trial for trial in missing if outcome.ran.get(trial.id) not in ENDED]
-        writer.put(lambda mirror: mirror.close(status, unfinished))
-        writer.close(timeout=5 if stop.asked else 120)
+        close(status, 5 if stop.asked else 120)
         outcome.mirror_trouble = writer.trouble
     return outcome
 
@@ -231,17 +190,3 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
         f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
     ]
     return new, shelf.damaged + (unlike if clashes else [])
-
-
-def _dead(trial: Trial, reason: str) -> Result:
-    return Result(
-        id=trial.id,
-        recipe=trial.recipe,
-        seed=trial.seed,
-        data_version=trial.data_version,
-        meanings=trial.meanings,
-        status="failed",
-        reason=reason,
-        env=env.provenance(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

@@ -10,9 +10,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 
-from ablate import cluster, heartbeat, hooks, worker
+from ablate import cluster, heartbeat, hooks, share, worker
 from ablate.attempts import Attempts, Listener
 from ablate.errors import AblateError
 from ablate.site import Site
@@ -62,13 +63,14 @@ def run_on_ray(
     listener: Listener,
     *,
     stop: Stop,
+    lost: Callable[[str], None],
     plugins: tuple[str, ...] = (),
     address: str | None = None,
 ) -> None:
-    """All trials through Ray Tune, on this machine or on the cluster at `address`.
+    """All trials through Ray Tune, on this machine or on the cluster at `address`; `lost`: see `cluster.watched`.
 
     Raises:
-        ServiceError: the cluster cannot be reached, is lost, or has no node that a trial fits on.
+        ServiceError: the cluster cannot be reached, or has no node that a trial fits on.
         AblateError: what a worker found wrong with the data or the results folder.
     """
     cluster.quiet()
@@ -78,12 +80,12 @@ def run_on_ray(
     cluster.connect(ray, address)
     try:
         cluster.refuse_unplaceable(ray.nodes(), budget)
-        shares: dict[str, float] = {}
+        shares = share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
         attempts = Attempts(
             trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)
         )
         relay = hooks.Relay(attempts, listener, stop, slots=lambda: cluster.slots(ray, budget))
-        with tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
+        with cluster.watched(ray, lost), tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
             tune.Tuner(
                 tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),
                 param_space={"site": worker.packed(site), "plugins": list(plugins)},

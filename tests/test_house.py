@@ -24,12 +24,12 @@ ORDER = """
     design network store
     notes
     cost resample weights comparable
-    check measure paper_costs
+    check measure paper_costs share
     fit match
     evaluate plan
     run attempts
     tracking worker cluster evidence
-    hooks
+    hooks outcome
     launch
     drive report
     cli
