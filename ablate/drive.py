@@ -94,8 +94,9 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
             if where.here:
                 launch.run_here(missing, site, driver, stop=stop, wait=where.wait)
             else:
-                reach = {"plugins": study.plugins, "address": where.address}
-                launch.run_on_ray(missing, site, budget, driver, stop=stop, lost=lost, **reach)
+                launch.run_on_ray(
+                    missing, site, budget, driver, stop=stop, lost=lost, plugins=study.plugins, address=where.address
+                )
         status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
