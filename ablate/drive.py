@@ -74,7 +74,8 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     writer.put(lambda mirror: note_link(where.store, mirror.link()))
     writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
     for trial in missing:
-        notes.take(where.store, trial.id, notes.CANCEL)  # it is asked for again
+        for name in (notes.CANCEL, notes.LAST_WORDS):  # it is asked for again, and what was said is over
+            notes.take(where.store, trial.id, name)
     driver, status = Driver(where.store, screen, writer, outcome), "FAILED"
     stop = Stop(minutes=where.minutes, grace=where.grace)
 

@@ -8,6 +8,7 @@ plain numbers only; from it, training goes on bit for bit as if it had not stopp
 import hashlib
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -186,10 +187,16 @@ def batches(
         # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
         drop_last=sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1,
         num_workers=site.workers,
+        worker_init_fn=_leave_interrupts,
         collate_fn=task.collate,
         persistent_workers=site.workers > 0,
         pin_memory=site.gpu,
     )
+
+
+def _leave_interrupts(worker: int) -> None:
+    """A terminal's Ctrl-C goes to loading processes too; the epoch that they serve is to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

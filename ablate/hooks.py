@@ -3,6 +3,7 @@
 Tune's own order among pending trials is arbitrary, so it is given no more of them than can start.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ablate.stop import Stop
 from ablate.study import Budget
 from ablate.trial import Trial
 
+COUNT_AGAIN = 5.0  # seconds between two looks at the size of the cluster
+
 
 class Relay:
     """What the hooks share: trials that Tune was given, and whether the run is ending."""
@@ -22,6 +25,7 @@ class Relay:
         self.pending: set[str] = set()  # ids of trials that Tune has and no worker yet
         self.nodes: dict[str, str] = {}  # where a trial runs
         self.tries = 0
+        self.room, self.counted = 0, -COUNT_AGAIN  # trials that fit on the cluster, and when that was asked
         self.trouble = ""  # what a worker found wrong with the place
 
     def __getstate__(self) -> dict[str, Any]:
@@ -35,7 +39,9 @@ class Relay:
     def take(self, parallel: int | None) -> Attempt | None:
         """The next attempt, if one can start."""
         running = len(self.attempts.running)
-        slots = max(self.slots(), parallel or 0)
+        if time.monotonic() - self.counted >= COUNT_AGAIN:
+            self.room, self.counted = self.slots(), time.monotonic()
+        slots = max(self.room, parallel or 0)
         if running >= (parallel or running + 1) or len(self.pending) >= max(1, slots - running + len(self.pending)):
             return None
         attempt = self.attempts.take()

@@ -77,7 +77,7 @@ def test_a_signal_stops_at_the_end_of_the_epoch_with_states_saved(ablate, tmp_pa
 @BOTH
 def test_ctrl_c_twice_is_out_at_once(ablate, tmp_path, flags):
     """Epochs that take long do not hold it up; no process stays, nothing is damaged."""
-    long_study(tmp_path, epochs=3, train=20000)
+    long_study(tmp_path, epochs=3, train=4000)
     process, _ = started(ablate, tmp_path, *flags, "--grace", "1000")
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
@@ -103,18 +103,17 @@ def test_the_limit_of_time_ends_a_run_whose_epochs_do_not(ablate, tmp_path, flag
 
 @BOTH
 def test_one_trial_is_cancelled_and_the_others_go_on(ablate, tmp_path, flags):
-    long_study(tmp_path, epochs=200)
+    long_study(tmp_path, epochs=60)
     process, seen = started(ablate, tmp_path, *flags)
     trial = next((tmp_path / "results" / "trials").iterdir()).name
-    rows = {row["id"]: row for row in json.loads(ablate("status", "small.yaml", "--json").stdout)}
-    other = next(name for name in rows if name != trial)
     cancel = ablate("cancel", trial[:8] if flags else trial)
     assert cancel.returncode == 0, cancel.stderr
     _, rest = process.communicate(timeout=500)
     assert process.returncode == 0, [*seen, rest]
     assert "1 trials ran, 0 of them without success; 1 were cancelled, and the same command trains them" in rest
     rows = {row["id"]: row["status"] for row in json.loads(ablate("status", "small.yaml", "--json").stdout)}
-    assert rows == {trial: "begun", other: "done"}
+    assert rows.pop(trial) == "begun"
+    assert list(rows.values()) == ["done"]
     again = ablate("run", "small.yaml", "--local")
     assert "1 trials ran, 0 of them without success\n" in again.stderr
     assert not list((tmp_path / "results" / "trials").glob("*/cancel"))

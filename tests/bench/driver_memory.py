@@ -15,7 +15,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent
 sys.path.insert(0, str(TESTS))
 
-from small_studies import small_study
+from small_studies import small_study  # noqa: E402
 
 DRIVER = """
 import time
