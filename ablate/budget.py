@@ -15,7 +15,10 @@ class Budget(BaseModel):
     across_nodes: bool = False  # spread a trial's processes over nodes; else on as few as possible
     parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
     workers: int = Field(default=0, ge=0)  # processes that load data, per training process
-    retries: int = Field(default=2, ge=0)  # of a trial whose process died
+    share: bool = False  # give each trial such a fraction of a GPU as its predicted memory lets; gpus is 1 then
+    labels: dict[str, str] = {}  # that a node must have, such as gpu-type: a100, given by `ray start --labels`
+    retries: int = Field(default=2, ge=0)  # of a trial whose process died; nodes that went away do not count
+    hang_minutes: float = Field(default=30, ge=0)  # without a training step, after which a process is ended; 0: never
     checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
     evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
     keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`

@@ -18,6 +18,8 @@ def check_study(study: Study) -> None:
         StudyError, PartError: one line with the file, the key and the nearest valid choice.
     """
     with blaming(study.file):
+        if study.budget.share and study.budget.gpus != 1:
+            raise StudyError("budget.share: needs gpus: 1, of which every trial gets a fraction")
         one_seed = study.model_copy(update={"seeds": study.seeds[:1]})
         pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(one_seed)}
         for (task, data), knobs in pairs.items():

@@ -1,13 +1,19 @@
-"""A Ray cluster, this machine's own or a running one: reached, quiet, and able to place a trial at all."""
+"""A Ray cluster, this machine's own or a running one: reached, quiet, watched, and able to place a trial at all."""
 
 import logging
 import os
 import socket
+import threading
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ablate.budget import Budget
 from ablate.errors import ServiceError
+
+HEAD_SECONDS = 45.0  # without an answer of the head, after which a run ends; Ray ends the process, unasked, after 60
 
 
 def connect(ray: Any, address: str | None) -> None:
@@ -38,15 +44,99 @@ def _refuse_silent(address: str) -> None:
         raise ServiceError(f"Ray at {address} cannot be reached: {error}; give auto or HOST:PORT") from None
 
 
+@contextmanager
+def watched(ray: Any, lost: Callable[[str], None]) -> Iterator[None]:
+    """Call `lost`, from another thread, with a sentence once the head has not answered for `HEAD_SECONDS`.
+
+    It is to end the process: the main thread may hang in a question to the head by then, and Ray has no way to give up.
+    """
+    address, finished = str(ray.get_runtime_context().gcs_address), threading.Event()
+    watcher = threading.Thread(target=_watch, args=(address, finished, lost), name="head", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+
+
+def _watch(address: str, finished: threading.Event, lost: Callable[[str], None]) -> None:
+    host, _, port = address.rpartition(":")
+    heard = time.monotonic()
+    while not finished.wait(2):
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            heard = time.monotonic()
+        except OSError:
+            if time.monotonic() - heard >= HEAD_SECONDS:
+                lost(f"Ray at {address} does not answer any more; once it does, the same command goes on from here")
+                return
+
+
 def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    alive = [node for node in nodes if node["Alive"]]
+    there = [n["Resources"] for n in alive if budget.labels.items() <= n.get("Labels", {}).items()]
+    if not there and budget.labels:
+        wish = ", ".join(f"{name}={value}" for name, value in budget.labels.items())
+        raise ServiceError(f"budget.labels: no node has the labels {wish}; nodes get theirs by `ray start --labels`")
     gpus = budget.gpus / budget.team
-    fits = [int(min(n.get("CPU", 0) // budget.cpus, n.get("GPU", 0) // gpus if gpus else 10**9)) for n in alive]
+    fits = [int(min(n.get("CPU", 0) // budget.cpus, n.get("GPU", 0) // gpus if gpus else 10**9)) for n in there]
     if sum(fits) < budget.team:
-        most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in alive), default="nothing")
+        most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in there), default="nothing")
         what = f"{budget.team} processes of a trial need" if budget.team > 1 else "a trial needs"
         each = " each" if budget.team > 1 else ""
         raise ServiceError(f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest node has {most}")
+
+
+def shape(tune: Any, budget: Budget) -> Callable[[dict[str, Any]], Any]:
+    """What a trial's processes need, as Tune asks for it, a bundle each; `gpus` of the trial's own configuration."""
+    cpus, team, strategy = budget.cpus, budget.team, "SPREAD" if budget.across_nodes else "PACK"
+    selector = {"bundle_label_selector": [dict(budget.labels)] * team} if budget.labels else {}
+
+    def needed(config: dict[str, Any]) -> Any:
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"] / team}] * team, strategy, **selector)
+
+    return needed
+
+
+def alive(ray: Any) -> set[str]:
+    """The ids of the nodes that are there."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def slots(ray: Any, budget: Budget) -> int:
+    """About how many trials fit on the cluster at once."""
+    there = ray.cluster_resources()
+    by_cpu = there.get("CPU", 0) / (budget.cpus * budget.team)
+    return int(min(by_cpu, there.get("GPU", 0) / budget.gpus) if budget.gpus else by_cpu)
+
+
+def gpu_memory(ray: Any) -> int:
+    """Bytes of the smallest GPU of the cluster.
+
+    Raises:
+        ServiceError: a node cannot tell.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def total() -> int:
+        import torch
+
+        return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+
+    there = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    asked = [
+        ray.remote(num_cpus=0, num_gpus=0.01, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))(
+            total
+        ).remote()
+        for node in there
+    ]
+    try:
+        smallest = min(ray.get(asked, timeout=120))
+    except ray.exceptions.RayError as error:
+        raise ServiceError(f"budget.share: a node's GPU could not be asked: {type(error).__name__}") from None
+    if not smallest:
+        raise ServiceError("budget.share: torch sees no CUDA device on a node that Ray counts a GPU on")
+    return int(smallest)
 
 
 def quiet() -> None:
@@ -60,6 +150,8 @@ def quiet() -> None:
         RAY_AIR_NEW_OUTPUT="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="1",
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
+        TUNE_GLOBAL_CHECKPOINT_S="1000000000",  # Tune's own state is never read
+        TUNE_MAX_PENDING_TRIALS_PG="1000",  # hooks.py bounds them; Tune's bound for a source of trials would be one
     )
     warnings.filterwarnings("ignore", module=r"ray\.")
     import ray  # noqa: F401  importing it sets the level of its loggers

@@ -4,22 +4,24 @@ The driver decides nothing that results depend on. It may die at any moment: fin
 on from their saved state in the next run.
 """
 
+import math
+import os
+import sys
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from ablate import env, launch, match, registry, weights
+from ablate import launch, match, notes, registry, weights
+from ablate.attempts import Listener
 from ablate.check import check_study, price_arms
 from ablate.design import expand
 from ablate.durations import launch_order
 from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
-from ablate.launch import Listener
+from ablate.outcome import ENDED, Driver, Outcome
 from ablate.prediction import Watch
-from ablate.result import Epoch, Result
 from ablate.site import Site
+from ablate.stop import GRACE, Stop
 from ablate.store import RESULT, Store
 from ablate.study import Study
 from ablate.tracking import Mirror, Writer, check_reachable, note_link
@@ -39,50 +41,9 @@ class Where:
     tracker: str | None = None  # MLflow's URI; SQLite beside the results when not given
     experiment: str | None = None
     predictions: Path | None = None  # where predictions are written, too; only for one trial here
-
-
-@dataclass
-class Outcome:
-    """What one run came to."""
-
-    planned: list[Trial]
-    ran: dict[str, str] = field(default_factory=dict)  # trial id -> done, failed, diverged, busy
-    interrupted: bool = False
-    mirror_trouble: str = ""
-
-
-class Driver:
-    """Listens to the launch: tells the screen and the mirror, keeps count."""
-
-    def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome, *, owner: str = "") -> None:
-        self.store, self.screen, self.writer, self.outcome, self.owner = store, screen, writer, outcome, owner
-
-    def started(self, trial: Trial) -> None:
-        self.screen.started(trial)
-        self.writer.put(lambda mirror: mirror.started(trial))
-
-    def epoch(self, trial: Trial, row: Epoch) -> None:
-        self.screen.epoch(trial, row)
-        self.writer.put(lambda mirror: mirror.epochs(trial, [row]))
-
-    def ended(self, trial: Trial, status: str) -> None:
-        self.outcome.ran[trial.id] = status
-        self.screen.ended(trial, status)
-        result = self.store.get(trial.id)
-        if result:
-            self.writer.put(lambda mirror: mirror.ended(trial, result))
-
-    def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known; a stored result stands."""
-        with self.store.lock(trial.id, owner=self.owner, wait=False) as hold:
-            if hold and not self._has_result(trial):
-                self.store.put(_dead(trial, reason), {}, hold=hold)
-                self.ended(trial, "failed")
-
-    def _has_result(self, trial: Trial) -> bool:
-        with suppress(DamagedError):
-            return self.store.get(trial.id) is not None
-        return False
+    wait: bool = True  # for trials that another process is at
+    minutes: float = math.inf  # after which the run is stopped
+    grace: float = GRACE  # seconds that running epochs may still take once it is stopped
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
@@ -107,6 +68,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         processes=budget.team,
         workers=budget.workers,
         checkpoint_minutes=budget.checkpoint_minutes,
+        hang_minutes=budget.hang_minutes,
         evaluate_every=budget.evaluate_every,
         predictions=where.predictions.resolve() if where.predictions else None,
         keep_weights=budget.keep_weights,
@@ -118,20 +80,36 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
     writer.put(lambda mirror: note_link(where.store, mirror.link()))
     writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
+    notes.clear(where.store, missing)  # they are asked for again, and what was said is over
     driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
+    stop = Stop(minutes=where.minutes, grace=where.grace)
+
+    def close(status: str, timeout: float) -> None:
+        unfinished = [trial for trial in missing if outcome.ran.get(trial.id) not in ENDED]
+        writer.put(lambda mirror: mirror.close(status, unfinished))
+        writer.close(timeout)
+
+    def lost(reason: str) -> None:
+        sys.stderr.write(f"ablate: {reason}\n")
+        sys.stderr.flush()
+        close("KILLED", 5)
+        os._exit(2)
+
     try:
-        if where.here:
-            launch.run_here(missing, site, driver)
-        else:
-            launch.run_on_ray(missing, site, budget, driver, plugins=study.plugins, address=where.address)
-        status = "FINISHED"
+        with stop:
+            if where.here:
+                launch.run_here(missing, site, driver, stop=stop, wait=where.wait)
+            else:
+                launch.run_on_ray(
+                    missing, site, budget, driver, stop=stop, lost=lost, plugins=study.plugins, address=where.address
+                )
+        status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
-        outcome.interrupted, status = True, "KILLED"
+        status = "KILLED"
     finally:
         watch.close()
-        unfinished = [trial for trial in missing if trial.id not in outcome.ran]
-        writer.put(lambda mirror: mirror.close(status, unfinished))
-        writer.close()
+        outcome.stopped, outcome.status = stop.asked, stop.status
+        close(status, 5 if stop.asked else 120)
         outcome.mirror_trouble = writer.trouble
     return outcome
 
@@ -236,17 +214,3 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
         f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
     ]
     return new, shelf.damaged + (unlike if clashes else [])
-
-
-def _dead(trial: Trial, reason: str) -> Result:
-    return Result(
-        id=trial.id,
-        recipe=trial.recipe,
-        seed=trial.seed,
-        data_version=trial.data_version,
-        meanings=trial.meanings,
-        status="failed",
-        reason=reason,
-        env=env.provenance(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from ablate import registry
+from ablate.batches import Encoded, batches, to_device
 from ablate.errors import StoreError
-from ablate.fit import Encoded, Training, batches, to_device
+from ablate.fit import Training
+from ablate.heartbeat import beat
 from ablate.site import Site
 from ablate.trial import Trial
 
@@ -49,6 +51,7 @@ def evaluate(
     with torch.inference_mode(), training.autocast():
         for batch in loader:
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+            beat()
     predictions = team.gather(predictions)
     seconds = time.perf_counter() - start
     if not team.leads:

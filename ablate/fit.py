@@ -21,12 +21,14 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from ablate import sync_norm
+from ablate.batches import Encoded, Shuffled, batches, to_device
+from ablate.heartbeat import beat
 from ablate.result import Epoch
 from ablate.site import Site
-from ablate.team import ALONE, Shares, Team
+from ablate.team import ALONE, Team
 from ablate.trial import TrainSpec, Trial
 
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
@@ -35,37 +37,6 @@ MOMENTS = {"adam": ADAM, "adamw": ADAM, "sgd": {"momentum_buffer"}}  # what an o
 
 class Diverged(Exception):
     """The loss is no longer a number; the text says when."""
-
-
-class Encoded(Dataset[dict[str, Any]]):
-    """Samples as the network takes them; `(epoch, index)` is augmented, `index` alone is not."""
-
-    def __init__(self, samples: Any, task: Any, info: Any, *, seed: int) -> None:
-        self.samples, self.task, self.info, self.seed = samples, task, info, seed
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        if isinstance(index, tuple):
-            epoch, position = index
-            rng = np.random.default_rng([self.seed, epoch, position])
-            return dict(self.task.encode(self.samples[position], self.info, rng))
-        return dict(self.task.encode(self.samples[index], self.info, None))
-
-
-class Shuffled(Sampler[tuple[int, int]]):
-    """All samples in an order drawn from (seed, epoch)."""
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 1
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order])
 
 
 class Training:
@@ -176,7 +147,9 @@ def fit(
     save: Callable[[bytes], None] | None,
     score: Callable[[nn.Module], dict[str, float]],
 ) -> Iterator[Epoch]:
-    """Train to the recipe's last epoch, yielding each epoch as it ends; its state goes to `save`, where one is given.
+    """Train to the recipe's last epoch, yielding each epoch as it ends. Closed there, it saves its state.
+
+    States go to `save`, where one is given.
 
     Raises:
         Diverged: the loss is not finite.
@@ -199,42 +172,12 @@ def fit(
         if due and save:
             save(training.state())
             saved = time.monotonic()
-        yield row
-
-
-def batches(
-    encoded: Encoded,
-    batch: int,
-    site: Site,
-    task: Any,
-    *,
-    sampler: Sampler[tuple[int, int]] | None = None,
-    team: Team = ALONE,
-) -> DataLoader[dict[str, Any]]:
-    """A loader over encoded samples, in the sampler's order or in their own.
-
-    Of several processes each gets its share of every batch of the sampler, or without one its share of the batches.
-    """
-    # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
-    drop_last = sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1
-    order: dict[str, Any] = {"batch_size": batch, "sampler": sampler, "drop_last": drop_last}
-    if team.size > 1:
-        everything: Any = sampler or range(len(encoded))
-        whole = BatchSampler(everything, batch, drop_last)
-        order = {"batch_sampler": Shares(whole, team) if sampler else team.share(list(whole))}
-    return DataLoader(
-        encoded,
-        num_workers=site.workers,
-        collate_fn=task.collate,
-        persistent_workers=site.workers > 0,
-        pin_memory=site.gpu,
-        **order,
-    )
-
-
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        try:
+            yield row
+        except GeneratorExit:  # whoever drives this stops here, and loses nothing
+            if save and not due:
+                save(training.state())
+            raise
 
 
 def optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -271,6 +214,7 @@ def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], nu
         loss = float(training.step(task, to_device(batch, training.device), lr))
         if not math.isfinite(loss):
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
+        beat()
         total, images = total + loss * size, images + size
     seconds = time.perf_counter() - start
     return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)

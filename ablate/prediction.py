@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ValidationError
 
+from ablate.attempts import Listener
 from ablate.durations import of_trials
 from ablate.errors import StoreError
-from ablate.launch import Listener
 from ablate.plan import at_once
 from ablate.result import Epoch, Result
 from ablate.schedule import Cluster, Job, makespan
@@ -73,6 +73,10 @@ class Watch:
         if status != "busy":
             self._ran.add(trial.id)
         self.screen.ended(trial, status)
+
+    def retried(self, trial: Trial, reason: str) -> None:
+        self._running.discard(trial.id)
+        self.screen.retried(trial, reason)
 
     def died(self, trial: Trial, reason: str) -> None:
         self._running.discard(trial.id)

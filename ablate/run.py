@@ -9,8 +9,8 @@ Several processes may train one trial (`muster`, `follow`): all run the same cod
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, muster, network, registry, weights
+from ablate import cost, env, muster, network, notes, registry, weights
 from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
@@ -46,14 +46,20 @@ class Held:
         return lambda state: self.store.save(trial.id, state, hold=self.hold)
 
 
-def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Iterator[Epoch | Result]:
+class Cancelled(Exception):
+    """Somebody asked that this trial end; its state is saved, and a later run may go on from it."""
+
+
+def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Generator[Epoch | Result]:
     """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
 
-    Yields nothing but the stored result when the trial is already done, nothing at all when another process is at it,
-    and nothing more when another process has taken it over.
+    Yields nothing but the stored result when the trial already has one, nothing at all when another process is at it,
+    and nothing more when another process has taken it over. Closed between two epochs, it saves its state.
 
     Raises:
         DataError, StoreError, TeamError: the place is at fault, not the trial; no result is stored.
+        Cancelled: see there.
+        torch.OutOfMemoryError: of a trial that shares its device, and may fit alone; nothing is stored.
     """
     store = Store(site.results)
     with store.lock(trial.id, owner=site.owner) as hold, suppress(LostError):
@@ -64,17 +70,24 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Ite
             yield done
             return
         start, curve = time.perf_counter(), []
+        _refuse_cancelled(store, trial)
         try:
-            with assembly(trial, site) as team:
-                for event in _train_and_evaluate(trial, site, team, Held(store, hold)):
+            held = Held(store, hold)
+            with assembly(trial, site) as team, closing(_train_and_evaluate(trial, site, team, held)) as events:
+                for event in events:
                     if isinstance(event, Epoch):
                         curve.append(event)
                         yield event
+                        _refuse_cancelled(store, trial)
                     else:
                         result, statistics = event
         except (DataError, StoreError, TeamError) as error:
             raise _one_line(error) from None
+        except Cancelled:
+            raise
         except Exception as error:  # whatever a part does, the other trials go on
+            if isinstance(error, torch.OutOfMemoryError) and site.gpu_share < 1:
+                raise
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
             result, statistics = _failed(trial, error, site, curve, time.perf_counter() - start), {}
@@ -97,13 +110,17 @@ def _one_line(error: AblateError) -> AblateError:
     return type(error)(str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2].strip())
 
 
+def _refuse_cancelled(store: Store, trial: Trial) -> None:
+    if notes.there(store, trial.id, notes.CANCEL):
+        raise Cancelled(trial.id)
+
+
 def _finished(store: Store, trial: Trial) -> Result | None:
     try:
-        result = store.get(trial.id)
+        return store.get(trial.id)
     except DamagedError:
         store.set_aside(trial.id, RESULT)
         return None
-    return result if result and result.status == "done" else None
 
 
 def _resume(training: Training, trial: Trial, team: Team, held: Held | None) -> dict[str, str]:
@@ -128,7 +145,7 @@ def _resume(training: Training, trial: Trial, team: Team, held: Held | None) -> 
 
 def _train_and_evaluate(
     trial: Trial, site: Site, team: Team, held: Held | None
-) -> Iterator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
+) -> Generator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
     recipe, device = trial.recipe, _settle(site)
     data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
     task = registry.build("task", recipe.task.name, recipe.task.knobs)
@@ -170,6 +187,8 @@ def _settle(site: Site) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DataError("budget.gpus: this process sees no CUDA device")
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(site.gpu_share)
     torch.backends.cudnn.benchmark = False
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")

@@ -1,11 +1,12 @@
 """A network, a task, a data set and a metric that train in a blink: real torch, plugged in as an outsider's would be.
 
-The network can be told to misbehave: to put out nan, to raise, to kill its process.
+The network can be told to misbehave: to put out nan, to raise, to kill its process, to hang, to run out of memory.
 """
 
 import hashlib
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,12 +46,19 @@ class Dots(nn.Module):
             raise ValueError("no picture \udce9")  # as a file's name that is no UTF-8 shows in Python
         if self.fault == "slip":
             raise KeyError("dots")
+        if self.fault == "hang" or (self.fault == "hang_once" and self.first_time()):
+            threading.Event().wait()
+        if self.fault == "oom" or (self.fault == "oom_once" and self.first_time()):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate a toy.")
         once = {"kill_once": True, "kill_leader_once": rank() == 0, "kill_follower_once": rank() == 1}
-        if self.fault == "kill" or (once.get(self.fault) and not Path(self.marker).exists()):
-            if self.marker:
-                Path(self.marker).touch()
+        if self.fault == "kill" or (once.get(self.fault) and self.first_time()):
             os.kill(os.getpid(), signal.SIGKILL)
         return 1.0
+
+    def first_time(self) -> bool:
+        first = not Path(self.marker).exists()
+        Path(self.marker).touch()
+        return first
 
 
 def rank() -> int:
@@ -65,10 +73,22 @@ def dots(
     depth: Literal[1, 2] = 1,  # convolutions
     dropout: float = 0.0,  # how often a value is dropped
     fault: Literal[
-        "", "nan", "error", "strange", "slip", "kill", "kill_once", "kill_leader_once", "kill_follower_once"
+        "",
+        "nan",
+        "error",
+        "strange",
+        "slip",
+        "kill",
+        "kill_once",
+        "kill_leader_once",
+        "kill_follower_once",
+        "hang",
+        "hang_once",
+        "oom",
+        "oom_once",
     ] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
-    marker: str = "",  # kill_once: a file that tells that it happened
+    marker: str = "",  # ..._once: a file that tells that it happened
 ):
     """One or two convolutions."""
     if width % 2:

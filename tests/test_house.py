@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
-    errors
+    errors heartbeat stop
     registry env yaml_subset search archive count lease arrays confined
     presets trial site bucket
     paper budget result place
@@ -23,15 +23,17 @@ ORDER = """
     metrics models tasks make_lspet make_camvid
     stats schedule
     design network store team
-    cost resample weights comparable housekeeping sync_norm
-    check measure paper_costs
+    notes
+    cost resample weights comparable housekeeping sync_norm batches
+    check measure paper_costs share
     fit match prices
     evaluate durations muster
     plan
-    run
+    run attempts
     follow
     followers
     tracking worker cluster evidence
+    hooks outcome
     launch
     prediction
     drive report
@@ -42,7 +44,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "worker", "followers"),
+    "ray": ("launch", "cluster", "hooks", "worker", "followers"),
     "mlflow": ("tracking",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),

@@ -165,7 +165,7 @@ def test_an_interrupted_run_is_killed_and_its_trial_taken_up_again(tmp_path):
     study = load(write_study(tmp_path, budget={"checkpoint_minutes": 0}))
     store = Store(tmp_path / "results")
     outcome = drive(study, selected(study, ()), Where(store, here=True), Stopped())
-    assert outcome.interrupted
+    assert outcome.stopped
     uri = local_uri(store.root)
     parents, children = runs(uri)
     assert ([run.info.status for run in parents], [run.info.status for run in children]) == (["KILLED"], ["KILLED"])

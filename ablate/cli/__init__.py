@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Train what is missing and write the report",
     "trial": "Run one trial in this process, for a debugger",
     "status": "What is done, failed and missing",
+    "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",
     "cost": "Parameters, multiply-adds, memory; the papers' figures beside ours",
     "list": "The parts on the shelves and their knobs",

@@ -139,4 +139,8 @@ def _sentences(made: "Plan") -> list[str]:
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
     lines += [made.estimated] if made.estimated else []
+    if study.budget.share and made.missing:
+        from ablate import share
+
+        lines.append(share.in_words(made.missing))
     return lines + made.power + [made.one_recipe] + [f"damaged, will be trained again: {line}" for line in made.damaged]
