@@ -19,8 +19,9 @@ from ablate.result import Epoch, Result
 from ablate.site import Site
 from ablate.store import Store
 from ablate.study import Study
-from ablate.tracking import Mirror, Writer, check_reachable, note_link
+from ablate.tracking import Tracker
 from ablate.trial import Trial
+from ablate.writer import Writer
 
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
@@ -56,24 +57,23 @@ class Driver:
 
     def started(self, trial: Trial) -> None:
         self.screen.started(trial)
-        self.writer.put(lambda mirror: mirror.started(trial))
+        self.writer.started(trial)
 
     def epoch(self, trial: Trial, row: Epoch) -> None:
         self.screen.epoch(trial, row)
-        self.writer.put(lambda mirror: mirror.epochs(trial, [row]))
+        self.writer.epoch(trial, row)
 
     def ended(self, trial: Trial, status: str) -> None:
         self.outcome.ran[trial.id] = status
         self.screen.ended(trial, status)
-        result = self.store.get(trial.id)
-        if result:
-            self.writer.put(lambda mirror: mirror.ended(trial, result))
+        self.writer.ended(trial)
 
     def died(self, trial: Trial, reason: str) -> None:
         """Its process is gone, so the driver writes what is known; a stored result stands."""
         if self.store.get(trial.id) is None:
             self.store.put(_dead(trial, reason), {})
             self.ended(trial, "failed")
+        self.writer.ended(trial)
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
@@ -84,8 +84,9 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     """
     waiting = {trial.id for trial in where.store.missing(trials)}
     missing = [trial for trial in trials if trial.id in waiting]
-    outcome = Outcome(missing)
+    outcome, tracker = Outcome(missing), Tracker(where.store, study, where.tracker, where.experiment)
     if not missing:
+        outcome.mirror_trouble = tracker.fill_if_behind()
         return outcome
     budget = study.budget
     site = Site(
@@ -101,9 +102,8 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         keep_weights=budget.keep_weights,
     )
     preflight(study, missing, where, site)
-    writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
-    writer.put(lambda mirror: note_link(where.store, mirror.link()))
-    writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
+    tracker.refuse_unreachable()
+    writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
     driver, status = Driver(where.store, screen, writer, outcome), "FAILED"
     try:
         if where.here:
@@ -114,15 +114,12 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     except KeyboardInterrupt:
         outcome.interrupted, status = True, "KILLED"
     finally:
-        unfinished = [trial for trial in missing if trial.id not in outcome.ran]
-        writer.put(lambda mirror: mirror.close(status, unfinished))
-        writer.close()
-        outcome.mirror_trouble = writer.trouble
+        outcome.mirror_trouble = tracker.finish(writer, status)
     return outcome
 
 
 def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
-    """All that can be known before the first epoch: networks, starting weights, data, room, tracker."""
+    """All that can be known before the first epoch: networks, starting weights, data, room."""
     check_study(study)
     arms = {tuple(trial.arm.items()): trial for trial in trials}
     price_arms(list(arms.values()), file=study.file)
@@ -131,8 +128,6 @@ def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> No
     where.store.create()
     if shutil.disk_usage(where.store.root).free < LEAST_ROOM:
         raise StoreError(f"{where.store.root}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")
-    if where.tracker:
-        check_reachable(where.tracker)
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
         data = registry.build("dataset", part.name, part.knobs)
         for split in ("train", "val"):
@@ -158,28 +153,6 @@ def selected(study: Study, only: Iterable[str]) -> list[Trial]:
         return trials
     control = {name: factor.control for name, factor in study.factors.items()}
     return [t for t in trials if t.arm == control or any(t.arm[name] in levels for name, levels in wanted.items())]
-
-
-def track(study: Study, where: Where) -> int:
-    """Fill in the tracker from the results folder; returns how many trials it now holds.
-
-    Raises:
-        ServiceError: the tracker cannot be reached.
-    """
-    if where.tracker:
-        check_reachable(where.tracker)
-    results = where.store.read().results
-    trials = [trial for trial in expand(study) if trial.id in results]
-    mirror = Mirror(where.store, study, uri=where.tracker, experiment=where.experiment)
-    note_link(where.store, mirror.link())
-    if any(trial.id not in mirror.children for trial in trials):
-        mirror.open(trials, [])
-    for trial in trials:
-        if trial.id not in mirror.children:
-            mirror.started(trial)
-        mirror.ended(trial, results[trial.id])
-    mirror.close("FINISHED", [])
-    return len(trials)
 
 
 def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:

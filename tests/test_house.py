@@ -15,7 +15,7 @@ PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
     errors
-    registry env yaml_subset search archive count
+    registry env yaml_subset search archive count alive
     presets trial site
     paper study result
     datasets
@@ -27,7 +27,11 @@ ORDER = """
     fit match
     evaluate plan
     run
-    tracking worker cluster evidence
+    logged worker cluster evidence
+    experiment
+    mirror
+    writer
+    tracking
     launch
     drive report
     cli
@@ -38,7 +42,7 @@ SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
     "ray": ("launch", "cluster", "worker"),
-    "mlflow": ("tracking",),
+    "mlflow": ("experiment",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),
     "click": ("cli/",),
