@@ -45,6 +45,7 @@ class Writer:
         self._end = ""  # the parent's last status, once the run has ended
         self._stopped = False
         self._down = ""  # why the last try failed
+        self._answers = True  # whether it opened last time
         self._lost = ""  # why something will not be tried again
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -64,16 +65,15 @@ class Writer:
     def close(self, status: str, patience: float) -> str:
         """End the session with its parent's status; returns why the tracker lacks something, or an empty text.
 
-        Waits at most `patience` seconds, less if the tracker failed last time.
+        Waits at most `patience` seconds; a few, if the tracker was away and still is.
         """
         self._end = status
         self._hurry.set()
-        patience = LITTLE if self._down else patience
-        self._thread.join(patience)
-        if self._thread.is_alive():
-            self._stopped = True
-            return self._down or f"still busy after {patience:.0f} s"
-        return self._lost
+        self._thread.join(LITTLE)
+        if self._answers:
+            self._thread.join(patience - LITTLE)
+        self._stopped = True
+        return (self._down or "it is slow") if self._thread.is_alive() else self._lost
 
     def _tell(self, news: News) -> None:
         with self._lock:
@@ -86,6 +86,7 @@ class Writer:
         while not self._stopped:
             try:
                 mirror = mirror or self._open()
+                self._answers = True
                 self._round(mirror)
                 if self._end and not self._news:
                     mirror.close(self._end)
@@ -95,8 +96,8 @@ class Writer:
                     beaten = time.monotonic()
                 self._down, pause = "", 0.0 if self._end else PAUSE
             except Exception as error:  # whatever the tracker does, training goes on
-                self._down = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                mirror, pause = None, min(LONGEST, 2 * pause or PAUSE)  # what it has is looked up again
+                self._down, self._answers = _line(error), mirror is not None
+                mirror, pause = None, min(PAUSE if self._end else LONGEST, 2 * pause or PAUSE)
             self._hurry.wait(pause)
             self._hurry.clear()
 
@@ -152,7 +153,7 @@ class Writer:
         """For the next round, unless it was this trial alone that failed several times."""
         news.failures += 1
         if news.failures >= TRIES:
-            self._lost = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self._lost = _line(error)
             return
         with self._lock:
             newer = self._news.get(news.trial.id)
@@ -164,6 +165,10 @@ class Writer:
         with suppress(StoreError):  # damaged: named by whoever reads the folder for its numbers
             return self._store.get(trial.id)
         return None
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _merge(news: News, newer: News) -> None:

@@ -1,6 +1,7 @@
 """What a tracker shows of a study, read with MLflow's own client and compared with the results folder."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ QUIET = [
 
 def client(uri: str):
     _quiet()
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     import mlflow
 
     return mlflow.MlflowClient(tracking_uri=uri)
@@ -28,6 +30,11 @@ def runs(uri: str, experiment: str = "small") -> tuple[list, list]:
     )
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     return parents, [run for run in found if run not in parents]
+
+
+def all_runs(uri: str, experiment: str = "small") -> list:
+    parents, children = runs(uri, experiment)
+    return parents + children
 
 
 def statuses(found: list) -> list[str]:

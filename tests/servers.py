@@ -51,7 +51,7 @@ def postgres() -> Iterator[str]:
         [initdb, "-D", place / "data", *settings], cwd=place, capture_output=True, text=True, check=False, **identity
     )
     assert made.returncode == 0, made.stderr
-    options = [f"listen_addresses=127.0.0.1", f"unix_socket_directories={place}", f"port={port}", "fsync=off"]
+    options = ["listen_addresses=127.0.0.1", f"unix_socket_directories={place}", f"port={port}", "fsync=off"]
     with (place / "log").open("w") as log:
         process = subprocess.Popen(
             [server, "-D", place / "data", *(word for option in options for word in ("-c", option))],

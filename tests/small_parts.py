@@ -6,6 +6,7 @@ The network can be told to misbehave: to put out nan, to raise, to kill its proc
 import hashlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,8 @@ class Dots(nn.Module):
             if self.marker:
                 Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.fault == "wait" and not Path(self.marker).exists():
+            time.sleep(0.05)
         return 1.0
 
 
@@ -58,9 +61,9 @@ def dots(
     width: int = 4,  # channels
     depth: Literal[1, 2] = 1,  # convolutions
     dropout: float = 0.0,  # how often a value is dropped
-    fault: Literal["", "nan", "error", "strange", "slip", "kill", "kill_once"] = "",  # what goes wrong
+    fault: Literal["", "nan", "error", "strange", "slip", "kill", "kill_once", "wait"] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
-    marker: str = "",  # kill_once: a file that tells that it happened
+    marker: str = "",  # kill_once: a file that tells that it happened; wait: one that ends the wait
 ):
     """One or two convolutions."""
     if width % 2:

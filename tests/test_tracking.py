@@ -1,14 +1,15 @@
-"""The mirror in MLflow, over a SQLite file; read back with MLflow's own client. test_tracking_servers.py has servers."""
+"""The mirror in MLflow, over a SQLite file; read back with MLflow's own client. Servers: test_tracking_servers.py."""
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 
 import pytest
-from mirrored import QUIET, artifact, assert_mirrors, client, history, runs, statuses
+from mirrored import QUIET, all_runs, assert_mirrors, client, history, runs, statuses
 from servers import free_port
 from small_studies import COMMAND, small_study, write_study
 
@@ -25,6 +26,21 @@ from ablate.tracking import Tracker, check_reachable
 from ablate.writer import Writer
 
 pytestmark = [pytest.mark.usefixtures("small_shelf"), *QUIET]
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """An empty tracker: MLflow takes longer to make its tables than most tests take."""
+    place = tmp_path_factory.mktemp("tables")
+    Experiment(local_uri(place), "empty", place)
+    return place / "mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def prepared(tables, tmp_path):
+    """The results folder of each test, with a tracker that has its tables."""
+    (tmp_path / "results").mkdir()
+    shutil.copy(tables, tmp_path / "results" / "mlflow.db")
 
 
 class Silent:
@@ -69,7 +85,7 @@ def rows_of(result):
 
 
 def test_a_class_may_be_called_anything(tmp_path):
-    experiment = Experiment(f"sqlite:///{tmp_path / 'mlflow.db'}", "names", tmp_path)
+    experiment = Experiment(local_uri(tmp_path / "results"), "names", tmp_path)
     run = experiment.create({"a\0b; c": "zero\0byte"})
     names = {"IoU/traffic light": 0.5, "IoU/door;double (door)": 0.25, "IoU/..": 0.75, "no": math.nan, "end": math.inf}
     experiment.log(run, [(name, value, 1, 1) for name, value in names.items()])
@@ -201,47 +217,47 @@ def test_what_is_said_twice_is_kept_once(tmp_path):
     assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
 
 
-def test_a_run_cut_short_at_any_point_is_completed(tmp_path):
-    """The tracker fails after each possible number of calls; the next session mends it."""
-    study, store, trials = trained(tmp_path, seeds=1)
-    trial, result = trials[0], store.get(trials[0].id)
-    (store.root / "trials" / trials[1].id / "result.json").unlink()
-    cuts = 0
-    while True:
-        name = f"cut{cuts}"
-        mirror = opened(store, study, "a" * 32, experiment=name)
-        calls = [0]
+def cut(experiment: Experiment, calls: int) -> None:
+    """After so many calls that write, the tracker is away."""
+    left = [calls]
 
-        def failing(*arguments, _call, **options):
-            if calls[0] == cuts:
+    def cuttable(call):
+        def cut_or_call(*arguments, **options):
+            if not left[0]:
                 raise OSError("the cable is out")
-            calls[0] += 1
-            return _call(*arguments, **options)
+            left[0] -= 1
+            return call(*arguments, **options)
 
-        for method in ("create", "log", "document", "close", "reopen", "drop"):
-            call = getattr(mirror.experiment, method)
-            setattr(mirror.experiment, method, lambda *a, _call=call, **o: failing(*a, _call=_call, **o))
-        try:
-            mirror.started(trial)
-            mirror.epochs(trial, rows_of(result)[:1])
-            mirror.ended(trial, result)
-            break
-        except OSError:
-            cuts += 1
-        mirror = opened(store, study, "b" * 32, experiment=name)
-        mirror.reconcile()
-        mirror.ended(trial, result)
-        mirror.close("FINISHED")
-        Mirror(store, study, experiment=name, session="c" * 32).reconcile()
-        found = client(local_uri(store.root)).search_runs([mirror.experiment.id], "tags.`ablate.planned` LIKE '%'")
-        for run in found:  # both sessions are of this process, which is alive
-            client(local_uri(store.root)).set_terminated(run.info.run_id, "KILLED")
-        assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts", name)
-    assert cuts == 8  # create, params, epochs twice, summary, close, two documents, stamp: nine calls, eight cuts
+        return cut_or_call
+
+    for method in ("create", "log", "document", "close", "reopen", "drop"):
+        setattr(experiment, method, cuttable(getattr(experiment, method)))
+
+
+@pytest.mark.parametrize("calls", range(8))
+def test_a_run_cut_short_at_any_point_is_completed(tmp_path, calls):
+    """The tracker is away after each possible number of calls, and the driver dies; the next session mends it."""
+    study, store, trials = trained(tmp_path, seeds=1)
+    uri, trial, result = local_uri(store.root), trials[0], store.get(trials[0].id)
+    (store.root / "trials" / trials[1].id / "result.json").unlink()
+    mirror = opened(store, study, "a" * 32)
+    mirror.experiment.log(mirror.parent, tags={"ablate.process": dead_mark()})
+    cut(mirror.experiment, calls)
+
+    def mirrored() -> None:
+        mirror.started(trial)  # a run, its parameters
+        mirror.epochs(trial, rows_of(result)[:1])
+        mirror.ended(trial, result)  # other epochs, the summary, the status, two documents, the result's mark
+
+    with pytest.raises(OSError, match="cable"):
+        mirrored()
+    assert Tracker(store, study).fill()[0] == 1
+    assert statuses(runs(uri)[0]) == ["FINISHED", "KILLED"]
+    assert_mirrors(uri, store, tmp_path / "artifacts")
 
 
 def test_another_try_takes_the_place_of_the_first(tmp_path):
-    """Failed in its second epoch with other losses, then done: the run shows the latter curve and nothing of the former."""
+    """Failed in its second epoch with other losses, then done: the run shows the latter curve alone."""
     study, store, trials = trained(tmp_path, seeds=1)
     uri, mirror = local_uri(store.root), opened(store, study, "a" * 32)
     for trial in trials:
@@ -335,7 +351,7 @@ def test_what_a_dead_driver_left_is_mended_and_a_living_ones_is_not(tmp_path):
     other.started(living)
     for trial in (done, failed, begun):
         dead.started(trial)
-    assert statuses(sum(runs(uri), [])) == ["RUNNING"] * 6
+    assert statuses(all_runs(uri)) == ["RUNNING"] * 6
     mirror = Mirror(store, study, session="c" * 32)
     assert mirror.reconcile() == 4
     assert mirror.reconcile() == 0
@@ -363,7 +379,7 @@ def test_a_driver_that_was_taken_for_dead_goes_on(tmp_path):
         mirror.experiment.close(run, "KILLED")
     mirror = opened(store, study, "a" * 32)
     mirror.epochs(trials[0], rows_of(store.get(trials[0].id))[:1])
-    assert statuses(sum(runs(local_uri(store.root)), [])) == ["RUNNING", "RUNNING"]
+    assert statuses(all_runs(local_uri(store.root))) == ["RUNNING", "RUNNING"]
 
 
 def test_a_trial_that_another_driver_has_leaves_no_run_of_ours(tmp_path):
@@ -376,7 +392,7 @@ def test_a_trial_that_another_driver_has_leaves_no_run_of_ours(tmp_path):
 
 
 def test_the_writer_tries_again_and_keeps_the_rest_small(tmp_path):
-    """The tracker does not open at first; what was heard meanwhile is written, epochs of trials that ended are not kept."""
+    """The tracker does not open at first; what was heard is written later, but epochs of ended trials are not kept."""
     study, store, trials = trained(tmp_path, seeds=1)
     away = threading.Event()
 
@@ -438,7 +454,7 @@ def test_an_experiment_may_be_named(tmp_path):
 
 
 def test_a_link_holds_no_password(tmp_path):
-    experiment = Experiment(local_uri(tmp_path), "links", tmp_path)
+    experiment = Experiment(local_uri(tmp_path / "results"), "links", tmp_path)
     experiment.uri = "https://lab:secret@tracker.example:5000/"
     assert experiment.link() == f"https://tracker.example:5000/#/experiments/{experiment.id}"
 
@@ -486,7 +502,7 @@ def test_a_driver_that_is_killed_leaves_nothing_running(ablate, tmp_path, mend):
         run = ablate("track", "small.yaml")
         assert run.returncode == 0, run.stderr
         assert run.stdout.startswith("0 trials are in MLflow; 0 runs")
-        assert statuses(sum(runs(uri), [])) == ["RUNNING", "RUNNING"]
+        assert statuses(all_runs(uri)) == ["RUNNING", "RUNNING"]
     finally:
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
