@@ -89,7 +89,7 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing(ablate, tmp_pat
             env=ablate.environment, stderr=stderr, stdout=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        until(lambda: (store.root / "mlflow.link").exists(), driver)
+        until((store.root / "mlflow.link").exists, driver)
         until(lambda: [run.data.metrics.get("epoch") for run in runs(up.uri, "killed")[1]] == [1] * 4, driver)
         up.stop()
         one.touch()
@@ -128,10 +128,19 @@ def test_a_server_that_is_down_all_the_time_is_filled_in_later(ablate, tmp_path,
 
 
 def test_few_requests_are_made(ablate, tmp_path, up):
-    """However many epochs a trial has, for those that come in one second go in one request."""
+    """However many epochs a trial has: those that come in one second go in one request."""
     recipe = faulty()
     recipe["train"] |= {"epochs": 100}
     before = Counter(up.requests())
     run = ablate("run", write_study(tmp_path, recipe=recipe), "--local", "--mlflow", up.uri, "--experiment", "few")
     assert run.returncode == 0, run.stderr
+    asked = Counter(up.requests()) - before
+    trials = 4
+    ours = {name.rpartition("/")[2]: count for name, count in asked.items() if name.startswith(("POST", "PUT"))}
+    seconds = sum(result.seconds for result in Store(tmp_path / "results").read().results.values())
+    assert ours["create"] == trials + 2  # and the parent, and the experiment
+    assert ours["log-batch"] <= 4 * trials + seconds  # parameters, epochs, summary, mark
+    assert ours["update"] == trials + 1
+    assert ours["result.json"] == ours["config.json"] == trials
+    assert sum(asked.values()) <= 14 * trials + 20 + seconds
     assert_mirrors(up.uri, Store(tmp_path / "results"), tmp_path / "artifacts", "few")
