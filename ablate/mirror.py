@@ -40,8 +40,11 @@ class Mirror:
         place = None if uri else (store.root / "mlflow").resolve()
         self.experiment = Experiment(uri or local_uri(store.root), experiment or study.name, place)
         self.parent = ""
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, Child] = {}  # those that were looked up
         self.twice: list[Child] = []  # further runs of one trial: a request that seemed lost may have come late
+
+    def survey(self) -> None:
+        """Look up all children at once, which MLflow takes some ms for each."""
         for child in self.experiment.children():
             if child.trial in self.children:
                 self.twice.append(self.children[child.trial])
@@ -95,22 +98,20 @@ class Mirror:
             del self.children[trial.id]
 
     def is_done(self, trial: Trial) -> bool:
-        """Whether the tracker has a result of the trial, whole, that needs no other try."""
+        """Whether the tracker is known to have a result of the trial, whole, that needs no other try."""
         return trial.id in self.children and self.children[trial.id].holds[0] == "done"
 
     def shows(self, trial: Trial, result: Result) -> bool:
-        """Whether the tracker has that result, whole. Two results of one trial that are done say the same."""
+        """Whether the tracker is known to have that result, whole. Two of one trial that are done say the same."""
         if result.status == "done":
             return self.is_done(trial)
         return trial.id in self.children and self.children[trial.id].holds == _stamp(result)
 
     def ended(self, trial: Trial, result: Result) -> None:
         """Log what the result holds and close its run with the status that it deserves."""
-        if self.shows(trial, result):
-            return
         child = self.children.get(trial.id) or self._find(trial)
-        if child and self._in_other_hands(child):
-            return  # the driver that has it will write it
+        if self.shows(trial, result) or (child and self._in_other_hands(child)):
+            return  # or the driver that has it will write it
         begin, end, times = logged.begin(result), logged.end(result), logged.times(result)
         if child is None or child.holds[0]:  # what it shows is an earlier try
             child = self._begin(trial, instead_of=child, start=begin)

@@ -1,6 +1,7 @@
 """Where a study is mirrored: whether that answers, how a run is followed, and how what was missed is filled in."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 from ablate.design import expand
@@ -37,18 +38,20 @@ class Tracker:
             check_reachable(self.uri)
 
     def follow(self, missing: list[Trial], reused: list[Trial]) -> Writer:
-        """Begin to mirror an `ablate run`; done trials that the tracker lacks are filled in on the way."""
-        session = uuid4().hex
+        """Begin to mirror an `ablate run`; what an earlier driver left behind is filled in on the way."""
+        session, behind = uuid4().hex, self._behind.exists()
 
         def opened() -> Mirror:
             mirror = self._mirror(session)
+            if behind:
+                mirror.survey()
             mirror.open(missing, reused)
             mirror.reconcile()
             return mirror
 
         self._note(behind=True)
         writer = Writer(self.store, opened)
-        for trial in reused:
+        for trial in reused if behind else []:
             writer.ended(trial)
         return writer
 
@@ -72,6 +75,7 @@ class Tracker:
         trials = [trial for trial in expand(self.study) if trial.id in results]
         with answering(self.uri or "the results folder"):
             mirror = self._mirror(uuid4().hex)
+            mirror.survey()
             mended = mirror.reconcile()
             new = [trial for trial in trials if not mirror.shows(trial, results[trial.id])]
             if new:
@@ -84,7 +88,7 @@ class Tracker:
 
     def fill_if_behind(self) -> str:
         """Fill it in if an earlier driver ended, or died, before the tracker had it all; returns any trouble."""
-        if (self.store.root / "mlflow.behind").exists():
+        if self._behind.exists():
             try:
                 self.fill()
             except ServiceError as error:
@@ -96,12 +100,16 @@ class Tracker:
         write_atomically(self.store.root / "mlflow.link", mirror.experiment.link().encode())  # for `ablate status`
         return mirror
 
+    @property
+    def _behind(self) -> Path:
+        """A file that is there while the tracker may lack something: from the start of a run to its good end."""
+        return self.store.root / "mlflow.behind"
+
     def _note(self, *, behind: bool) -> None:
-        note = self.store.root / "mlflow.behind"
         if behind:
-            write_atomically(note, b"")
+            write_atomically(self._behind, b"")
         else:
-            note.unlink(missing_ok=True)
+            self._behind.unlink(missing_ok=True)
 
 
 def check_reachable(uri: str) -> None:
