@@ -18,13 +18,13 @@ from ablate.check import check_study, price_arms
 from ablate.design import expand
 from ablate.durations import launch_order
 from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
-from ablate.outcome import ENDED, Driver, Outcome
+from ablate.outcome import Driver, Outcome
 from ablate.prediction import Watch
 from ablate.site import Site
 from ablate.stop import GRACE, Stop
 from ablate.store import RESULT, Store
 from ablate.study import Study
-from ablate.tracking import Mirror, Writer, check_reachable, note_link
+from ablate.tracking import Tracker
 from ablate.trial import Trial
 
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
@@ -55,8 +55,9 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     shelf = where.store.read()
     waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf)}
     missing = [trial for trial in trials if trial.id in waiting]
-    outcome = Outcome(missing)
+    outcome, tracker = Outcome(missing), Tracker(where.store, study, where.tracker, where.experiment)
     if not missing:
+        outcome.mirror_trouble = tracker.fill_if_behind()
         return outcome
     budget = study.budget
     site = Site(
@@ -75,24 +76,18 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         owner=uuid.uuid4().hex,
     )
     preflight(study, missing, where, site)
+    tracker.refuse_unreachable()
     missing = launch_order(study, missing, shelf)
     watch = Watch(screen, study, missing, shelf, where.store, alone=where.here)
-    writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
-    writer.put(lambda mirror: note_link(where.store, mirror.link()))
-    writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
+    writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over
     driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
     stop = Stop(minutes=where.minutes, grace=where.grace)
 
-    def close(status: str, timeout: float) -> None:
-        unfinished = [trial for trial in missing if outcome.ran.get(trial.id) not in ENDED]
-        writer.put(lambda mirror: mirror.close(status, unfinished))
-        writer.close(timeout)
-
     def lost(reason: str) -> None:
         sys.stderr.write(f"ablate: {reason}\n")
         sys.stderr.flush()
-        close("KILLED", 5)
+        tracker.finish(writer, "KILLED", hurry=True)
         os._exit(2)
 
     try:
@@ -109,13 +104,12 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     finally:
         watch.close()
         outcome.stopped, outcome.status = stop.asked, stop.status
-        close(status, 5 if stop.asked else 120)
-        outcome.mirror_trouble = writer.trouble
+        outcome.mirror_trouble = tracker.finish(writer, status, hurry=bool(stop.asked))
     return outcome
 
 
 def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
-    """All that can be known before the first epoch: networks, starting weights, data, room, tracker."""
+    """All that can be known before the first epoch: networks, starting weights, data, room."""
     check_study(study)
     arms = {tuple(trial.arm.items()): trial for trial in trials}
     price_arms(list(arms.values()), file=study.file)
@@ -127,8 +121,6 @@ def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> No
         raise StoreError(
             f"{where.store.place.name}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)"
         )
-    if where.tracker:
-        check_reachable(where.tracker)
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
         data = registry.build("dataset", part.name, part.knobs)
         for split in ("train", "val"):
@@ -154,28 +146,6 @@ def selected(study: Study, only: Iterable[str]) -> list[Trial]:
         return trials
     control = {name: factor.control for name, factor in study.factors.items()}
     return [t for t in trials if t.arm == control or any(t.arm[name] in levels for name, levels in wanted.items())]
-
-
-def track(study: Study, where: Where) -> int:
-    """Fill in the tracker from the results folder; returns how many trials it now holds.
-
-    Raises:
-        ServiceError: the tracker cannot be reached.
-    """
-    if where.tracker:
-        check_reachable(where.tracker)
-    results = where.store.read().results
-    trials = [trial for trial in expand(study) if trial.id in results]
-    mirror = Mirror(where.store, study, uri=where.tracker, experiment=where.experiment)
-    note_link(where.store, mirror.link())
-    if any(trial.id not in mirror.children for trial in trials):
-        mirror.open(trials, [])
-    for trial in trials:
-        if trial.id not in mirror.children:
-            mirror.started(trial)
-        mirror.ended(trial, results[trial.id])
-    mirror.close("FINISHED", [])
-    return len(trials)
 
 
 def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:

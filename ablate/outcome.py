@@ -9,10 +9,8 @@ from ablate.attempts import Listener
 from ablate.errors import DamagedError
 from ablate.result import Epoch, Result
 from ablate.store import Store
-from ablate.tracking import Writer
 from ablate.trial import Trial
-
-ENDED = ("done", "failed", "diverged")  # with a result of this run
+from ablate.writer import Writer
 
 
 @dataclass
@@ -31,23 +29,19 @@ class Driver:
 
     def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome, *, owner: str = "") -> None:
         self.store, self.screen, self.writer, self.outcome, self.owner = store, screen, writer, outcome, owner
-        self.opened: set[str] = set()  # trials that the mirror shows
 
     def started(self, trial: Trial) -> None:
         self.screen.started(trial)
+        self.writer.started(trial)
 
     def epoch(self, trial: Trial, row: Epoch) -> None:
-        self._open(trial)
         self.screen.epoch(trial, row)
-        self.writer.put(lambda mirror: mirror.epochs(trial, [row]))
+        self.writer.epoch(trial, row)
 
     def ended(self, trial: Trial, status: str) -> None:
         self.outcome.ran[trial.id] = status
         self.screen.ended(trial, status)
-        result = self.store.get(trial.id) if status in ENDED else None
-        if result:
-            self._open(trial)
-            self.writer.put(lambda mirror: mirror.ended(trial, result))
+        self.writer.ended(trial)
 
     def retried(self, trial: Trial, reason: str) -> None:
         self.screen.retried(trial, reason)
@@ -64,12 +58,6 @@ class Driver:
         with suppress(DamagedError):
             return self.store.get(trial.id) is not None
         return False
-
-    def _open(self, trial: Trial) -> None:
-        """Only now, for a trial that another process is at is not ours to mirror."""
-        if trial.id not in self.opened:
-            self.opened.add(trial.id)
-            self.writer.put(lambda mirror: mirror.started(trial))
 
 
 def _dead(trial: Trial, reason: str) -> Result:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,6 +54,8 @@ class Dots(nn.Module):
         once = {"kill_once": True, "kill_leader_once": rank() == 0, "kill_follower_once": rank() == 1}
         if self.fault == "kill" or (once.get(self.fault) and self.first_time()):
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.fault == "wait" and not Path(self.marker).exists():
+            time.sleep(0.05)
         return 1.0
 
     def first_time(self) -> bool:
@@ -86,9 +89,10 @@ def dots(
         "hang_once",
         "oom",
         "oom_once",
+        "wait",
     ] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
-    marker: str = "",  # ..._once: a file that tells that it happened
+    marker: str = "",  # ..._once: a file that tells that it happened; wait: one that ends the wait
 ):
     """One or two convolutions."""
     if width % 2:

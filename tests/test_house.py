@@ -15,7 +15,7 @@ PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
     errors heartbeat stop
-    registry env yaml_subset search archive count lease arrays confined
+    registry env yaml_subset search archive count alive lease arrays confined
     presets trial site bucket
     paper budget result place
     study
@@ -32,8 +32,11 @@ ORDER = """
     run attempts
     follow
     followers
-    tracking worker cluster evidence
-    hooks outcome
+    logged worker cluster evidence
+    experiment
+    mirror
+    writer
+    tracking hooks outcome
     launch
     prediction
     drive report
@@ -45,7 +48,7 @@ SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
     "ray": ("launch", "cluster", "hooks", "worker", "followers"),
-    "mlflow": ("tracking",),
+    "mlflow": ("experiment",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),
     "click": ("cli/",),

@@ -47,6 +47,8 @@ def command(
             store, data, here=True, tracker=mlflow, experiment=experiment, predictions=predictions, wait=False
         )
         outcome = drive(chosen, matches, where, progress)
+    if outcome.mirror_trouble:
+        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: ablate track {study}", err=True)
     result = store.read().results.get(matches[0].id)
     if result is None:
         busy = outcome.ran.get(matches[0].id) == "busy"
