@@ -1,5 +1,5 @@
 """Trials to processes: Ray Tune on a machine or a cluster, or a plain loop in this one. Ray is known here, in
-cluster.py and in worker.py only.
+cluster.py, preflight.py and worker.py only.
 
 Tune is the scheduler, not the designer: it gets our list of trials, places them and replaces processes that died.
 Workers are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of
@@ -9,7 +9,7 @@ Tune's own state is used again: what is missing is asked of the results folder.
 import tempfile
 from typing import Any, Protocol
 
-from ablate import cluster, worker
+from ablate import cluster, preflight, worker
 from ablate.errors import AblateError
 from ablate.result import Epoch, Result
 from ablate.site import Site
@@ -60,7 +60,7 @@ def run_on_ray(
     """All trials through Ray Tune, on this machine or on the cluster at `address`.
 
     Raises:
-        ServiceError: the cluster cannot be reached, or has no node that a trial fits on.
+        ServiceError: the cluster cannot be reached, has no node that a trial fits on, or has one that is not ready.
         AblateError: what a worker found wrong with the data or the results folder.
     """
     cluster.quiet()
@@ -70,6 +70,8 @@ def run_on_ray(
     cluster.connect(ray, address)
     try:
         cluster.refuse_unplaceable(ray.nodes(), budget)
+        if address:
+            preflight.check_nodes(ray, trials, site, budget, plugins)
         relay = _relay(tune, {trial.id: trial for trial in trials}, listener)
         with tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
             tune.Tuner(

@@ -28,6 +28,7 @@ ORDER = """
     evaluate plan
     run
     tracking worker cluster evidence
+    preflight
     launch
     drive report
     cli
@@ -37,7 +38,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "worker"),
+    "ray": ("launch", "cluster", "preflight", "worker"),
     "mlflow": ("tracking",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),
