@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,59 @@ def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path
     assert none.returncode == 2
     assert said(none)[0].startswith(f"ablate: Ray at {ray_cluster.address} asks for a token")
     assert not list((tmp_path / "o").glob("trials/*/result.json"))
+
+
+def test_nodes_that_are_not_ready_are_named_before_any_trial(ablate, ray_cluster, tmp_path):
+    """One node sees another folder in the results' place and other code; later one more starts no process at all."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a mount namespace")
+    ray_cluster.head()
+    folder, shadow = tmp_path / "results", tmp_path / "shadow"
+    folder.mkdir()
+    (shadow / "pycocotools-9.9.dist-info").mkdir(parents=True)
+    (shadow / "pycocotools-9.9.dist-info" / "METADATA").write_text("Name: pycocotools\nVersion: 9.9\n")
+    (shadow / "small_parts.py").write_text((TESTS / "small_parts.py").read_text() + "# an older copy\n")
+    path = ray_cluster.environment["PYTHONPATH"]
+    hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder))
+    ray_cluster.worker(before=hide, PYTHONPATH=f"{shadow}{os.pathsep}{path}")
+    study = write_study(tmp_path)
+    run = ablate("run", study, "--address", ray_cluster.address)
+    assert run.returncode == 2, run.stderr
+    first, line = said(run)
+    assert first == "ablate: 1 of 2 nodes cannot run this study; no trial has begun"
+    assert line.startswith("  node 127.0.0.2 (")
+    assert f"pycocotools 9.9 instead of {metadata.version('pycocotools')}" in line
+    assert f"results: {folder} is not the driver's folder" in line
+    assert "plugin small_parts: other content than the driver's" in line
+    assert "other code of ablate" not in line
+    assert not list(folder.glob("trials/*/result.json"))
+
+    stuck = tmp_path / "stuck"
+    stuck.mkdir()
+    (stuck / "sitecustomize.py").write_text(
+        "import sys, time\nif 'default_worker' in ' '.join(sys.orig_argv): time.sleep(1000)\n"
+    )
+    ray_cluster.start(
+        "worker", ray_cluster.address, "--node-ip-address", "127.0.0.3", PYTHONPATH=f"{stuck}{os.pathsep}{path}"
+    )
+    script = f"""
+import ray
+from importlib import metadata
+from pathlib import Path
+from ablate import cluster, design, preflight, registry, study
+from ablate.errors import ServiceError
+from ablate.site import Site
+registry.load_plugins(("small_parts",))
+cluster.quiet()
+cluster.connect(ray, {ray_cluster.address!r})
+opened = study.load(Path({str(study)!r}))
+try:
+    preflight.check_nodes(ray, design.expand(opened), Site(Path({str(folder)!r})), opened.budget, patience=60)
+except ServiceError as error:
+    print(error, *error.__notes__, sep="\\n")
+"""
+    environment = ablate.environment
+    asked = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    lines = asked.stdout.splitlines()
+    assert lines[0] == "2 of 3 nodes cannot run this study; no trial has begun", asked.stderr
+    assert any("node 127.0.0.3" in line and "gave no answer within 60 s" in line for line in lines)
