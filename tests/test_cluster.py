@@ -16,8 +16,11 @@ import pytest
 from small_studies import TESTS, write_study
 from test_launch import results
 
+from ablate import cluster, design, preflight, study, worker
+from ablate.errors import ServiceError
+from ablate.site import Site
+
 ROOT = TESTS.parent
-pytestmark = pytest.mark.slow
 
 
 class Cluster:
@@ -85,9 +88,9 @@ def ray_cluster(tmp_path):
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     temporary = tempfile.mkdtemp(prefix="ray-")
-    cluster = Cluster(home, temporary)
-    yield cluster
-    cluster.stop()
+    nodes = Cluster(home, temporary)
+    yield nodes
+    nodes.stop()
     shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -98,6 +101,7 @@ def said(run: subprocess.CompletedProcess) -> list[str]:
     return lines[next(i for i, line in enumerate(lines) if line.startswith("ablate: ")) :]
 
 
+@pytest.mark.slow
 def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path):
     """Both nodes train, and the numbers are those of the loop without Ray; the token's file is its owner's alone."""
     ray_cluster.head()
@@ -105,25 +109,26 @@ def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path
     token = ray_cluster.home / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     token.chmod(0o644)
-    study = write_study(tmp_path, seeds=4)
-    run = ablate("run", study, "--address", ray_cluster.address)
+    file = write_study(tmp_path, seeds=4)
+    run = ablate("run", file, "--address", ray_cluster.address)
     assert run.returncode == 0, run.stderr
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert "8 trials ran, 0 of them without success" in run.stderr
-    here = ablate("run", study, "--local", "--results", "here")
+    here = ablate("run", file, "--local", "--results", "here")
     assert here.returncode == 0, here.stderr
     assert results(tmp_path / "results") == results(tmp_path / "here")
     assert not list((tmp_path / "results").glob(".preflight*"))
-    other = ablate("run", study, "--address", ray_cluster.address, "--results", "o", env={"RAY_AUTH_TOKEN": "0" * 64})
+    other = ablate("run", file, "--address", ray_cluster.address, "--results", "o", env={"RAY_AUTH_TOKEN": "0" * 64})
     assert other.returncode == 2
     assert said(other)[0].startswith(f"ablate: Ray at {ray_cluster.address} refuses the token of RAY_AUTH_TOKEN")
     token.rename(token.with_name("away"))
-    none = ablate("run", study, "--address", ray_cluster.address, "--results", "o")
+    none = ablate("run", file, "--address", ray_cluster.address, "--results", "o")
     assert none.returncode == 2
     assert said(none)[0].startswith(f"ablate: Ray at {ray_cluster.address} asks for a token")
     assert not list((tmp_path / "o").glob("trials/*/result.json"))
 
 
+@pytest.mark.slow
 def test_nodes_that_are_not_ready_are_named_before_any_trial(ablate, ray_cluster, tmp_path):
     """One node sees another folder in the results' place and other code; later one more starts no process at all."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
@@ -137,8 +142,8 @@ def test_nodes_that_are_not_ready_are_named_before_any_trial(ablate, ray_cluster
     path = ray_cluster.environment["PYTHONPATH"]
     hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder))
     ray_cluster.worker(before=hide, PYTHONPATH=f"{shadow}{os.pathsep}{path}")
-    study = write_study(tmp_path)
-    run = ablate("run", study, "--address", ray_cluster.address)
+    file = write_study(tmp_path)
+    run = ablate("run", file, "--address", ray_cluster.address)
     assert run.returncode == 2, run.stderr
     first, line = said(run)
     assert first == "ablate: 1 of 2 nodes cannot run this study; no trial has begun"
@@ -167,9 +172,10 @@ from ablate.site import Site
 registry.load_plugins(("small_parts",))
 cluster.quiet()
 cluster.connect(ray, {ray_cluster.address!r})
-opened = study.load(Path({str(study)!r}))
+opened = study.load(Path({str(file)!r}))
 try:
-    preflight.check_nodes(ray, design.expand(opened), Site(Path({str(folder)!r})), opened.budget, patience=60)
+    site, budget, plugins = Site(Path({str(folder)!r})), opened.budget, opened.plugins
+    preflight.check_nodes(ray, design.expand(opened), site, budget, plugins, patience=60)
 except ServiceError as error:
     print(error, *error.__notes__, sep="\\n")
 """
@@ -178,3 +184,38 @@ except ServiceError as error:
     lines = asked.stdout.splitlines()
     assert lines[0] == "2 of 3 nodes cannot run this study; no trial has begun", asked.stderr
     assert any("node 127.0.0.3" in line and "gave no answer within 60 s" in line for line in lines)
+
+
+def test_a_token_that_others_can_read_is_narrowed(tmp_path, monkeypatch):
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    token.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        cluster.connect(None, f"127.0.0.1:{free_port()}")
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    token.unlink()
+    with pytest.raises(ServiceError, match=r"RAY_AUTH_TOKEN_PATH: .* is not there"):
+        cluster.connect(None, None)
+
+
+def test_what_a_node_lacks_is_told_with_its_remedy(small_shelf, tmp_path):
+    """Asked here, as if this were a node whose data and results were never mounted and whose torch sees no GPU."""
+    trial = design.expand(study.load(write_study(tmp_path)))[0]
+    dataset = trial.recipe.dataset.model_copy(update={"name": "coco_pose", "knobs": {"set": "mine"}})
+    trial = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"dataset": dataset})})
+    site = Site(results=tmp_path / "nowhere", data=tmp_path)
+    question = {"site": worker.packed(site), "trials": [trial.model_dump_json()], "plugins": [], "marker": "m"}
+    found = preflight.look(question | {"gpus": True}, "node")
+    ours = found | {"results": "c", "mine, train": "0" * 16, "mine, val": "1" * 16, "torch": "0.1", "ablate": "2" * 16}
+    told = list(preflight._differences(ours, found, {"Resources": {"GPU": 64.0}}, answered=False))
+    assert [line.partition(" (")[0] for line in told[:3]] == [
+        f"torch {found['torch']} instead of 0.1",
+        "other code of ablate",
+        f"results: {tmp_path}/nowhere is not there",
+    ]
+    assert sorted(line.partition(": ")[0] for line in told[3:5]) == ["mine, train", "mine, val"]
+    assert str(tmp_path) in told[3]
+    assert told[5].startswith(f"torch sees {found['gpus']} GPUs, Ray 64 (")
+    assert list(preflight._differences(found, found, {"Resources": {}}, answered=True)) == []
+    assert not (tmp_path / "nowhere").exists()

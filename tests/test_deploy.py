@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from kubernetes import client
-from small_studies import TESTS, write_study
+from small_studies import TESTS, small_study, write_study
 from test_launch import results
 
 from ablate import yaml_subset
@@ -199,3 +199,32 @@ def test_a_slurm_job_runs_a_study_on_its_nodes(ablate, allocation, tmp_path):
     assert here.returncode == 0, here.stderr
     assert results(tmp_path / "results") == results(tmp_path / "here")
     assert not subprocess.run(["pgrep", "-f", allocation["RAY_TMPDIR"]], capture_output=True, check=False).stdout
+
+
+@pytest.mark.slow
+def test_a_slurm_job_at_its_time_limit_is_requeued_and_goes_on(ablate, allocation, tmp_path):
+    """TERM to the batch script, as --signal=B:TERM sends it; the second job ends with an undisturbed run's numbers."""
+    recipe = small_study()["recipe"]
+    recipe["train"] |= {"epochs": 20}
+    recipe["dataset"] = {"name": "noise", "train": 300}
+    study = write_study(tmp_path, recipe=recipe, seeds=1, budget={"checkpoint_minutes": 0})
+    command = [DEPLOY / "slurm" / "ablate.sbatch", study, "--results", "results"]
+    first = subprocess.Popen(
+        command, env=allocation, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    seen = []
+    for line in first.stderr:
+        seen.append(line)
+        if "epoch 2/" in line:
+            break
+    first.terminate()
+    seen.append(first.communicate(timeout=300)[1])
+    assert first.returncode != 0
+    assert "goes on from the saved states" in seen[-1], "".join(seen)
+    assert (tmp_path / "home" / "requeued").read_text().strip() == allocation["SLURM_JOB_ID"]
+    assert list((tmp_path / "results" / "trials").glob("*/state"))
+    second = subprocess.run(command, env=allocation, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    whole = ablate("run", study, "--local", "--results", "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert results(tmp_path / "results") == results(tmp_path / "whole")

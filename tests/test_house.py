@@ -181,7 +181,7 @@ def test_no_class_inherits_from_a_class_of_ours():
 
 def shipped() -> list[Path]:
     kinds = ("*.py", "*.json", "*.css", "*.yaml", "*.toml", "*.md", "*.cfg", "*.txt")
-    tops = [ROOT / top for top in ("ablate", "hrnet_core", "studies", "reports", "tests")]
+    tops = [ROOT / top for top in ("ablate", "hrnet_core", "studies", "reports", "tests", "docs", "deploy")]
     found = [path for top in tops for kind in kinds for path in top.rglob(kind)]
     return found + [path for kind in kinds for path in ROOT.glob(kind)]
 
