@@ -8,6 +8,7 @@ import importlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +45,23 @@ def check_nodes(
         StoreError: the results folder cannot be written from here.
     """
     nodes = cluster.able(ray.nodes(), budget)
-    marker, content = f".preflight-{secrets.token_hex(8)}", secrets.token_hex(8)
-    question = {
-        "site": worker.packed(site),
-        "trials": [trial.model_dump_json() for trial in _different(trials)],
-        "plugins": list(plugins),
-        "marker": marker,
-    }
-    write_atomically(site.results / marker, content.encode())
-    try:
+    with _marked(site.results) as (marker, content):
+        question = {
+            "site": worker.packed(site),
+            "trials": [trial.model_dump_json() for trial in _different(trials)],
+            "plugins": list(plugins),
+            "marker": marker,
+        }
         answers = _ask(ray, nodes, question, site.gpu, patience)
         ours = look(question, "driver")
         lines = []
         for node in nodes:
-            found = answers[node["NodeID"]]
-            answered = _reads(site.results / f"{marker}-{node['NodeID']}", content)
+            found, answer = answers[node["NodeID"]], site.results / f"{marker}-{node['NodeID']}"
+            answered = answer.is_file() and answer.read_bytes() == content
             problems = [found] if isinstance(found, str) else list(_differences(ours, found, node, answered))
             if problems:
-                lines.append(
-                    f"node {node['NodeManagerAddress']} ({node['NodeManagerHostname']}): {'; '.join(problems)}"
-                )
-    finally:
-        for left in site.results.glob(f"{marker}*"):
-            left.unlink(missing_ok=True)
+                where = f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
+                lines.append(f"node {where}: {'; '.join(problems)}")
     if lines:
         error = ServiceError(f"{len(lines)} of {len(nodes)} nodes cannot run this study; no trial has begun")
         for line in lines:
@@ -74,8 +69,16 @@ def check_nodes(
         raise error
 
 
-def _reads(path: Path, content: str) -> bool:
-    return path.is_file() and path.read_bytes() == content.encode()
+@contextmanager
+def _marked(results: Path) -> Iterator[tuple[str, bytes]]:
+    """The name and the content, both random, of a file in the results folder; it and its answers go afterwards."""
+    marker, content = f".preflight-{secrets.token_hex(8)}", secrets.token_hex(8).encode()
+    write_atomically(results / marker, content)
+    try:
+        yield marker, content
+    finally:
+        for left in results.glob(f"{marker}*"):
+            left.unlink(missing_ok=True)
 
 
 def _different(trials: list[Trial]) -> list[Trial]:
@@ -126,11 +129,11 @@ def _differences(ours: Facts, found: Facts, node: Node, answered: bool) -> Itera
         yield "other code of ablate (check out the driver's revision there)"
     if found.get("results") != ours["results"] or not answered:
         yield f"results: {found.get('results')} (mount the driver's results storage at this path)"
-    for name in ours.keys() - {"python", "ablate", "results", *PACKAGES}:
-        if found.get(name) != ours[name]:
+    for name in ours:
+        if name not in ("python", "ablate", "results", *PACKAGES) and found.get(name) != ours[name]:
             yield f"{name}: {_unlike(found.get(name, 'missing'))}"
     seen, owned = found.get("gpus", ""), node["Resources"].get("GPU", 0)
-    if seen and seen != str(int(owned)):
+    if seen and not (seen.isdecimal() and int(seen) >= owned):
         yield f"torch sees {seen} GPUs, Ray {owned:g} (check the driver and torch's CUDA build with `nvidia-smi`)"
 
 
