@@ -3,11 +3,13 @@
 import logging
 import os
 import socket
+import stat
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ablate.budget import Budget
@@ -15,33 +17,97 @@ from ablate.errors import ServiceError
 
 HEAD_SECONDS = 45.0  # without an answer of the head, after which a run ends; Ray ends the process, unasked, after 60
 
+GET_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # a Ray head's answer to its first caller
+
 
 def connect(ray: Any, address: str | None) -> None:
+    """Join the cluster at `address`, or start one of this machine's own, which asks for Ray's token.
+
+    Raises:
+        ServiceError: it cannot be reached, or takes no token of ours.
+    """
     if address and address.startswith("ray://"):
         raise ServiceError(
             f"--address {address}: a ray:// client would keep the driver off the cluster; "
             "run `ablate` on the head node with --address auto"
         )
-    if address and address != "auto":
-        _refuse_silent(address)
+    _narrow()
+    if address:
+        _refuse_stranger(address)
     silent = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     old_mask = os.umask(0o077)  # ray writes its access token with the process's mask
     try:
         ray.init(address=address or "local", include_dashboard=None if address else False, **silent)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
         where = f"Ray at {address}" if address else "a local Ray"
         raise ServiceError(f"{where} cannot be reached: {' '.join(str(error).split())[:200]}; try --local") from None
     finally:
         os.umask(old_mask)
 
 
-def _refuse_silent(address: str) -> None:
-    """Ray itself would wait for minutes where nothing answers."""
-    host, _, port = address.rpartition(":")
+def _token_file() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def _narrow() -> None:
+    """Whoever reads the token may run code on the cluster, so nobody else may read its file."""
+    file = _token_file()
+    if not file.exists():
+        if "RAY_AUTH_TOKEN_PATH" in os.environ:  # Ray itself would abort the process
+            raise ServiceError(f"RAY_AUTH_TOKEN_PATH: {file} is not there")
+        return
+    if stat.S_IMODE(file.stat().st_mode) & 0o077:
+        try:
+            file.chmod(0o600)
+        except OSError:
+            raise ServiceError(f"{file}: others can read Ray's token; its owner mends it: chmod 600 {file}") from None
+
+
+def _refuse_stranger(address: str) -> None:
+    """Ask for the cluster's id, with our token if there is one; Ray itself would try for 20 s, or for minutes."""
+    import grpc
+    from ray._private import services
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    place = services.canonicalize_bootstrap_address("auto") if address == "auto" else address
+    if place is None:
+        return  # ray.init says that there is none
+    host, _, port = place.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ServiceError(f"Ray at {address} cannot be reached: {error}; give auto or HOST:PORT") from None
+    armed = maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    token = (os.environ.get("RAY_AUTH_TOKEN") or _read(_token_file())) if armed else ""
+    with grpc.insecure_channel(place) as channel:
+        try:
+            channel.unary_unary(GET_CLUSTER_ID)(
+                b"", timeout=10, metadata=(("authorization", f"Bearer {token}"),) if token else ()
+            )
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise ServiceError(_refusal(address, token)) from None
+
+
+def _read(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _refusal(address: str, token: str) -> str:
+    file = _token_file()
+    if token:
+        whose = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else str(file)
+        return f"Ray at {address} refuses the token of {whose}: take the cluster's own (its head's ~/.ray/auth_token)"
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return f"Ray at {address} asks for a token, and RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']} here"
+    return f"Ray at {address} asks for a token, and {file} is not there: copy the head's, with mode 600"
+
+
+def able(nodes: list[dict[str, Any]], budget: Budget) -> list[dict[str, Any]]:
+    """The nodes, of `ray.nodes()`, that are alive, have the labels, and that a process of a trial fits on."""
+    needs = {"CPU": budget.cpus, "GPU": budget.gpus / budget.team}
+    alive = [node for node in nodes if node["Alive"] and budget.labels.items() <= node.get("Labels", {}).items()]
+    return [node for node in alive if all(node["Resources"].get(kind, 0) >= need for kind, need in needs.items())]
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """Trials to processes: Ray Tune on a machine or a cluster, or a plain loop in this one. Ray is known here, in
-cluster.py, followers.py, hooks.py and worker.py only.
+cluster.py, followers.py, hooks.py, preflight.py and worker.py only.
 
 Tune is the scheduler, not the designer: it asks us for trial after trial, places them and tells us what died. Workers
 are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of Tune's
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from ablate import cluster, heartbeat, hooks, share, worker
+from ablate import cluster, heartbeat, hooks, preflight, share, worker
 from ablate.attempts import Attempts, Listener
 from ablate.budget import Budget
 from ablate.errors import AblateError
@@ -70,7 +70,7 @@ def run_on_ray(
     """All trials through Ray Tune, on this machine or on the cluster at `address`; `lost`: see `cluster.watched`.
 
     Raises:
-        ServiceError: the cluster cannot be reached, or has no node that a trial fits on.
+        ServiceError: the cluster cannot be reached, has no node that a trial fits on, or has one that is not ready.
         AblateError: what a worker found wrong with the data or the results folder.
     """
     cluster.quiet()
@@ -80,6 +80,8 @@ def run_on_ray(
     cluster.connect(ray, address)
     try:
         cluster.refuse_unplaceable(ray.nodes(), budget)
+        if address:
+            preflight.check_nodes(ray, trials, site, budget, plugins)
         shares = share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
         attempts = Attempts(
             trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)

@@ -36,7 +36,7 @@ ORDER = """
     experiment
     mirror
     writer
-    tracking hooks outcome
+    tracking hooks outcome preflight
     launch
     prediction
     drive report
@@ -47,7 +47,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "hooks", "worker", "followers"),
+    "ray": ("launch", "cluster", "hooks", "worker", "followers", "preflight"),
     "mlflow": ("experiment",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),
@@ -192,7 +192,7 @@ def test_no_class_inherits_from_a_class_of_ours():
 
 def shipped() -> list[Path]:
     kinds = ("*.py", "*.json", "*.css", "*.yaml", "*.toml", "*.md", "*.cfg", "*.txt")
-    tops = [ROOT / top for top in ("ablate", "hrnet_core", "studies", "reports", "tests")]
+    tops = [ROOT / top for top in ("ablate", "hrnet_core", "studies", "reports", "tests", "docs", "deploy")]
     found = [path for top in tops for kind in kinds for path in top.rglob(kind)]
     return found + [path for kind in kinds for path in ROOT.glob(kind)]
 

@@ -71,7 +71,7 @@ def main() -> None:
     try:
         group(standalone_mode=False)
     except AblateError as error:
-        click.echo(f"ablate: {error}", err=True)
+        click.echo("\n  ".join([f"ablate: {error}", *getattr(error, "__notes__", ())]), err=True)
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
