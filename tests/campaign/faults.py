@@ -3,10 +3,13 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ablate.study import Budget
@@ -15,6 +18,7 @@ from campaign.scene import Scene
 from campaign.study import HANG_MINUTES
 
 DISK_BYTES = 300 * 2**20  # the small disk: a run asks for 200 MiB of room before it starts
+NO_MOUNT = "a disk cannot be mounted here: instead no file of the training processes could grow"
 
 
 @dataclass(frozen=True)
@@ -83,20 +87,23 @@ def mlflow(scene: Scene) -> Hit:
 
 
 def small_disk(scene: Scene) -> None:
-    """The results folder becomes a disk of its own."""
-    _mount(scene.results, DISK_BYTES)
-    scene.after.callback(subprocess.run, ["umount", "--lazy", str(scene.results)], check=False)
+    """The results folder becomes a disk of its own, where this user may mount one."""
+    try:
+        _mount(scene.results, DISK_BYTES)
+    except (OSError, subprocess.CalledProcessError):
+        scene.notes.append(NO_MOUNT)
+    else:
+        scene.after.callback(subprocess.run, ["umount", "--lazy", str(scene.results)], check=False)
 
 
 def disk(scene: Scene) -> Hit:
     """The disk of the results is full, until the driver has ended or a minute has gone; then there is room again."""
     training = _busy(scene)
     hit = Hit(time.time(), training)
-    filler = scene.results / "filler"
-    _fill(filler)
+    make_room = _forbid_writing(training) if NO_MOUNT in scene.notes else _fill(scene.results / "filler")
     if not until(lambda: not scene.drivers[-1].running(), 60):
-        scene.notes.append("the driver went on beside a full disk")
-    filler.unlink()
+        scene.notes.append("the driver went on without room")
+    make_room()
     return hit
 
 
@@ -146,20 +153,6 @@ def ctrl_c(scene: Scene) -> Hit:
     return hit
 
 
-def no_mount() -> str:
-    """Why no small disk can be made here."""
-    place = Path(os.environ.get("TMPDIR", "/tmp")) / f"campaign-mount-{os.getpid()}"
-    place.mkdir()
-    try:
-        _mount(place, 2**20)
-        subprocess.run(["umount", str(place)], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        return f"a tmpfs cannot be mounted here ({error})"
-    finally:
-        place.rmdir()
-    return ""
-
-
 def no_watchdog() -> str:
     """Why a hanging trial would hang for ever."""
     return "" if "hang_minutes" in Budget.model_fields else "pending: this version has no budget.hang_minutes"
@@ -171,7 +164,7 @@ FAULTS = {
     "driver": Fault("SIGKILL the driver", driver),
     "head": Fault("SIGKILL the head", head),
     "mlflow": Fault("MLflow server killed and restarted", mlflow),
-    "disk": Fault("results disk full, then room again", disk, prepare=small_disk, obstacle=no_mount),
+    "disk": Fault("results disk full, then room again", disk, prepare=small_disk),
     "state": Fault("checkpoint truncated", state),
     "result": Fault("result truncated", result),
     "two_drivers": Fault("two drivers on one folder", two_drivers),
@@ -205,7 +198,8 @@ def _cut(scene: Scene, files: Callable[[], list[Path]]) -> Hit:
     return Hit(time.time(), training, frozenset({path.parent.name}))
 
 
-def _fill(filler: Path) -> None:
+def _fill(filler: Path) -> Callable[[], None]:
+    """Leave no byte; returns how to make room again."""
     with filler.open("wb", buffering=0) as file:
         for block in (2**20, 4096, 1):
             try:
@@ -214,6 +208,19 @@ def _fill(filler: Path) -> None:
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
+    return filler.unlink
+
+
+def _forbid_writing(training: dict[int, str]) -> Callable[[], None]:
+    """No file of these processes may grow; returns how to allow it again."""
+
+    def limit(size: int) -> None:
+        for pid in tree(*training):
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    limit(0)
+    return partial(limit, resource.RLIM_INFINITY)
 
 
 def _mount(place: Path, size: int) -> None:

@@ -12,7 +12,9 @@ from campaign.observation import Ledger, Line, finished
 from campaign.study import CHECKPOINT_SECONDS
 
 TROUBLE = re.compile(r"Traceback \(most recent call last\)|\*\*\* SIG|Fatal Python error|StackTrace Information")
-NOISE = re.compile(r"^(\[?20\d\d-\d\d-\d\d|\(\w+ pid=|\x1b\[|[EWIF]\d{4} )")  # a library's log lines
+NOISE = re.compile(
+    r"^(\[?20\d\d-\d\d-\d\d|\(\w+ pid=|\x1b\[|[EWIF]\d{4} |\S* View (run|experiment) )"
+)  # libraries speak
 SAID = re.compile(r"^(ablate: |MLflow was not written|stopped;|damaged: )")
 
 

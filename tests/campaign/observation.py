@@ -65,7 +65,7 @@ class Ledger:
     def __init__(self, results: Path) -> None:
         self.results, self.first, self.changed = results, {}, set()
         self._stamps: dict[str, tuple] = {}
-        self._over = threading.Event()
+        self._looking, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -77,22 +77,26 @@ class Ledger:
 
     def forget(self, trial: str) -> None:
         """The campaign damaged this result: what comes next counts as its first."""
-        self.first.pop(trial, None)
-        self._stamps[trial] = _stamp(self.results / "trials" / trial)
+        with self._looking:
+            self.first.pop(trial, None)
+            self._stamps[trial] = _stamp(self.results / "trials" / trial)
 
     def look(self) -> None:
         """Note what is new; a finished result that changed or went is kept in `changed`."""
-        for trial in {path.parent.name for path in self.results.glob("trials/*/result.json")} | set(self.first):
-            folder = self.results / "trials" / trial
-            if (stamp := _stamp(folder)) == self._stamps.get(trial):
-                continue
-            self._stamps[trial] = stamp
-            stored = read_result(folder)
-            before = self.first.get(trial)
-            if before and before.status != "failed" and (not stored or stored.digest != before.digest):
-                self.changed.add(trial)
-            elif stored:
-                self.first[trial] = stored
+        with self._looking:
+            for trial in {path.parent.name for path in self.results.glob("trials/*/result.json")} | set(self.first):
+                self._look_at(trial)
+
+    def _look_at(self, trial: str) -> None:
+        folder = self.results / "trials" / trial
+        if (stamp := _stamp(folder)) == self._stamps.get(trial):
+            return
+        self._stamps[trial] = stamp
+        stored, before = read_result(folder), self.first.get(trial)
+        if before and before.status != "failed":
+            self.changed |= {trial} if not stored or stored.digest != before.digest else set()
+        elif stored:
+            self.first[trial] = stored
 
     def _watch(self) -> None:
         while not self._over.wait(0.1):

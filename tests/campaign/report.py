@@ -32,22 +32,22 @@ def markdown(document: dict[str, Any]) -> str:
 
 def _story(about: dict[str, Any], rows: Rows) -> str:
     sound = sum(row["complete"] and row["equal"] for row in rows)
-    return (
-        f"{len(rows)} times a study was disturbed while it ran on a real Ray cluster of one head and "
-        f"{about['workers']} workers (processes of `ray start` on one machine, token authentication on), "
-        f"at moments drawn from seed {about['seed']}; then the same command was given again until all trials were done. The study trains "
-        f"{about['trials']} trials of {about['epochs']} epochs: HRNet on drawn figures, {about['arms']} arms, "
-        f"{about['seeds']} seeds, a state saved every {about['checkpoint_seconds']:g} s, MLflow on a server over "
-        f"{about['mlflow_store']}. "
-        f"{sound} of {len(rows)} ended complete, with losses, scores and per-image arrays equal bit for bit to a run "
-        f"that nothing happened to.\n\n"
-        f"{about['date']}, revision {about['revision']}, Python {about['python']}, torch {about['torch']}, "
-        f"Ray {about['ray']}, MLflow {about['mlflow']}; {about['processor']}, {about['cores']} cores; "
-        f"{about['minutes']:.0f} minutes.\n\n"
-        "An epoch counts as repeated when it was trained to its end twice; what networks trained is told by a trace "
-        "that they write themselves. Time to resume: from the fault to the next finished epoch, or result, of a trial "
-        "that the fault stopped, restarting included."
-    )
+    return f"""\
+{len(rows)} times a study was disturbed while it ran on a real Ray cluster of one head and {about["workers"]} workers
+(processes of `ray start` on one machine, token authentication on), at moments drawn from seed {about["seed"]}; then the
+same command was given again until all trials were done. The study trains {about["trials"]} trials of
+{about["epochs"]} epochs: HRNet on drawn figures, {about["arms"]} arms, {about["seeds"]} seeds, a state saved every
+{about["checkpoint_seconds"]:g} s; MLflow is a server over {about["mlflow_store"]}.
+
+{sound} of {len(rows)} ended complete, with losses, scores and per-image arrays equal bit for bit to a run that nothing
+happened to.
+
+{about["date"]}, revision {about["revision"]}; Python {about["python"]}, torch {about["torch"]}, Ray {about["ray"]},
+MLflow {about["mlflow"]}; {about["processor"]}, {about["cores"]} cores; {about["minutes"]:.0f} minutes in all.
+
+An epoch counts as repeated when it was trained to its end twice; what was trained is told by a trace that the networks
+write themselves. Time to resume: from the fault to the next finished epoch, or result, of a trial that the fault
+stopped, restarting included."""
 
 
 def _cost(kind: str, rows: Rows) -> list[str]:
