@@ -66,10 +66,14 @@ def main() -> int:
     return 0 if all(sound(row) for row in document["rows"]) else 1
 
 
+EXPECTED = {0, 2, 130, -9}  # done, one line of error, Ctrl-C, killed by the campaign
+
+
 def sound(row: dict[str, Any]) -> bool:
     """Whether an injection kept every promise."""
     zero = (row["lost"], row["twice"], row["tracebacks"], row["orphans"], *row["mlflow"].values())
-    return row["complete"] and row["equal"] and not any(zero) and row["repeated"] <= row["interval"]
+    kept = row["complete"] and row["equal"] and row["repeated"] <= row["interval"]
+    return kept and not any(zero) and set(row["statuses"]) <= EXPECTED
 
 
 def about(seed: int) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def _seen_through(scene: Scene) -> bool:
             return True
         if len(scene.drivers) >= MOST_RUNS:
             return False
+        if scene.drivers[-1].process.returncode == 0:
+            scene.notes.append(f"a run ended with 0 and left {len(scene.missing())} trials")
         scene.cluster.heal()
         failed = {t for t, stored in scene.ledger.first.items() if stored.status == "failed"}
         scene.start(*(["--retry"] if failed else []))
