@@ -103,11 +103,11 @@ def test_what_drivers_say_is_sorted(tmp_path):
     log = tmp_path / "run1.log"
     log.write_text(
         "control seed 0  epoch 1/5  loss 0.5\n[2026-01-01 00:00:00,000 E 1 1] core.cc:1: gone\n"
-        "Traceback (most recent call last):\nstopped; the same command goes on from here\n"
+        f"Traceback (most recent call last):\nablate: {tmp_path}/results/state: damaged\n"
     )
     found = judge.said([log])
     assert (found["tracebacks"], found["noise"]) == (1, 1)
-    assert found["said"] == ["stopped; the same command goes on from here"]
+    assert found["said"] == ["ablate: results/state: damaged"]
 
 
 ROW = {

@@ -72,7 +72,8 @@ def seconds_to_resume(hit: Hit, trace: list[Line], ledger: Ledger) -> float | No
 
 def said(logs: list[Path]) -> dict[str, Any]:
     """How the drivers spoke: tracebacks, lines of libraries' logs, and their last words."""
-    lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+    texts = [log.read_text(errors="replace").replace(f"{log.parent}/", "") for log in logs]  # no place of this machine
+    lines = [line for text in texts for line in text.splitlines()]
     return {
         "tracebacks": sum(bool(TROUBLE.search(line)) for line in lines),
         "noise": sum(bool(NOISE.search(line)) for line in lines),

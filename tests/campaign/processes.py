@@ -50,9 +50,10 @@ def kill(pids: set[int]) -> None:
 
 
 def name(pid: int) -> str:
-    """How a process calls itself, shortened."""
+    """How a process calls itself, in short and without this machine's paths."""
     with suppress(OSError):
-        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
+        words = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        return " ".join([Path(words[0]).name, *(word for word in words[1:4] if "/" not in word)]).strip()
     return ""
 
 
