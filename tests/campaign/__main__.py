@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the campaign; 1 when a promise was broken."""
     flags = arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would have drivers ignore Ctrl-C
     registry.load_plugins(("campaign.parts",))
     wanted = flags.only or list(FAULTS)
     skipped = {kind: reason for kind in wanted if (reason := FAULTS[kind].obstacle())}

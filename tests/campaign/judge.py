@@ -15,7 +15,7 @@ TROUBLE = re.compile(r"Traceback \(most recent call last\)|\*\*\* SIG|Fatal Pyth
 NOISE = re.compile(
     r"^(\[?20\d\d-\d\d-\d\d|\(\w+ pid=|\x1b\[|[EWIF]\d{4} |\S* View (run|experiment) )"
 )  # libraries speak
-SAID = re.compile(r"^(ablate: |MLflow was not written|stopped;|damaged: )")
+SAID = re.compile(r"^(ablate: |MLflow was not written|stopped;|damaged)")
 
 
 def numbers(results: Path, trial: str) -> tuple | None:
