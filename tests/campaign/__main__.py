@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the campaign; 1 when a promise was broken."""
     flags = arguments()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would have drivers ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background are born deaf to Ctrl-C
     registry.load_plugins(("campaign.parts",))
     wanted = flags.only or list(FAULTS)
     skipped = {kind: reason for kind in wanted if (reason := FAULTS[kind].obstacle())}
