@@ -36,6 +36,7 @@ def main() -> int:
     """Run the campaign; 1 when a promise was broken."""
     flags = arguments()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background are born deaf to Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ended politely, it ends what it started
     registry.load_plugins(("campaign.parts",))
     wanted = flags.only or list(FAULTS)
     skipped = {kind: reason for kind in wanted if (reason := FAULTS[kind].obstacle())}
