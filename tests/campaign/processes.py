@@ -53,7 +53,9 @@ def name(pid: int) -> str:
     """How a process calls itself, in short and without this machine's paths."""
     with suppress(OSError):
         words = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        return " ".join([Path(words[0]).name, *(word for word in words[1:4] if "/" not in word)]).strip()
+        return " ".join(
+            [Path(words[0]).name, *(word for word in words[1:4] if "/" not in word and len(word) < 40)]
+        ).strip()
     return ""
 
 
