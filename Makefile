@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast slow lint bench clean
+.PHONY: demo test fast slow lint bench campaign clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -23,6 +23,9 @@ lint: .venv/.test-installed
 
 bench: .venv/.test-installed
 	for file in tests/bench/*.py; do $(BIN)/python $$file; done
+
+campaign: .venv/.test-installed
+	PYTHONPATH=.:tests $(BIN)/python -m campaign
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \

@@ -172,8 +172,8 @@ def _answer_marker(results: str, marker: str, name: str) -> str:
     place = opened(results)
     content = place.read(marker)
     if content is None:
-        there = "://" in results or Path(results).is_dir()
-        raise StoreError(f"{results} {"is not the driver's" if there else 'is not there'}")
+        here = "is not the driver's folder" if "://" in results or Path(results).is_dir() else "is not there"
+        raise StoreError(f"{results} {here}")
     place.write(f"{marker}-{name}", content)
     return content.decode()
 

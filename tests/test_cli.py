@@ -161,6 +161,19 @@ def test_a_study_runs_here_and_goes_on_after_a_change_of_mind(called, tmp_path):
     assert "0 trials to run" in called("run", write_study(tmp_path, seeds=3), "--local")[2]
 
 
+def test_a_run_names_the_damaged_result_that_it_trains_again(called, tmp_path):
+    study = write_study(tmp_path, seeds=1)
+    assert called("run", study, "--local")[0] == 0
+    path = sorted((tmp_path / "results" / "trials").glob("*/result.json"))[0]
+    path.write_bytes(path.read_bytes()[:100])
+    status, _, err = called("run", study, "--local")
+    assert status == 0
+    named = [line for line in err.splitlines() if line.startswith("damaged, so it counts as missing: ")]
+    assert len(named) == 1
+    assert str(path.relative_to(tmp_path)) in named[0]
+    assert "1 trials ran, 0 of them without success" in err
+
+
 def test_trials_are_shared_across_studies(called, tmp_path):
     called("run", write_study(tmp_path), "--local")
     other = {"name": "other", "factors": {"width": {"at": "model.width", "levels": [4, 6]}}}

@@ -26,7 +26,9 @@ class Progress:
     def __init__(self, study: Study, trials: list[Trial], store: Store) -> None:
         self.study, self.trials, self.store = study, trials, store
         self.control = {name: factor.control for name, factor in study.factors.items()}
-        self.waiting = {trial.id for trial in store.missing(trials)}
+        shelf = store.read()
+        self.waiting = {trial.id for trial in store.missing(trials, shelf=shelf)}
+        self.damaged = shelf.damaged
         self.rows: dict[str, Epoch | None] = {}
         self.ends: dict[str, str] = {}
         self.scores: dict[str, float] = {}  # of the primary metric, the latest
@@ -40,6 +42,8 @@ class Progress:
         self.console.print(
             f"{self.study.name}: {len(self.waiting)} trials to run, {done} done already", highlight=False
         )
+        for line in self.damaged:
+            self._line(f"damaged, so it counts as missing: {line}")
         if self.live and self.waiting:
             self.live.start()
         return self
