@@ -24,7 +24,7 @@ from ablate.comparable import (
     unlike_starts,
     varied,
 )
-from ablate.design import Arm, arms, contrasts, expand, label
+from ablate.design import Arm, contrasts, expand, label
 from ablate.paper import Published, published
 from ablate.resample import NO_INTERVAL, TestImages
 from ablate.result import Cost, Epoch, Result
@@ -147,7 +147,11 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     refuse_different_protocols(study, trials)
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
-    rows = [_row(study, arm, trials, results, table) for arm in arms(study)]
+    by_arm: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in trials:
+        by_arm.setdefault(tuple(trial.arm.values()), []).append(trial)
+    control = trials[0].arm
+    rows = [_row(study, control, mine, results, table) for mine in by_arm.values()]
     images_of = TestImages(trials[0].recipe, shelf, draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     return Evidence(
@@ -161,7 +165,7 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         planned=len(contrasts(study)),
         seeds_needed=stats.seeds_needed(len(contrasts(study))),
         failures=_failures(study, trials, results),
-        missing=[(_label(study, trial.arm), trial.seed) for trial in trials if trial.id not in results],
+        missing=[(label(trial.arm, control), trial.seed) for trial in trials if trial.id not in results],
         damaged=[line.replace(f"{store.root}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
@@ -172,10 +176,12 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     )
 
 
-def _row(study: Study, arm: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None) -> Row:
-    control = arms(study)[0]
-    recipe = next(trial.recipe for trial in trials if trial.arm == arm)
-    ids = {trial.seed: trial.id for trial in trials if trial.arm == arm}
+def _row(
+    study: Study, control: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None
+) -> Row:
+    """The row of the arm that all of these trials belong to."""
+    arm, recipe = trials[0].arm, trials[0].recipe
+    ids = {trial.seed: trial.id for trial in trials}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
     scores = {
         metric: {seed: result.scores[metric] for seed, result in found.items() if _has_score(result, metric)}
@@ -253,7 +259,7 @@ def _judge(comparison: Comparison, *, p_holm: float, comparisons: int) -> Compar
 
 
 def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) -> list[Failure]:
-    failures = []
+    failures, control = [], trials[0].arm
     for trial in trials:
         result = results.get(trial.id)
         if result is None or _has_score(result, study.metrics[0]):
@@ -261,12 +267,8 @@ def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) 
         unscored = result.status == "done"
         status = "no score" if unscored else result.status
         reason = f"{study.metrics[0]} is not a finite number" if unscored else result.reason
-        failures.append(Failure(trial.id, _label(study, trial.arm), trial.seed, status, reason))
+        failures.append(Failure(trial.id, label(trial.arm, control), trial.seed, status, reason))
     return failures
-
-
-def _label(study: Study, arm: Arm) -> str:
-    return label(arm, arms(study)[0])
 
 
 def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
