@@ -33,6 +33,8 @@ from ablate.store import Store
 from ablate.study import Study
 from ablate.trial import Recipe, Trial
 
+MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a thousand takes minutes
+
 
 @dataclass(frozen=True)
 class Row:
@@ -117,6 +119,17 @@ class Evidence:
     @property
     def planned_trials(self) -> int:
         return sum(len(row.ids) for row in self.rows)
+
+    @property
+    def drawn(self) -> list[Row]:
+        """The arms that figures show; tables have all."""
+        return self.rows[:MOST_DRAWN]
+
+    @property
+    def drawn_note(self) -> str:
+        """What a caption says of the arms that its figure leaves out, with a space before it; empty if none."""
+        more = len(self.rows) > MOST_DRAWN
+        return f" Drawn are the first {MOST_DRAWN} of {len(self.rows):,} arms." if more else ""
 
     def comparisons_in(self, metric: str) -> list[Comparison]:
         """The comparisons of one metric, in the order of the arms."""
