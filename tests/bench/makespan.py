@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,18 +69,26 @@ def states(folder: Path) -> float:
 def started(folder: Path) -> subprocess.Popen:
     """One `ablate run`, up to its first saved state."""
     before = states(folder)
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "ablate", "run", "pauses.yaml"],
-        cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while driver.poll() is None and states(folder) <= before:
-        time.sleep(0.2)
+    with (folder / "run.log").open("w") as log:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "ablate", "run", "pauses.yaml"], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log
+        )
+    until(driver, folder, lambda: states(folder) > before)
     return driver
 
 
-def finished(driver: subprocess.Popen) -> None:
+def until(driver: subprocess.Popen, folder: Path, condition: Callable[[], object]) -> None:
+    """Wait for a condition as long as the run lasts."""
+    while not condition():
+        if driver.poll() is not None:
+            raise SystemExit(f"the run ended early:\n{(folder / 'run.log').read_text()[-2000:]}")
+        time.sleep(0.02)
+
+
+def finished(driver: subprocess.Popen, folder: Path) -> None:
+    """Wait for the end of a run that has to go well."""
     if driver.wait():
-        raise SystemExit(f"the run ended with status {driver.returncode}")
+        raise SystemExit(f"the run failed:\n{(folder / 'run.log').read_text()[-2000:]}")
 
 
 def calibrated(folder: Path) -> float:
@@ -87,17 +96,14 @@ def calibrated(folder: Path) -> float:
     write_study(folder, seeds=1, parallel=1)
     driver, lost = started(folder), []
     for _ in range(3):
-        while not (found := workers(driver.pid)):
-            time.sleep(0.1)
-        last = states(folder)
-        while states(folder) <= last:
-            time.sleep(0.02)
+        until(driver, folder, lambda: workers(driver.pid))
+        last, found = states(folder), workers(driver.pid)
+        until(driver, folder, lambda last=last: states(folder) > last)
         last, killed = states(folder), time.time()
         os.kill(found[0], signal.SIGKILL)
-        while states(folder) <= last:
-            time.sleep(0.02)
+        until(driver, folder, lambda last=last: states(folder) > last)
         lost.append(states(folder) - killed - max(PAUSES) * STEPS)  # the longest trial runs first
-    finished(driver)
+    finished(driver, folder)
     return statistics.median(lost)
 
 
@@ -115,7 +121,7 @@ def killed_at_random(folder: Path, *, seed: int) -> int:
                 if place < len(alive):
                     os.kill(alive[place], signal.SIGKILL)
                     hits += 1
-    finished(driver)
+    finished(driver, folder)
     return hits
 
 
@@ -147,7 +153,7 @@ def main() -> None:
                 hits = killed_at_random(folder, seed=number)
             else:
                 hits = 0
-                finished(started(folder))
+                finished(started(folder), folder)
             mean, low, high, real = compared(folder, cluster)
             off = mean / real - 1
             worst = max(worst, abs(off))
