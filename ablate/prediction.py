@@ -140,6 +140,8 @@ def _against(taken: float, predicted: float) -> str:
 def _hours(seconds: float) -> str:
     if math.isnan(seconds):
         return "nothing"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
 
 

@@ -23,17 +23,18 @@ from ablate.registry import dataset, metric, model, protocol, task
 
 
 class Dots(nn.Module):
-    def __init__(self, width: int, depth: int, dropout: float, fault: str, at: int, marker: str) -> None:
+    def __init__(self, width: int, depth: int, dropout: float, fault: str, at: int, marker: str, pause: float) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
         self.second = nn.Sequential(*(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth - 1)))
         self.dropout = nn.Dropout(dropout)
-        self.fault, self.at, self.marker, self.steps = fault, at, marker, 0
+        self.fault, self.at, self.marker, self.pause, self.steps = fault, at, marker, pause, 0
         self.channels, self.strides = [width], [1]
 
     def forward(self, images):
         if self.training and not images.is_meta:
             self.steps += 1
+            time.sleep(self.pause)
             if self.steps == self.at:
                 images = images * self.misbehave()
         return [self.dropout(self.second(self.first(images)))]
@@ -93,11 +94,12 @@ def dots(
     ] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
     marker: str = "",  # ..._once: a file that tells that it happened; wait: one that ends the wait
+    pause: float = 0.0,  # seconds that a training step takes longer
 ):
     """One or two convolutions."""
     if width % 2:
         raise ValueError(f"width: {width} is odd")
-    return Dots(width, depth, dropout, fault, at, marker)
+    return Dots(width, depth, dropout, fault, at, marker, pause)
 
 
 class Mean(nn.Module):

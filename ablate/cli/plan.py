@@ -13,6 +13,7 @@ from ablate.cli.tables import Row, duration, number, show
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
+    from ablate.prediction import Run
     from ablate.study import Study
 
 
@@ -60,7 +61,7 @@ def command(
     past = compared(run, made.results) if run else []
     if as_json:
         arms = [{name: number(value) for name, value in row.items()} for row in _rows(made, plain=True)]
-        click.echo(json.dumps({"arms": arms, "makespans": ends, "last run": past}, indent=2))
+        click.echo(json.dumps({"arms": arms, "makespans": ends, "last run": _numbers(run) if run else None}, indent=2))
     else:
         if made.unlike_starts:
             click.echo(made.unlike_starts, err=as_csv)
@@ -69,6 +70,16 @@ def command(
         ([made.unlike_starts] if as_json and made.unlike_starts else []) + _sentences(made) + _when(ends, chosen) + past
     ):
         click.echo(line, err=as_json or as_csv)
+
+
+def _numbers(run: "Run") -> Row:
+    """The last run without its trials."""
+    predicted = {
+        "predicted_seconds": run.makespan(run.at_once),
+        "predicted_as_it_ran": run.makespan(max(1, run.ran_at_once)),
+    }
+    document = run.model_dump(exclude={"predicted_seconds"}) | predicted | {"planned": len(run.predicted_seconds)}
+    return {name: number(value) for name, value in document.items()}
 
 
 def _rows(made: "Plan", *, plain: bool) -> list[Row]:

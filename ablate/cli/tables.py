@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 Row = dict[str, Any]
+LONG = 500  # rows, beyond which a table is printed plainly
 GAP = 2  # characters between columns, and around them all
 
 
@@ -26,10 +27,29 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
         writer.writeheader()
         writer.writerows(rows)
         click.echo(buffer.getvalue(), nl=False)
+    elif len(rows) > LONG:
+        click.echo("\n".join(_lines(rows)))
     elif rows:
         console = Console()
         widths = _widths(rows, console.width)
         console.print(_table(rows, widths) if widths else _records(rows))
+
+
+def _lines(rows: list[Row]) -> list[str]:
+    """A table of thousands of rows, each on one line that the terminal may wrap: rich takes two milliseconds a row."""
+    names = list(rows[0])
+    cells = [names, *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [isinstance(value, int | float) for value in rows[0].values()]
+    return [
+        (" " * GAP)
+        .join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        )
+        .rstrip()
+        for row in cells
+    ]
 
 
 def duration(seconds: float) -> str:
