@@ -27,9 +27,10 @@ def read(path: Path, *, most: int) -> bytes:
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
                 raise DamagedError(f"{path}: is no file")
-            content = file.read(most + 1)
+            content = file.read(min(most, facts.st_size) + 1)  # room is made for as much before anything is read
     except (OSError, ValueError) as error:
         raise DamagedError(f"{path}: {_why(path, error)}") from None
     if len(content) > most:

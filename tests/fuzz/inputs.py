@@ -19,8 +19,8 @@ MARKS = {
     )
 }
 TEXTS = [
-    "", "\0", "\ud800", "\ufeff", "\x1b[2J", "\r\n\n", "../../x", "/etc/hostname", "..", ".", "~", "a/b", "é\u2028\u202e",
-    "<script>alert(1)</script>", "\\input{x}", "$\\frac$", "a" * 50_000, "𝔘" * 300, "-", "=", "%s{0}", "true", "1e3",
+    "", "\0", "\ud800", "\ufeff", "\x1b[2J", "\r\n\n", "../../x", "/etc/hostname", "..", ".", "~", "a/b",
+    "é\u2028\u202e",    "<script>alert(1)</script>", "\\input{x}", "$\\frac$", "a" * 50_000, "𝔘" * 300, "-", "=", "%s{0}", "true", "1e3",
     "control", "name", "model.width", "model.name", "train.lr", "hrnet", "dots", "pose", "matched",
 ]  # fmt: skip
 NUMBERS = [0, -1, 1, 2, 255, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63), 10**400, 1e308, 5e-324, 0.5, -0.0]
@@ -33,10 +33,10 @@ TREES = st.recursive(
     max_leaves=8,
 )
 YAML_TOKENS = [
-    "&a ", "*a", "<<: *a", "!!python/object/apply:os.system ['true']", "!!binary x", "!x ", "---\n", "...\n", "%YAML 9.9\n",
-    "? ", ": ", "- ", "|\n", ">+9\n", "\t", "{", "}", "[", "]", ",", "#", "'", '"', "@", "`", "~", "\n", "\r", "\0",
-    "\u2028", "0x", "1e", "99999999999999999999", ".inf", "true", "null", "=", '"\\ud800"', '"\\x00"', "a: {a: ", "[" * 2000,
-    "- " * 2000, "? " * 500, "name: x\nname: y\n", "plugins: ['']\n", "seeds: 1000000000\n",
+    "&a ", "*a", "<<: *a", "!!python/object/apply:os.system ['true']", "!!binary x", "!x ", "---\n", "...\n",
+    "%YAML 9.9\n",    "? ", ": ", "- ", "|\n", ">+9\n", "\t", "{", "}", "[", "]", ",", "#", "'", '"', "@", "`", "~", "\n", "\r", "\0",
+    "\u2028", "0x", "1e", "99999999999999999999", ".inf", "true", "null", "=", '"\\ud800"', '"\\x00"', "a: {a: ",
+    "[" * 2000,    "- " * 2000, "? " * 500, "name: x\nname: y\n", "plugins: ['']\n", "seeds: 1000000000\n",
 ]  # fmt: skip
 BYTE_TOKENS = [text.encode("utf-8", "surrogatepass") for text in YAML_TOKENS] + [
     b"\xff", b"\x00" * 8, b"\xff" * 8, b"\x7f" * 8, b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"\x80\x04", b"cos\nsystem\n",
