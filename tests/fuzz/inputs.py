@@ -20,8 +20,8 @@ MARKS = {
 }
 TEXTS = [
     "", "\0", "\ud800", "\ufeff", "\x1b[2J", "\r\n\n", "../../x", "/etc/hostname", "..", ".", "~", "a/b",
-    "é\u2028\u202e",    "<script>alert(1)</script>", "\\input{x}", "$\\frac$", "a" * 50_000, "𝔘" * 300, "-", "=", "%s{0}", "true", "1e3",
-    "control", "name", "model.width", "model.name", "train.lr", "hrnet", "dots", "pose", "matched",
+    "é\u2028\u202e", "<script>alert(1)</script>", "\\input{x}", "$\\frac$", "a" * 50_000, "𝔘" * 300, "-", "=", "%s{0}", "true",
+    "1e3", "control", "name", "model.width", "model.name", "train.lr", "hrnet", "dots", "pose", "matched",
 ]  # fmt: skip
 NUMBERS = [0, -1, 1, 2, 255, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63), 10**400, 1e308, 5e-324, 0.5, -0.0]
 LEAVES = st.sampled_from([*TEXTS, *NUMBERS, None, True, False, [], {}, *(f"{DEEP}{n}" for n in range(len(MARKS)))])

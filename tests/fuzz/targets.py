@@ -79,12 +79,9 @@ def read_study(content: bytes, folder: Path) -> list[Trial]:
     return expand(study)
 
 
-STUDY = st.deferred(
-    lambda: st.one_of(
-        texts_near(studies()), texts_near(studies()), texts_near(studies()[:5]), bytes_near([file.read_bytes() for file in STUDIES]),
-        st.text(st.sampled_from("abn:-[]{}#&*!|>'\"%@`,. \n\t0189eE_~?<=é\u2028"), max_size=80).map(str.encode),
-    )
-)  # fmt: skip
+SHORT = st.text("abn:-[]{}#&*!|>'\"%@`,. \n\t0189eE_~?<=é\u2028", max_size=80).map(str.encode)
+OWN, OURS = st.deferred(lambda: texts_near(studies()[:5])), st.deferred(lambda: texts_near(studies()[5:]))
+STUDY = OWN | OWN | OWN | OURS | SHORT | st.deferred(lambda: bytes_near([file.read_bytes() for file in STUDIES]))
 
 
 # -- results ---------------------------------------------------------------------------------------------------
