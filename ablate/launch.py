@@ -63,7 +63,7 @@ def run_on_ray(
         ServiceError: the cluster cannot be reached, or has no node that a trial fits on.
         AblateError: what a worker found wrong with the data or the results folder.
     """
-    cluster.quiet()
+    cluster.quiet(alone=address is None)
     import ray
     from ray import tune
 

@@ -111,6 +111,10 @@ def ends_well(read: Callable[[Any, Path], object], given: Any, folder: Path, wat
         end = "error"
     except Slow:
         raise Finding(f"more than {SECONDS:g} s of processor time") from None
+    except Exception as error:
+        if watch.seen:  # what it tried matters more than how that ended
+            raise Finding(watch.seen[0]) from error
+        raise
     finally:
         watch.on = False
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -1,5 +1,7 @@
 """Hostile inputs, drawn by hypothesis: good documents, archives and tensors, damaged at every level of their format."""
 
+# ruff: noqa: E501  (tables of cases)
+
 import copy
 import io
 import json

@@ -4,6 +4,8 @@ A target writes an input into a folder of its own and reads it back as a command
 an AblateError; whatever else happens is a finding.
 """
 
+# ruff: noqa: E501  (tables of cases)
+
 import hashlib
 import io
 import json
@@ -377,11 +379,15 @@ def read_pictures(content: bytes, folder: Path) -> object:
     file = folder / "picture.png"
     file.write_bytes(content)
     picture_problem(file)
+    refused = None
     for read in (read_picture, _read_numbers, _size):
         try:
             read(file)
         except DataError as error:
             readable(error)
+            refused = error
+    if refused:
+        raise refused
     return None
 
 

@@ -1,5 +1,7 @@
 """Texts of studies and results are text in every format: no element, attribute, link or command of theirs comes out."""
 
+# ruff: noqa: E501  (tables of cases)
+
 import re
 from html.parser import HTMLParser
 
