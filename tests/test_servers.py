@@ -2,7 +2,6 @@
 
 import stat
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -33,24 +32,17 @@ def test_a_run_opens_no_dashboard_and_no_tracker_and_its_token_is_its_users(abla
     study = write_study(
         tmp_path, recipe=small_study()["recipe"] | {"train": {"epochs": 30, "batch": 8, "precision": "fp32"}}
     )
-    home = tmp_path / "home"
-    run = subprocess.Popen(
-        [*COMMAND, "run", str(study)],
-        cwd=tmp_path,
-        env=ablate.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    seen: set[tuple[str, str, int]] = set()
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.append(run.stdout.read()))
-    reader.start()
-    while run.poll() is None:
-        seen |= doors(home)
-        time.sleep(0.5)
-    reader.join()
-    assert run.returncode == 0, said
+    home, log, seen = tmp_path / "home", tmp_path / "log", set()
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [*COMMAND, "run", str(study)], cwd=tmp_path, env=ablate.environment, stdout=out, stderr=out
+        ) as run,
+    ):
+        while run.poll() is None:
+            seen |= doors(home)
+            time.sleep(0.5)
+    assert run.returncode == 0, log.read_text()
     token = home / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert stat.S_IMODE(token.parent.stat().st_mode) & 0o077 == 0
