@@ -205,8 +205,13 @@ def gpu_memory(ray: Any) -> int:
     return int(smallest)
 
 
-def quiet() -> None:
-    """Ray and Tune say nothing of their own and keep their hands off our folders; before they are first imported."""
+def quiet(*, alone: bool) -> None:
+    """Ray and Tune say nothing of their own and keep their hands off our folders; before they are first imported.
+
+    `alone` is a Ray of this process' own: all its ports are on loopback, as Ray has it where it supports no clusters.
+    """
+    if alone:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",

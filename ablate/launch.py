@@ -73,7 +73,7 @@ def run_on_ray(
         ServiceError: the cluster cannot be reached, has no node that a trial fits on, or has one that is not ready.
         AblateError: what a worker found wrong with the data or the results folder.
     """
-    cluster.quiet()
+    cluster.quiet(alone=address is None)
     import ray
     from ray import tune
 

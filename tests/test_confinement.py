@@ -18,6 +18,7 @@ from ablate.datasets.coco_pose import coco_pose
 from ablate.design import expand
 from ablate.drive import imported
 from ablate.errors import AblateError, DataError, LinkError, StoreError
+from ablate.evidence import gather
 from ablate.place import write_atomically
 from ablate.run import run_trial
 from ablate.site import Site
@@ -205,11 +206,13 @@ def test_a_result_with_another_id_than_trials_have_is_refused(store, tmp_path, n
 def test_a_name_in_a_study_names_no_path(tmp_path, key, name):
     value = [name] if key in ("sections", "plugins", "metrics") else name
     with pytest.raises(AblateError):
-        study = load(write_study(tmp_path, **{key: value}))
-        check_study(study)
-        from ablate.evidence import gather
+        reported(write_study(tmp_path, **{key: value}), tmp_path / "results")
 
-        gather(study, Store(tmp_path / "results"))
+
+def reported(file: Path, results: Path) -> None:
+    study = load(file)
+    check_study(study)
+    gather(study, Store(results))
 
 
 @pytest.mark.parametrize("name", OUTWARD)
