@@ -72,6 +72,7 @@ def batches(
         encoded,
         num_workers=site.workers,
         worker_init_fn=_leave_interrupts,
+        generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
         collate_fn=task.collate,
         persistent_workers=site.workers > 0,
         pin_memory=site.gpu,
