@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast slow lint bench campaign clean
+.PHONY: demo test fast slow lint bench campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -20,6 +20,9 @@ lint: .venv/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: .venv/.test-installed
+	$(BIN)/python tests/fuzz/campaign.py --inputs 100000
 
 bench: .venv/.test-installed
 	for file in tests/bench/*.py; do $(BIN)/python $$file; done

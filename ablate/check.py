@@ -8,6 +8,8 @@ from ablate.result import Cost
 from ablate.study import Study, blaming
 from ablate.trial import Recipe, Trial
 
+_PRICED: dict[str, Cost] = {}  # by network, for this process: a run orders its trials by cost, then checks them
+
 
 def check_study(study: Study) -> None:
     """Metrics and task and data fit together in every arm; needs neither torch nor data.
@@ -16,12 +18,31 @@ def check_study(study: Study) -> None:
         StudyError, PartError: one line with the file, the key and the nearest valid choice.
     """
     with blaming(study.file):
-        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(study)}
+        if study.budget.share and study.budget.gpus != 1:
+            raise StudyError("budget.share: needs gpus: 1, of which every trial gets a fraction")
+        one_seed = study.model_copy(update={"seeds": study.seeds[:1]})
+        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(one_seed)}
         for (task, data), knobs in pairs.items():
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
+        _check_processes(study)
         for name in study.sections or ():
             registry.describe("section", name)
+
+
+def _check_processes(study: Study) -> None:
+    """The budget's processes have a whole GPU each, or none, and a sample of every batch."""
+    budget, smallest = study.budget, min(trial.recipe.train.batch for trial in expand(study))
+    if budget.gpus > 1 and budget.gpus % 1:
+        raise StudyError(f"budget.gpus: a fraction of one GPU or a whole number of them, not {budget.gpus:g}")
+    if budget.gpus and budget.team != max(1, budget.gpus):
+        raise StudyError(
+            f"budget.processes: a process has one GPU; {budget.team} of them do not go with gpus: {budget.gpus:g}"
+        )
+    if budget.across_nodes and budget.team == 1:
+        raise StudyError("budget.across_nodes: a trial of one process is on one node; set processes or gpus above 1")
+    if budget.team > smallest:
+        raise StudyError(f"budget: {budget.team} processes cannot share a batch of {smallest}; at most {smallest}")
 
 
 def _check_pair(study: Study, task: Description, data: Description, classes: tuple[str, ...]) -> None:
@@ -46,19 +67,19 @@ def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
         StudyError: an impossible combination of knobs, in the model's own words.
     """
     priced: dict[str, Cost] = {}
-    by_network: dict[str, Cost] = {}
     for trial in trials:
-        network = _network_key(trial.recipe)
-        if network not in by_network:
+        network = network_key(trial.recipe)
+        if network not in _PRICED:
             try:
-                by_network[network] = cost.price(trial.recipe)
+                _PRICED[network] = cost.price(trial.recipe)
             except (ValueError, RuntimeError) as error:
                 arm = ", ".join(f"{name}={level}" for name, level in trial.arm.items())
                 where = f"{file}: " if file else ""
                 raise StudyError(f"{where}recipe.model: arm {arm}: {' '.join(str(error).split())}") from None
-        priced[trial.id] = by_network[network]
+        priced[trial.id] = _PRICED[network]
     return priced
 
 
-def _network_key(recipe: Recipe) -> str:
+def network_key(recipe: Recipe) -> str:
+    """Equal for recipes whose networks cost the same."""
     return recipe.model_copy(update={"train": type(recipe.train)(), "weights": None}).model_dump_json()

@@ -17,6 +17,7 @@ from ablate.trial import Recipe, TrainSpec, Trial
 SCRATCH = "scratch"
 TRAINING = ("train", "task", "evaluation")  # what the arms' shared recipe is about
 HEAD = "task.head"  # a part of the network, which the task knows how to build
+NAMED = 12  # arms that a sentence names before it only counts
 MACHINE = {"precision", "memory_format"}  # no preset speaks of them
 CHARACTER = ("optimizer", "schedule", "init")  # a training that departs from these follows another recipe
 
@@ -41,11 +42,11 @@ def unlike_starts(study: Study, trials: list[Trial]) -> str:
     found: dict[str, list[str]] = {}
     for arm in arms(study)[1:]:
         name = label(arm, control)
-        if starts_from(recipes[name]) != own and not _about(study, arm, ("weights",)):
+        if starts_from(recipes[name]) != own and not _about(study, arm, control, ("weights",)):
             found.setdefault(starts_from(recipes[name]), []).append(name)
     if not found:
         return ""
-    others = "; ".join(f"{', '.join(names)} from {start}" for start, names in found.items())
+    others = "; ".join(f"{_several(names)} from {start}" for start, names in found.items())
     return (
         f"Not alike at the start: {label(control, control)}, the control, starts from {own}; {others}. "
         "What these comparisons show is in part a difference of starting weights."
@@ -59,7 +60,7 @@ def one_recipe(study: Study, trials: list[Trial]) -> str:
     shared, flat = _stated(recipes[label(control, control)].train), {name: _flat(r) for name, r in recipes.items()}
     unlike = "; ".join(_differences(flat))
     odd = [arm for arm in others if flat[label(arm, control)] != flat[label(control, control)]]
-    if not all(_about(study, arm, TRAINING) for arm in odd):
+    if not all(_about(study, arm, control, TRAINING) for arm in odd):
         return f"The arms' training recipes differ: {unlike}. The control's: {shared}."
     asked = f", but for what is asked about: {unlike}" if unlike else ""
     return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}"
@@ -111,9 +112,8 @@ def _by_arm(study: Study, trials: list[Trial]) -> dict[str, Recipe]:
     return {label(trial.arm, control): trial.recipe for trial in trials}
 
 
-def _about(study: Study, arm: Arm, parts: tuple[str, ...]) -> bool:
+def _about(study: Study, arm: Arm, control: Arm, parts: tuple[str, ...]) -> bool:
     """Whether a factor in which the arm differs from the control changes these parts of the recipe and no others."""
-    control = arms(study)[0]
     for name in (name for name in arm if arm[name] != control[name]):
         levels = study.factors[name].levels
         paths = [*levels[arm[name]], *levels[control[name]]]
@@ -136,8 +136,13 @@ def _differences(flat: dict[str, dict[str, Any]]) -> list[str]:
         for name, values in flat.items():
             groups.setdefault(_plain(values.get(path)), []).append(name)
         if len(groups) > 1:
-            found.append(f"{path} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in groups.items()))
+            found.append(f"{path} " + ", ".join(f"{value} ({_several(names)})" for value, names in groups.items()))
     return found
+
+
+def _several(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:NAMED])} and {more} more"
 
 
 def _stated(train: TrainSpec) -> str:

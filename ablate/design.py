@@ -66,11 +66,11 @@ def label(arm: Arm, control: Arm) -> str:
 
 def _trials(study: Study) -> list[Trial]:
     recipes = [(arm, _recipe(study, arm)) for arm in arms(study)]
-    versions = [_data_version(recipe) for _, recipe in recipes]
+    whole = [(arm, recipe, _data_version(recipe), recipe.meanings()) for arm, recipe in recipes]
     return [
-        Trial(arm=arm, seed=seed, recipe=recipe, data_version=version, meanings=recipe.meanings())
+        Trial(arm=arm, seed=seed, recipe=recipe, data_version=version, meanings=meanings)
         for seed in study.seeds
-        for (arm, recipe), version in zip(recipes, versions, strict=True)
+        for arm, recipe, version, meanings in whole
     ]
 
 

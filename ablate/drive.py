@@ -4,22 +4,27 @@ The driver decides nothing that results depend on. It may die at any moment: fin
 on from their saved state in the next run.
 """
 
-import shutil
+import math
+import os
+import sys
+import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from ablate import env, launch, match, registry, weights
+from ablate import launch, match, notes, registry, weights
+from ablate.attempts import Listener
 from ablate.check import check_study, price_arms
 from ablate.design import expand
-from ablate.errors import AblateError, StoreError, StudyError, nearest
-from ablate.launch import Listener
-from ablate.result import Epoch, Result
+from ablate.durations import launch_order
+from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
+from ablate.outcome import Driver, Outcome
+from ablate.prediction import Watch
 from ablate.site import Site
-from ablate.store import Store
+from ablate.stop import GRACE, Stop
+from ablate.store import RESULT, Store
 from ablate.study import Study
-from ablate.tracking import Mirror, Writer, check_reachable, note_link
+from ablate.tracking import Tracker
 from ablate.trial import Trial
 
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
@@ -33,47 +38,12 @@ class Where:
     data: Path | None = None
     here: bool = False  # in this process, without Ray
     address: str | None = None
-    tracker: str | None = None  # MLflow's URI; the results folder's SQLite when not given
+    tracker: str | None = None  # MLflow's URI; SQLite beside the results when not given
     experiment: str | None = None
     predictions: Path | None = None  # where predictions are written, too; only for one trial here
-
-
-@dataclass
-class Outcome:
-    """What one run came to."""
-
-    planned: list[Trial]
-    ran: dict[str, str] = field(default_factory=dict)  # trial id -> done, failed, diverged, busy
-    interrupted: bool = False
-    mirror_trouble: str = ""
-
-
-class Driver:
-    """Listens to the launch: tells the screen and the mirror, keeps count."""
-
-    def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome) -> None:
-        self.store, self.screen, self.writer, self.outcome = store, screen, writer, outcome
-
-    def started(self, trial: Trial) -> None:
-        self.screen.started(trial)
-        self.writer.put(lambda mirror: mirror.started(trial))
-
-    def epoch(self, trial: Trial, row: Epoch) -> None:
-        self.screen.epoch(trial, row)
-        self.writer.put(lambda mirror: mirror.epochs(trial, [row]))
-
-    def ended(self, trial: Trial, status: str) -> None:
-        self.outcome.ran[trial.id] = status
-        self.screen.ended(trial, status)
-        result = self.store.get(trial.id)
-        if result:
-            self.writer.put(lambda mirror: mirror.ended(trial, result))
-
-    def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known; a stored result stands."""
-        if self.store.get(trial.id) is None:
-            self.store.put(_dead(trial, reason), {})
-            self.ended(trial, "failed")
+    wait: bool = True  # for trials that another process is at
+    minutes: float = math.inf  # after which the run is stopped
+    grace: float = GRACE  # seconds that running epochs may still take once it is stopped
 
 
 def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
@@ -82,57 +52,75 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
-    waiting = {trial.id for trial in where.store.missing(trials)}
+    shelf = where.store.read()
+    waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf)}
     missing = [trial for trial in trials if trial.id in waiting]
-    outcome = Outcome(missing)
+    outcome, tracker = Outcome(missing), Tracker(where.store, study, where.tracker, where.experiment)
     if not missing:
+        outcome.mirror_trouble = tracker.fill_if_behind()
         return outcome
     budget = study.budget
     site = Site(
-        results=where.store.root.resolve(),
+        results=where.store.place.address,
         data=where.data.resolve() if where.data else None,
         beside=Path(study.file).resolve().parent if study.file else None,
         gpu=budget.gpus > 0,
         threads=max(1, int(budget.cpus)),
+        processes=budget.team,
         workers=budget.workers,
         checkpoint_minutes=budget.checkpoint_minutes,
+        hang_minutes=budget.hang_minutes,
         evaluate_every=budget.evaluate_every,
         predictions=where.predictions.resolve() if where.predictions else None,
         keep_weights=budget.keep_weights,
+        owner=uuid.uuid4().hex,
     )
     preflight(study, missing, where, site)
-    writer = Writer(lambda: Mirror(where.store, study, uri=where.tracker, experiment=where.experiment))
-    writer.put(lambda mirror: note_link(where.store, mirror.link()))
-    writer.put(lambda mirror: mirror.open(missing, [trial for trial in trials if trial.id not in waiting]))
-    driver, status = Driver(where.store, screen, writer, outcome), "FAILED"
+    tracker.refuse_unreachable()
+    missing = launch_order(study, missing, shelf)
+    watch = Watch(screen, study, missing, shelf, where.store, alone=where.here)
+    writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
+    notes.clear(where.store, missing)  # they are asked for again, and what was said is over
+    driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
+    stop = Stop(minutes=where.minutes, grace=where.grace)
+
+    def lost(reason: str) -> None:
+        sys.stderr.write(f"ablate: {reason}\n")
+        sys.stderr.flush()
+        tracker.finish(writer, "KILLED", hurry=True)
+        os._exit(2)
+
     try:
-        if where.here:
-            launch.run_here(missing, site, driver)
-        else:
-            launch.run_on_ray(missing, site, budget, driver, plugins=study.plugins, address=where.address)
-        status = "FINISHED"
+        with stop:
+            if where.here:
+                launch.run_here(missing, site, driver, stop=stop, wait=where.wait)
+            else:
+                launch.run_on_ray(
+                    missing, site, budget, driver, stop=stop, lost=lost, plugins=study.plugins, address=where.address
+                )
+        status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
-        outcome.interrupted, status = True, "KILLED"
+        status = "KILLED"
     finally:
-        unfinished = [trial for trial in missing if trial.id not in outcome.ran]
-        writer.put(lambda mirror: mirror.close(status, unfinished))
-        writer.close()
-        outcome.mirror_trouble = writer.trouble
+        watch.close()
+        outcome.stopped, outcome.status = stop.asked, stop.status
+        outcome.mirror_trouble = tracker.finish(writer, status, hurry=bool(stop.asked))
     return outcome
 
 
 def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
-    """All that can be known before the first epoch: networks, starting weights, data, room, tracker."""
+    """All that can be known before the first epoch: networks, starting weights, data, room."""
     check_study(study)
     arms = {tuple(trial.arm.items()): trial for trial in trials}
     price_arms(list(arms.values()), file=study.file)
     for trial in arms.values():
         weights.check(trial.recipe, site)
     where.store.create()
-    if shutil.disk_usage(where.store.root).free < LEAST_ROOM:
-        raise StoreError(f"{where.store.root}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")
-    if where.tracker:
-        check_reachable(where.tracker)
+    room = where.store.place.free()
+    if room is not None and room < LEAST_ROOM:
+        raise StoreError(
+            f"{where.store.place.name}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)"
+        )
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
         data = registry.build("dataset", part.name, part.knobs)
         for split in ("train", "val"):
@@ -160,28 +148,6 @@ def selected(study: Study, only: Iterable[str]) -> list[Trial]:
     return [t for t in trials if t.arm == control or any(t.arm[name] in levels for name, levels in wanted.items())]
 
 
-def track(study: Study, where: Where) -> int:
-    """Fill in the tracker from the results folder; returns how many trials it now holds.
-
-    Raises:
-        ServiceError: the tracker cannot be reached.
-    """
-    if where.tracker:
-        check_reachable(where.tracker)
-    results = where.store.read().results
-    trials = [trial for trial in expand(study) if trial.id in results]
-    mirror = Mirror(where.store, study, uri=where.tracker, experiment=where.experiment)
-    note_link(where.store, mirror.link())
-    if any(trial.id not in mirror.children for trial in trials):
-        mirror.open(trials, [])
-    for trial in trials:
-        if trial.id not in mirror.children:
-            mirror.started(trial)
-        mirror.ended(trial, results[trial.id])
-    mirror.close("FINISHED", [])
-    return len(trials)
-
-
 def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
     """Copy published results into the folder, and what was solved for their matched levels.
 
@@ -191,31 +157,30 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
         AblateError: the source holds no results.
     """
     folder = source / "results" if (source / "results" / "trials").is_dir() else source
-    shelf = Store(folder).read()
+    published = Store(folder)
+    shelf = published.read()
     if not shelf.results and not shelf.damaged:
         raise AblateError(f"{source}: holds no results (a folder with trials/<id>/result.json)")
     store.create()
     have, new = store.read().results, []
     for trial_id, result in shelf.results.items():
-        if trial_id not in have:
-            store.put(result, Store(folder).statistics(result.id))
-            new.append(trial_id)
-    clashes = match.take_in(folder, store.root)
+        if trial_id in have:
+            continue
+        with store.lock(result.id, wait=False) as hold:
+            if not hold:
+                shelf.damaged.append(f"{published.name(result.id)}: another process is training this trial here")
+                continue
+            if store.place.read(store.name(result.id, RESULT)) is not None:  # an id says nothing of what is there
+                shelf.damaged.append(f"{published.name(result.id)}: there is another result {result.id} here")
+                continue
+            try:
+                store.put(result, published.statistics(result.id), hold=hold)
+            except DamagedError as error:
+                shelf.damaged.append(str(error))
+                continue
+        new.append(trial_id)
+    clashes = match.take_in(folder, store.place.name)
     unlike = [
         f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
     ]
     return new, shelf.damaged + (unlike if clashes else [])
-
-
-def _dead(trial: Trial, reason: str) -> Result:
-    return Result(
-        id=trial.id,
-        recipe=trial.recipe,
-        seed=trial.seed,
-        data_version=trial.data_version,
-        meanings=trial.meanings,
-        status="failed",
-        reason=reason,
-        env=env.provenance(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

@@ -6,11 +6,13 @@ Nothing here imports torch, so that plans and reports stay light; the process th
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "ray", "mlflow", "numpy", "opencv-python-headless", "pycocotools")
+OURS = ("ablate", "hrnet_core")
 
 
 @cache
@@ -18,7 +20,7 @@ def provenance() -> dict[str, str]:
     """Revision, whether the tree was clean, package versions and hardware, as plain text values."""
     facts = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     facts |= {"processor": processor(), "cores": str(os.cpu_count())}
-    facts |= {package: _version(package) for package in PACKAGES}
+    facts |= {package: version(package) for package in PACKAGES}
     return facts | revision()
 
 
@@ -30,13 +32,30 @@ def revision() -> dict[str, str]:
     root = Path(__file__).parent.parent
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
-        return {"revision": "unknown", "dirty": "unknown", "package": _version("ablate-backbones")}
-    packages = ("ablate", "hrnet_core")
-    changes = _git(root, "diff", "HEAD", "--", *packages)
-    for name in _git(root, "ls-files", "--others", "--exclude-standard", "--", *packages).splitlines():
+        return {"revision": "unknown", "dirty": "unknown", "package": version("ablate-backbones")}
+    changes = _git(root, "diff", "HEAD", "--", *OURS)
+    for name in _git(root, "ls-files", "--others", "--exclude-standard", "--", *OURS).splitlines():
         changes += name + (root / name).read_bytes().hex()
     dirty = hashlib.blake2b(changes.encode(), digest_size=6).hexdigest() if changes else "no"
     return {"revision": commit, "dirty": dirty}
+
+
+@cache
+def sources() -> str:
+    """A digest of the code that runs: equal on two machines if they have the same files of ours."""
+    root = Path(__file__).parent.parent
+    files = [path for package in OURS for path in sorted((root / package).rglob("*"))]
+    return digest(path for path in files if path.suffix in (".py", ".json"))
+
+
+def digest(files: Iterable[Path]) -> str:
+    """16 hexadecimal digits of the files' names and content."""
+    import hashlib
+
+    content = hashlib.blake2b(digest_size=8)
+    for file in files:
+        content.update(file.name.encode() + b"\0" + file.read_bytes())
+    return content.hexdigest()
 
 
 def processor() -> str:
@@ -59,7 +78,8 @@ def _cpuinfo() -> tuple[str, ...]:
     return tuple(path.read_text().splitlines()) if path.exists() else ()
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Of an installed package, or 'absent'."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

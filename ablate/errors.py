@@ -5,7 +5,10 @@
     ├── PartError     the shelves: an unknown part or knob
     ├── DataError     a data folder: missing, damaged, or not the declared version
     ├── StoreError    a results folder: full, not writable, or written by a newer version
-    │   └── DamagedError  one document in it cannot be trusted, and counts as missing
+    │   ├── DamagedError  one document in it cannot be trusted, and counts as missing
+    │   ├── LostError     another process has taken over the trial that this one held
+    │   └── LinkError     a link in it leads out of it
+    ├── TeamError     the processes of one trial lost each other; it goes on from its state
     └── ServiceError  something we talk to: Ray or MLflow cannot be reached
 
 A bug of ours is any other exception, and keeps its traceback.
@@ -19,7 +22,8 @@ class AblateError(Exception):
     """A mistake the user can mend; its text is one line that names the place and the nearest valid choice."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.splitlines()))  # one line, whatever a key or a file's name holds
+        line = " ".join(text.splitlines())  # one line, whatever a key or a file's name holds
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))  # nor moves it the cursor
 
 
 class StudyError(AblateError):
@@ -40,6 +44,18 @@ class StoreError(AblateError):
 
 class DamagedError(StoreError):
     """One document of a results folder is damaged or missing."""
+
+
+class LostError(StoreError):
+    """Another process has taken over the trial that this one held."""
+
+
+class LinkError(StoreError):
+    """A link in a results folder leads out of it; nothing is read or written there."""
+
+
+class TeamError(AblateError):
+    """The processes that train one trial lost each other: one died or fell silent. The trial is not at fault."""
 
 
 class ServiceError(AblateError):

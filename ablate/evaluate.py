@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from ablate import registry
+from ablate.batches import Encoded, batches, to_device
 from ablate.errors import StoreError
-from ablate.fit import Encoded, Training, batches, to_device
+from ablate.fit import Training
+from ablate.heartbeat import beat
 from ablate.site import Site
 from ablate.trial import Trial
 
@@ -31,9 +33,10 @@ class Evaluation:
 
 def evaluate(
     training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site, *, folder: Path | None = None
-) -> Evaluation:
+) -> Evaluation | None:
     """Predict every sample by the recipe's protocol and score the predictions with the task's metrics.
 
+    Several processes predict their shares of the batches; process 0 scores them all, the others get None.
     Predictions are also written to `folder` where one is given; it is there.
 
     Raises:
@@ -41,15 +44,18 @@ def evaluate(
     """
     protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol, site.data)
-    loader = batches(
-        Encoded(chosen, task, info, seed=trial.seed), task.evaluation_batch(trial.recipe.train.batch), site, task
-    )
-    start, predictions = time.perf_counter(), []
+    size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
+    loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
+    start, predictions = time.perf_counter(), list[dict[str, Any]]()
     training.net.eval()
     with torch.inference_mode(), training.autocast():
         for batch in loader:
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+            beat()
+    predictions = team.gather(predictions)
     seconds = time.perf_counter() - start
+    if not team.leads:
+        return None
     finished = task.finish(predictions, protocol, info)
     if folder:
         _write(finished, task, samples, folder)

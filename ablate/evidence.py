@@ -10,11 +10,12 @@ Nothing is trained, drawn or worded here. What is notable:
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
 from ablate import stats
+from ablate.arrays import Arrays
 from ablate.comparable import (
     SCRATCH,
     one_recipe,
@@ -24,7 +25,7 @@ from ablate.comparable import (
     unlike_starts,
     varied,
 )
-from ablate.design import Arm, arms, contrasts, expand, label
+from ablate.design import Arm, contrasts, expand, label
 from ablate.paper import Published, published
 from ablate.resample import NO_INTERVAL, TestImages
 from ablate.result import Cost, Epoch, Result
@@ -32,6 +33,8 @@ from ablate.stats import Effect, Summary, Verdict
 from ablate.store import Store
 from ablate.study import Study
 from ablate.trial import Recipe, Trial
+
+MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a thousand takes minutes
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,17 @@ class Evidence:
     def planned_trials(self) -> int:
         return sum(len(row.ids) for row in self.rows)
 
+    @property
+    def drawn(self) -> list[Row]:
+        """The arms that figures show; tables have all."""
+        return self.rows[:MOST_DRAWN]
+
+    @property
+    def drawn_note(self) -> str:
+        """What a caption says of the arms that its figure leaves out, with a space before it; empty if none."""
+        more = len(self.rows) > MOST_DRAWN
+        return f" Drawn are the first {MOST_DRAWN} of {len(self.rows):,} arms." if more else ""
+
     def comparisons_in(self, metric: str) -> list[Comparison]:
         """The comparisons of one metric, in the order of the arms."""
         return [comparison for comparison in self.comparisons if comparison.metric == metric]
@@ -147,8 +161,12 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     refuse_different_protocols(study, trials)
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
-    rows = [_row(study, arm, trials, results, table) for arm in arms(study)]
-    images_of = TestImages(trials[0].recipe, shelf, draws=study.name) if images else None
+    by_arm: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in trials:
+        by_arm.setdefault(tuple(trial.arm.values()), []).append(trial)
+    control = trials[0].arm
+    rows = [_row(study, control, mine, results, table) for mine in by_arm.values()]
+    images_of = TestImages(trials[0].recipe, _stored(store, results), draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     return Evidence(
         study=study,
@@ -161,8 +179,8 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         planned=len(contrasts(study)),
         seeds_needed=stats.seeds_needed(len(contrasts(study))),
         failures=_failures(study, trials, results),
-        missing=[(_label(study, trial.arm), trial.seed) for trial in trials if trial.id not in results],
-        damaged=[line.replace(f"{store.root}/", "") for line in shelf.damaged],
+        missing=[(label(trial.arm, control), trial.seed) for trial in trials if trial.id not in results],
+        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         finished=(ends[0], ends[-1]) if ends else None,
@@ -172,10 +190,16 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
     )
 
 
-def _row(study: Study, arm: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None) -> Row:
-    control = arms(study)[0]
-    recipe = next(trial.recipe for trial in trials if trial.arm == arm)
-    ids = {trial.seed: trial.id for trial in trials if trial.arm == arm}
+def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arrays]:
+    return lambda trial: store.statistics(results[trial].id)
+
+
+def _row(
+    study: Study, control: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None
+) -> Row:
+    """The row of the arm that all of these trials belong to."""
+    arm, recipe = trials[0].arm, trials[0].recipe
+    ids = {trial.seed: trial.id for trial in trials}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
     scores = {
         metric: {seed: result.scores[metric] for seed, result in found.items() if _has_score(result, metric)}
@@ -253,7 +277,7 @@ def _judge(comparison: Comparison, *, p_holm: float, comparisons: int) -> Compar
 
 
 def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) -> list[Failure]:
-    failures = []
+    failures, control = [], trials[0].arm
     for trial in trials:
         result = results.get(trial.id)
         if result is None or _has_score(result, study.metrics[0]):
@@ -261,12 +285,8 @@ def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) 
         unscored = result.status == "done"
         status = "no score" if unscored else result.status
         reason = f"{study.metrics[0]} is not a finite number" if unscored else result.reason
-        failures.append(Failure(trial.id, _label(study, trial.arm), trial.seed, status, reason))
+        failures.append(Failure(trial.id, label(trial.arm, control), trial.seed, status, reason))
     return failures
-
-
-def _label(study: Study, arm: Arm) -> str:
-    return label(arm, arms(study)[0])
 
 
 def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:

@@ -3,15 +3,17 @@
 Pairing: the order of samples depends on (seed, epoch), an image's augmentation on (seed, epoch, image), both
 independent of arm and of the number of data workers. The state is saved at the end of an epoch and holds tensors and
 plain numbers only; from it, training goes on bit for bit as if it had not stopped.
+
+Several processes of a trial run this same loop: each takes its share of every batch, gradients are summed, and only
+process 0 writes the state.
 """
 
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,54 +21,30 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from ablate import sync_norm
+from ablate.batches import Encoded, Shuffled, batches, to_device
+from ablate.heartbeat import beat
 from ablate.result import Epoch
 from ablate.site import Site
-from ablate.store import write_atomically
+from ablate.team import ALONE, Team
 from ablate.trial import TrainSpec, Trial
+
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
+MOMENTS = {"adam": ADAM, "adamw": ADAM, "sgd": {"momentum_buffer"}}  # what an optimiser keeps of a parameter
 
 
 class Diverged(Exception):
     """The loss is no longer a number; the text says when."""
 
 
-class Encoded(Dataset[dict[str, Any]]):
-    """Samples as the network takes them; `(epoch, index)` is augmented, `index` alone is not."""
-
-    def __init__(self, samples: Any, task: Any, info: Any, *, seed: int) -> None:
-        self.samples, self.task, self.info, self.seed = samples, task, info, seed
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        if isinstance(index, tuple):
-            epoch, position = index
-            rng = np.random.default_rng([self.seed, epoch, position])
-            return dict(self.task.encode(self.samples[position], self.info, rng))
-        return dict(self.task.encode(self.samples[index], self.info, None))
-
-
-class Shuffled(Sampler[tuple[int, int]]):
-    """All samples in an order drawn from (seed, epoch)."""
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 1
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order])
-
-
 class Training:
     """Network, optimiser and curve of one trial: what a saved state holds."""
 
-    def __init__(self, trial: Trial, net: nn.Module, device: torch.device) -> None:
-        self.spec, self.device = trial.recipe.train, device
+    def __init__(self, trial: Trial, net: nn.Module, device: torch.device, team: Team = ALONE) -> None:
+        self.spec, self.device, self.team = trial.recipe.train, device, team
+        sync_norm.synchronise(net, team, gpu=device.type == "cuda")
         self.layout = torch.channels_last if self.spec.memory_format == "channels_last" else torch.contiguous_format
         self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]  # stubs lack it
         self.optimizer = optimizer(self.net, self.spec)
@@ -77,17 +55,20 @@ class Training:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def step(self, task: Any, batch: dict[str, Any], lr: float) -> Tensor:
-        """One optimiser step; returns the detached loss."""
+        """One optimiser step; returns the detached loss, of all processes' shares together."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         images = task.prepare(batch).contiguous(memory_format=self.layout)
-        with self.autocast():
+        with self.autocast(), sync_norm.apart(self.net, self.team, when=batch.get("share") == 1):
             outputs = self.net(images)
         loss: Tensor = task.loss(outputs, batch)
+        if self.team.size > 1:
+            loss = self.team.part(loss, _weight(task, batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = self.team.add_up(self.net.parameters(), loss.detach())
         self.optimizer.step()
-        return loss.detach()
+        return loss
 
     def state(self) -> bytes:
         """All that training goes on from: safetensors, in its header the curve as JSON and a digest of it all."""
@@ -101,29 +82,50 @@ class Training:
         return content
 
     def resume(self, state: bytes) -> bool:
-        """Take up a saved state; False, and nothing is changed, when it is damaged."""
+        """Take up a saved state; False, and nothing is changed, when it is damaged or of another training."""
         try:
             header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]
             tensors = safetensors.torch.load(state)
             if header["digest"] != _digest(tensors, header["curve"]):
                 return False
-        except (ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError):
+            curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
+            net = {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
+            moments = self._moments(tensors)
+        except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, safetensors.SafetensorError):
             return False
-        self.curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
-        self.net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net/")})
-        self._load_optimizer(tensors)
+        if _kinds(net) != _kinds(self.net.state_dict()):
+            return False
+        if [row.epoch for row in curve] != list(range(1, min(len(curve), self.spec.epochs) + 1)):
+            return False
+        self.curve = curve
+        self.net.load_state_dict(net)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         return True
 
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+    def _moments(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """The optimiser's state by parameter; those that no loss reached have none.
+
+        Raises:
+            ValueError: it is that of another optimiser or network.
+        """
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer/"):
                 _, index, field = name.split("/")
+                own = parameters[int(index)] if 0 <= int(index) < len(parameters) else None
+                if own is None or value.shape not in (own.shape, ()) or value.dtype != own.dtype:
+                    raise ValueError(name)
                 # In its parameter's memory layout again: steps over mixed layouts round differently.
-                alike = parameters[int(index)] if value.dim() else value
+                alike = own if value.dim() else value
                 state.setdefault(int(index), {})[field] = torch.empty_like(alike, dtype=value.dtype).copy_(value)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if not all(moments.keys() == MOMENTS[self.spec.optimizer] for moments in state.values()):
+            raise ValueError("optimizer")
+        return state
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
 def _digest(tensors: dict[str, Tensor], curve: str) -> str:
@@ -142,52 +144,40 @@ def fit(
     samples: Any,
     site: Site,
     *,
-    state: Path,
+    save: Callable[[bytes], None] | None,
     score: Callable[[nn.Module], dict[str, float]],
 ) -> Iterator[Epoch]:
-    """Train to the recipe's last epoch, yielding each epoch as it ends.
+    """Train to the recipe's last epoch, yielding each epoch as it ends. Closed there, it saves its state.
+
+    States go to `save`, where one is given.
 
     Raises:
         Diverged: the loss is not finite.
-        StoreError: the state cannot be written.
+        StoreError: the state cannot be saved.
     """
-    spec, sampler = trial.recipe.train, Shuffled(len(samples), seed=trial.seed)
-    loader = batches(Encoded(samples, task, info, seed=trial.seed), spec.batch, site, task, sampler=sampler)
+    spec, team, sampler = trial.recipe.train, training.team, Shuffled(len(samples), seed=trial.seed)
+    loader = batches(Encoded(samples, task, info, seed=trial.seed), spec.batch, site, task, sampler=sampler, team=team)
     saved = time.monotonic()
     for number in range(len(training.curve) + 1, spec.epochs + 1):
         sampler.epoch = number
-        # Dropout and the like draw from (seed, epoch), so that a resumed epoch draws what the first try drew.
-        torch.manual_seed(int(np.random.SeedSequence([trial.seed, number]).generate_state(1)[0]))
+        # Dropout and the like draw from (seed, epoch), so that a resumed epoch draws what the first try drew; and from
+        # the rank of a further process, whose samples are others.
+        source = [trial.seed, number] if team.leads else [trial.seed, number, team.rank]
+        torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
         row = _epoch(training, task, loader, number)
         if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
             row = row.model_copy(update={"scores": score(training.net)})
         training.curve.append(row)
-        if number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes:
-            write_atomically(state, training.state())
+        due = number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes
+        if due and save:
+            save(training.state())
             saved = time.monotonic()
-        yield row
-
-
-def batches(
-    encoded: Encoded, batch: int, site: Site, task: Any, *, sampler: Sampler[tuple[int, int]] | None = None
-) -> DataLoader[dict[str, Any]]:
-    """A loader over encoded samples, in the sampler's order or in their own."""
-    return DataLoader(
-        encoded,
-        batch_size=batch,
-        sampler=sampler,
-        # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
-        drop_last=sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1,
-        num_workers=site.workers,
-        collate_fn=task.collate,
-        persistent_workers=site.workers > 0,
-        pin_memory=site.gpu,
-    )
-
-
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        try:
+            yield row
+        except GeneratorExit:  # whoever drives this stops here, and loses nothing
+            if save and not due:
+                save(training.state())
+            raise
 
 
 def optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -218,10 +208,21 @@ def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], nu
     start, total, images, lr = time.perf_counter(), 0.0, 0, 0.0
     for index, batch in enumerate(loader):
         lr = learning_rate(training.spec, number - 1, index / len(loader))
+        size = min(training.spec.batch, len(loader.dataset) - index * training.spec.batch)  # type: ignore[arg-type]
+        if training.team.size > 1:
+            batch["share"] = len(batch["image"]) / size
         loss = float(training.step(task, to_device(batch, training.device), lr))
         if not math.isfinite(loss):
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
-        size = len(batch["image"])
+        beat()
         total, images = total + loss * size, images + size
     seconds = time.perf_counter() - start
     return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
+
+
+def _weight(task: Any, batch: dict[str, Any]) -> Tensor:
+    """What the task's loss of a batch is a mean over: its samples, unless the task says otherwise."""
+    if hasattr(task, "loss_weight"):
+        weight: Tensor = task.loss_weight(batch)
+        return weight
+    return torch.tensor(float(len(batch["image"])), device=batch["image"].device)

@@ -1,51 +1,59 @@
 """Trials to processes: Ray Tune on a machine or a cluster, or a plain loop in this one. Ray is known here, in
-cluster.py and in worker.py only.
+cluster.py, followers.py, hooks.py, preflight.py and worker.py only.
 
-Tune is the scheduler, not the designer: it gets our list of trials, places them and replaces processes that died.
-Workers are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of
-Tune's own state is used again: what is missing is asked of the results folder.
+Tune is the scheduler, not the designer: it asks us for trial after trial, places them and tells us what died. Workers
+are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of Tune's
+own state is used again: what is missing is asked of the results folder.
 """
 
+import os
+import sys
 import tempfile
-from typing import Any, Protocol
+import time
+from collections.abc import Callable
+from contextlib import closing
 
-from ablate import cluster, worker
+from ablate import cluster, heartbeat, hooks, preflight, share, worker
+from ablate.attempts import Attempts, Listener
+from ablate.budget import Budget
 from ablate.errors import AblateError
-from ablate.result import Epoch, Result
-from ablate.site import Site
-from ablate.study import Budget
+from ablate.site import Site, packed
+from ablate.stop import Stop
+from ablate.store import Store
 from ablate.trial import Trial
 
 
-class Listener(Protocol):
-    """Hears of trials as they go, in the driver; must return at once."""
+def run_here(trials: list[Trial], site: Site, listener: Listener, *, stop: Stop, wait: bool = True) -> None:
+    """One trial after the other in this process, without Ray.
 
-    def started(self, trial: Trial) -> None:
-        """A worker took up the trial."""
+    A trial that hangs ends the whole process, with one line and exit status 2: there is no other process to go on in.
 
-    def epoch(self, trial: Trial, row: Epoch) -> None:
-        """An epoch ended."""
+    Raises:
+        AblateError: what is wrong with the data or the results folder.
+    """
+    attempts = Attempts(trials, Store(site.results), listener, wait=wait)
+    while not (stop.asked or attempts.over):
+        attempt = attempts.take()
+        if attempt is None:
+            time.sleep(1)  # the rest is at another process
+            continue
+        listener.started(attempt.trial)
+        with closing(worker.reports(attempt.trial, site)) as reports, heartbeat.watched(site.hang_minutes, _give_up):
+            for report in reports:
+                if "trouble" in report:
+                    raise AblateError(report["trouble"])
+                if "row" in report:
+                    listener.epoch(attempt.trial, worker.row(report))
+                else:
+                    attempts.ended(attempt.trial, str(report["status"]))
+                if stop.asked:
+                    break
 
-    def ended(self, trial: Trial, status: str) -> None:
-        """The trial's result is stored ('done', 'failed', 'diverged'), or another driver has it ('busy')."""
 
-    def died(self, trial: Trial, reason: str) -> None:
-        """The trial's process died more often than the budget retries."""
-
-
-def run_here(trials: list[Trial], site: Site, listener: Listener) -> None:
-    """One trial after the other in this process, without Ray."""
-    from ablate.run import run_trial
-
-    for trial in trials:
-        listener.started(trial)
-        status = "busy"
-        for event in run_trial(trial, site):
-            if isinstance(event, Result):
-                status = event.status
-            else:
-                listener.epoch(trial, event)
-        listener.ended(trial, status)
+def _give_up(reason: str) -> None:
+    sys.stderr.write(f"ablate: {reason}; stopped; the same command goes on from the last saved state\n")
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def run_on_ray(
@@ -54,43 +62,49 @@ def run_on_ray(
     budget: Budget,
     listener: Listener,
     *,
+    stop: Stop,
+    lost: Callable[[str], None],
     plugins: tuple[str, ...] = (),
     address: str | None = None,
 ) -> None:
-    """All trials through Ray Tune, on this machine or on the cluster at `address`.
+    """All trials through Ray Tune, on this machine or on the cluster at `address`; `lost`: see `cluster.watched`.
 
     Raises:
-        ServiceError: the cluster cannot be reached, or has no node that a trial fits on.
+        ServiceError: the cluster cannot be reached, has no node that a trial fits on, or has one that is not ready.
         AblateError: what a worker found wrong with the data or the results folder.
     """
-    cluster.quiet()
+    cluster.quiet(alone=address is None)
     import ray
     from ray import tune
 
     cluster.connect(ray, address)
     try:
         cluster.refuse_unplaceable(ray.nodes(), budget)
-        relay = _relay(tune, {trial.id: trial for trial in trials}, listener)
-        with tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
+        if address:
+            preflight.check_nodes(ray, trials, site, budget, plugins)
+        shares = share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
+        attempts = Attempts(
+            trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)
+        )
+        relay = hooks.Relay(attempts, listener, stop, slots=lambda: cluster.slots(ray, budget))
+        with cluster.watched(ray, lost), tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
             tune.Tuner(
-                tune.with_resources(worker.trainable(tune), {"cpu": budget.cpus, "gpu": budget.gpus}),
-                param_space={
-                    "trial": tune.grid_search([trial.model_dump_json() for trial in trials]),
-                    "site": worker.packed(site),
-                    "plugins": list(plugins),
-                },
+                tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),
+                param_space={"site": packed(site), "plugins": list(plugins)},
                 tune_config=tune.TuneConfig(
+                    search_alg=hooks.searcher(relay, budget, shares),
+                    scheduler=hooks.scheduler(relay),
+                    num_samples=-1,
                     reuse_actors=True,
-                    max_concurrent_trials=budget.parallel,
-                    trial_name_creator=_name,
-                    trial_dirname_creator=_name,
+                    trial_name_creator=hooks.name,
+                    trial_dirname_creator=hooks.name,
                 ),
                 run_config=tune.RunConfig(
                     name="trials",
                     storage_path=scratch,
-                    callbacks=[relay],
+                    callbacks=[hooks.callback(tune, relay)],
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=budget.retries),
+                    failure_config=tune.FailureConfig(max_failures=0),  # Attempts decides what is tried again
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial saves its own state
                 ),
             ).fit()
@@ -98,40 +112,3 @@ def run_on_ray(
             raise AblateError(relay.trouble)
     finally:
         ray.shutdown()
-
-
-def _name(tune_trial: Any) -> str:
-    return Trial.model_validate_json(tune_trial.config["trial"]).id
-
-
-def _relay(tune: Any, trials: dict[str, Trial], listener: Listener) -> Any:
-    """Tune's callbacks, in our words."""
-
-    class Relay(tune.Callback):
-        def __init__(self, trials: dict[str, Trial], listener: Listener) -> None:
-            self.trials, self.listener, self.trouble = trials, listener, ""
-
-        def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles its callbacks to restore a run; we never do, and a screen cannot be pickled
-
-        def on_trial_start(self, *, trial: Any, **info: Any) -> None:
-            self.listener.started(self.trials[_name(trial)])
-
-        def on_trial_result(self, *, trial: Any, result: dict[str, Any], **info: Any) -> None:
-            if "row" in result:
-                self.listener.epoch(self.trials[_name(trial)], Epoch.model_validate_json(result["row"]))
-            elif "trouble" in result:
-                self.trouble = str(result["trouble"])
-            else:
-                self.listener.ended(self.trials[_name(trial)], str(result["status"]))
-
-        def on_trial_error(self, *, trial: Any, **info: Any) -> None:
-            self.listener.died(self.trials[_name(trial)], _last_line(trial))
-
-    return Relay(trials, listener)
-
-
-def _last_line(tune_trial: Any) -> str:
-    error = getattr(tune_trial, "get_pickled_error", lambda: None)()
-    lines = [line for line in str(error or "the process died").splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "the process died"

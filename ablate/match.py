@@ -14,12 +14,12 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from ablate.design import expand
 from ablate.errors import PartError, StoreError, StudyError, nearest
+from ablate.place import opened
 from ablate.search import search
-from ablate.store import write_atomically
 from ablate.study import Factor, Match, RecipePath, Study, blaming
 from ablate.trial import STRICT, Recipe, Trial
 
@@ -32,8 +32,8 @@ class Solution(BaseModel):
 
     model_config = STRICT
     value: int | float | None  # None: no value comes nearer than the level as it is written
-    macs: int  # of the level with this value
-    aim: int  # MACs that it should have
+    macs: int = Field(ge=0, lt=2**63)  # of the level with this value
+    aim: int = Field(gt=0, lt=2**63)  # MACs that it should have
 
     @property
     def gap(self) -> float:
@@ -67,7 +67,7 @@ class Question:
 Answered = tuple[Question, Solution]
 
 
-def solve(study: Study, results: Path | None = None, *, keep: bool = True) -> Study:
+def solve(study: Study, results: Path | str | None = None, *, keep: bool = True) -> Study:
     """The study with every `match` replaced by levels that cost the same; `note` says how nearly they do.
 
     What was solved before is read from the results folder, and what is new is kept there, unless it is only to be read.
@@ -90,13 +90,13 @@ def solve(study: Study, results: Path | None = None, *, keep: bool = True) -> St
     return study.model_copy(update={"factors": factors, "note": " ".join(notes)})
 
 
-def publish(study: Study, results: Path, target: Path) -> None:
+def publish(study: Study, results: Path | str, target: Path | str) -> None:
     """Put what was solved for a study, as it is written, into the folder of its published results."""
     if questions := _questions(study):
         _write(target, _read(target) | _solutions(questions, results, keep=False, file=study.file))
 
 
-def take_in(source: Path, results: Path) -> int:
+def take_in(source: Path | str, results: Path | str) -> int:
     """Take in what was solved for published results; how many levels were solved otherwise here, and stay so."""
     found, known = _read(source), _read(results)
     if found.keys() - known.keys():
@@ -203,7 +203,7 @@ def _gmacs(macs: int) -> str:
     return f"{macs / 1e9:.4g} GMACs"
 
 
-def _solutions(questions: list[Question], results: Path | None, *, keep: bool, file: str) -> dict[str, Solution]:
+def _solutions(questions: list[Question], results: Path | str | None, *, keep: bool, file: str) -> dict[str, Solution]:
     """Answers by key: those that the results folder has, the others anew."""
     known = _read(results)
     new = {question.key: question for question in questions if question.key not in known}
@@ -270,20 +270,20 @@ def _with(recipe: Recipe, path: RecipePath, value: int | float) -> Recipe:
     return recipe.model_copy(update={kind: part.model_copy(update={"knobs": part.knobs | {name: value}})})
 
 
-def _read(results: Path | None) -> dict[str, Solution]:
+def _read(results: Path | str | None) -> dict[str, Solution]:
     """What was solved before; nothing where the file is missing or damaged, for it can be solved again."""
     try:
-        document = json.loads((results / FILE).read_text(encoding="utf-8")) if results else {}
+        document = json.loads((opened(results).read(FILE) if results else None) or b"{}")
         if document["checksum"] != _digest(document["solved"]):
             return {}
         return TypeAdapter(dict[str, Solution]).validate_python(document["solved"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (StoreError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
-def _write(results: Path, solved: dict[str, Solution]) -> None:
+def _write(results: Path | str, solved: dict[str, Solution]) -> None:
     body = {key: solved[key].model_dump() for key in sorted(solved)}
-    write_atomically(results / FILE, json.dumps({"checksum": _digest(body), "solved": body}, indent=1).encode())
+    opened(results).write(FILE, json.dumps({"checksum": _digest(body), "solved": body}, indent=1).encode())
 
 
 def _digest(document: object) -> str:

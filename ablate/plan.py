@@ -1,28 +1,28 @@
 """The price list of a study, before anything is spent: trials, cost, time, and what its seeds can show.
 
-Times rest, in this order, on trials of this machine in the results folder, on a training step timed here, or, for
-GPUs that this machine does not have, on an assumption that the plan states.
+What a trial costs is found in prices.py, how long it takes in durations.py, when all are done in schedule.py.
 """
 
 import math
 import os
 import statistics
-import time
+from collections import Counter
 from dataclasses import dataclass
 
-from ablate import cost, env, registry, stats
-from ablate.check import check_study, price_arms
+from ablate import prices, stats
+from ablate.check import check_study
 from ablate.comparable import one_recipe, starts_from, unlike_starts
 from ablate.design import Arm, contrasts, expand, label
+from ablate.durations import durations
+from ablate.errors import StudyError
 from ablate.result import Cost, Result
+from ablate.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
 from ablate.store import Shelf, Store
 from ablate.study import Study
-from ablate.trial import Recipe, Trial
+from ablate.trial import Trial
 
-GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
 ONE_POINT = 0.01  # the gap that papers argue about
-TRAIN_FACTOR = 3  # a training step computes about three forward passes
-TIMED_MACS = 4e10  # a step that needs more is not timed: planning must stay quick
+MOST_DEVICES = 64  # that makespans are given for, unasked
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,12 @@ class ArmPlan:
     arm: Arm
     start: str  # where its backbone's weights come from
     cost: Cost
+    counted: bool  # else the cost's MACs are an estimate, and there is nothing more
     planned: int
     done: int
     failed: int
     seconds: float  # one trial, predicted; nan when nothing tells
+    saved_every: float  # seconds of training between saved states
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ class Plan:
     study: Study
     arms: list[ArmPlan]
     missing: list[Trial]
+    results: dict[str, Result]  # all of the results folder, by trial id
     damaged: list[str]
     basis: str  # where the seconds come from
+    estimated: str  # how many costs are estimates, and how near, in a sentence
     parallel: int  # trials at once that the times assume
     power: list[str]  # sentences
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
@@ -60,10 +64,18 @@ class Plan:
 
     @property
     def makespan_hours(self) -> float:
-        """Hours until all are done, `parallel` at once: an even share, but no less than the longest trial."""
-        waiting = [arm.seconds for arm in self.arms if arm.planned > arm.done + arm.failed]
-        longest = max(waiting, default=0.0) / 3600
-        return max(self.trial_hours / self.parallel, longest)
+        """Hours until all are done, `parallel` at once, in the order of their launch; nan when nothing tells."""
+        jobs = self.jobs()
+        return makespan(jobs, Cluster(devices=self.parallel)) / 3600 if jobs is not None else math.nan
+
+    def jobs(self, devices: float = 1) -> list[Job] | None:
+        """The trials still to run as they will be launched; None where their times are unknown."""
+        arms = {tuple(arm.arm.items()): arm for arm in self.arms}
+        waiting = [arms[tuple(trial.arm.items())] for trial in self.missing]
+        if not all(math.isfinite(arm.seconds) for arm in waiting):
+            return None
+        order = longest_first([arm.seconds for arm in waiting])
+        return [Job(waiting[index].seconds, devices, waiting[index].saved_every) for index in order]
 
 
 def plan(study: Study, store: Store) -> Plan:
@@ -76,38 +88,86 @@ def plan(study: Study, store: Store) -> Plan:
     trials = expand(study)
     shelf = store.read()
     first = [trial for trial in trials if trial.seed == trials[0].seed]
-    costs = price_arms(first, file=study.file)
-    seconds, basis = _durations(study, first, costs, shelf)
-    control = first[0].arm
-    rows = []
-    for trial in first:
-        mine = [shelf.results.get(t.id) for t in trials if t.arm == trial.arm]
-        done = sum(result is not None and result.status == "done" for result in mine)
-        failed = sum(result is not None and result.status != "done" for result in mine)
-        rows.append(
-            ArmPlan(
-                label(trial.arm, control),
-                trial.arm,
-                starts_from(trial.recipe),
-                costs[trial.id],
-                len(mine),
-                done,
-                failed,
-                seconds[trial.id],
-            )
-        )
-    missing = store.missing(trials, shelf=shelf)
-    return Plan(
-        study,
-        rows,
-        missing,
-        shelf.damaged,
-        basis,
-        _parallel(study),
-        power(study, shelf, trials),
-        one_recipe(study, trials),
-        unlike_starts(study, trials),
+    priced = prices.arm_prices(study, first)
+    seconds, basis = durations(
+        study, first, {trial.id: price.cost for trial, price in zip(first, priced, strict=True)}, shelf
     )
+    control = first[0].arm
+    ended = Counter(
+        (tuple(trial.arm.items()), shelf.results[trial.id].status == "done")
+        for trial in trials
+        if trial.id in shelf.results
+    )
+    rows = [
+        ArmPlan(
+            label=label(trial.arm, control),
+            arm=trial.arm,
+            start=starts_from(trial.recipe),
+            cost=price.cost,
+            counted=price.counted,
+            planned=len(study.seeds),
+            done=ended[tuple(trial.arm.items()), True],
+            failed=ended[tuple(trial.arm.items()), False],
+            seconds=seconds[trial.id],
+            saved_every=_saved_every(study, trial, seconds[trial.id]),
+        )
+        for trial, price in zip(first, priced, strict=True)
+    ]
+    return Plan(
+        study=study,
+        arms=rows,
+        missing=store.missing(trials, shelf=shelf),
+        results=shelf.results,
+        damaged=shelf.damaged,
+        basis=basis,
+        estimated=prices.sentence(priced),
+        parallel=at_once(study),
+        power=power(study, shelf, trials),
+        one_recipe=one_recipe(study, trials),
+        unlike_starts=unlike_starts(study, trials),
+    )
+
+
+def at_once(study: Study) -> int:
+    """Trials that run at the same time on this machine, as far as the study tells."""
+    if study.budget.gpus:
+        return study.budget.parallel or 1  # how many GPUs there will be is not known here
+    fits = max(1, int((os.cpu_count() or 1) // study.budget.devices))
+    return min(fits, study.budget.parallel or fits)
+
+
+def device_counts(study: Study, trials: int, nodes: int) -> list[int]:
+    """Devices of a node: powers of two, from what one trial needs to what all need at once, at most 64."""
+    share = study.budget.devices
+    counts = [2**power for power in range(int(math.log2(MOST_DEVICES)) + 1)]
+    most = max(1, min(trials, study.budget.parallel or trials)) * share / nodes
+    return [count for count in counts if count >= share and (count < 2 * most or count == 1)]
+
+
+def forecast_on(
+    made: Plan, *, devices: int, nodes: int = 1, preempted_every: float = math.inf, back_after: float = 0.0
+) -> Forecast | None:
+    """When all is done on so many nodes with so many devices each: GPUs, or CPUs of a study that needs no GPU.
+
+    Times are in seconds. None where those of trials are unknown.
+
+    Raises:
+        StudyError: a trial does not fit, or its saved states are too far apart for such preemptions.
+    """
+    budget = made.study.budget
+    share = budget.devices
+    if share > devices * nodes:
+        raise StudyError(f"--devices {devices}: a trial needs {share:g} (budget), there are {devices * nodes}")
+    spanned = math.ceil(share / devices)  # nodes that one trial needs; it is hit by what hits any of them
+    per_node = devices * spanned
+    if not budget.gpus:  # CPUs are not told apart, so trials may take one and a half
+        per_node, share = int(per_node / share + 1e-9), 1
+    cluster = Cluster(nodes // spanned, per_node, preempted_every / spanned, back_after, budget.parallel or math.inf)
+    jobs = made.jobs(share)
+    try:
+        return None if jobs is None else forecast(jobs, cluster)
+    except ValueError as error:
+        raise StudyError(f"--preempted-every: {error}; see budget.checkpoint_minutes") from None
 
 
 def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
@@ -134,13 +194,6 @@ def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
     return lines
 
 
-def image_counts(recipe: Recipe) -> tuple[int, int] | None:
-    """Declared numbers of training and evaluation samples; None where nobody has declared them."""
-    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
-    sizes = registry.build("task", recipe.task.name, recipe.task.knobs).sample_counts(info)
-    return (sizes["train"], sizes["val"]) if sizes else None
-
-
 def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
     """Standard deviation of the paired differences found so far, pooled over the comparisons."""
     values = {
@@ -158,115 +211,9 @@ def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
     return math.sqrt(statistics.mean(variances)) if variances and max(variances) > 0 else None
 
 
-def _parallel(study: Study) -> int:
-    if study.budget.gpus:
-        return study.budget.parallel or 1  # how many GPUs there will be is not known here
-    fits = max(1, int((os.cpu_count() or 1) // study.budget.cpus))
-    return min(fits, study.budget.parallel or fits)
-
-
-def _durations(study: Study, trials: list[Trial], costs: dict[str, Cost], shelf: Shelf) -> tuple[dict[str, float], str]:
-    """Seconds of one trial per arm, and in words what they rest on."""
-    counts = image_counts(study.recipe.settled(on_gpu=study.budget.gpus > 0))
-    if counts is None:
-        return dict.fromkeys(costs, math.nan), "the data set declares no number of images, so no time can be told"
-    known = _known_rates(study, shelf)
-    if known:
-        rates = {t.id: _from_known(t.recipe, costs[t.id], known) for t in trials}
-        basis = f"{len(known)} trials of this machine"
-    elif study.budget.gpus:
-        rates = {t.id: GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs * _crop_share(t.recipe)) for t in trials}
-        basis = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU, for no trial has run here yet"
-    else:
-        rates, basis = _timed_rates(study, trials, costs)
-    train, val = counts
-    return {
-        t.id: (t.recipe.train.epochs * train + _evaluations(study, t.recipe) * val * _evaluation_share(t.recipe))
-        / rates[t.id]
-        / max(study.budget.gpus, 1)
-        for t in trials
-    }, basis
-
-
-def _evaluation_share(recipe: Recipe) -> float:
-    """What predicting a sample costs, in training samples: forward only, twice with a flip test, on the whole image."""
-    passes = 2 if recipe.evaluation.get("flip") else 1
-    area = math.fsum(scale**2 for scale in recipe.evaluation.get("scales", (1.0,)))
-    return passes * area / TRAIN_FACTOR / _crop_share(recipe)
-
-
-def _evaluations(study: Study, recipe: Recipe) -> int:
-    """How often a trial is evaluated: at the end, and where the budget asks for a curve after the first epoch too."""
-    every, last = study.budget.evaluate_every, recipe.train.epochs
-    return 1 + (len({1, *range(every, last, every)} - {last}) if every else 0)
-
-
-def _crop_share(recipe: Recipe) -> float:
-    """How much of an evaluated image, for which costs are quoted, a training sample shows, by area."""
-    seen, evaluated = (math.prod(cost.input_size(recipe, training=training)) for training in (True, False))
-    return seen / evaluated
-
-
-def _known_rates(study: Study, shelf: Shelf) -> list[tuple[Result, float]]:
-    """Results of this kind of machine with their training images per second."""
-    threads, processor = str(max(1, int(study.budget.cpus))), env.processor()
-    return [
-        (result, statistics.median(row.images_per_second for row in result.curve))
-        for result in shelf.results.values()
-        if result.status == "done" and result.cost
-        if result.env.get("processor") == processor and result.env.get("threads") == threads
-        if (result.env.get("device") == "cpu") == (study.budget.gpus == 0)
-    ]
-
-
-def _from_known(recipe: Recipe, price: Cost, known: list[tuple[Result, float]]) -> float:
-    """The rate of the same network at the same batch where it ran, else of the nearest in MACs, scaled."""
-
-    def distance(entry: tuple[Result, float]) -> tuple[bool, float]:
-        other = entry[0]
-        assert other.cost
-        same = other.recipe.model == recipe.model and other.recipe.task == recipe.task
-        return (
-            not same or other.recipe.train.precision != recipe.train.precision,
-            abs(other.cost.macs - price.macs),
-        )
-
-    result, rate = min(known, key=distance)
-    assert result.cost
-    return rate * result.cost.macs * _crop_share(result.recipe) / (price.macs * _crop_share(recipe))
-
-
-def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> tuple[dict[str, float], str]:
-    control = trials[0]
-    step_macs = TRAIN_FACTOR * costs[control.id].macs * _crop_share(control.recipe)  # for one image
-    batch = min(control.recipe.train.batch, max(2, int(TIMED_MACS / step_macs)))  # 2: normalisation
-    try:
-        rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
-    except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
-        return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({' '.join(str(error).split())})"
-    macs = {t.id: costs[t.id].macs * _crop_share(t.recipe) for t in trials}
-    rates = {t.id: rate * macs[control.id] / macs[t.id] for t in trials}
-    return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"
-
-
-def _time_step(trial: Trial, batch: int, *, threads: int) -> float:
-    """Images per second of a training step on random pictures, the second of two."""
-    import torch
-
-    from ablate import network
-    from ablate.fit import Training
-
-    torch.set_num_threads(threads)
-    training = Training(trial, network.build(trial.recipe).train(), torch.device("cpu"))
-    images = torch.rand(batch, 3, *cost.input_size(trial.recipe, training=True)).contiguous(
-        memory_format=training.layout
-    )
-    seconds = math.nan
-    for _ in range(2):
-        start = time.perf_counter()
-        with training.autocast():
-            output = training.net(images)
-        torch.stack([leaf.float().square().mean() for leaf in cost.leaves(output)]).sum().backward()
-        training.optimizer.step()
-        seconds = time.perf_counter() - start
-    return batch / seconds
+def _saved_every(study: Study, trial: Trial, seconds: float) -> float:
+    """A state is saved at the end of an epoch, once the budget's time has gone by since the last."""
+    epoch = seconds / trial.recipe.train.epochs
+    if not epoch > 0:
+        return math.inf
+    return epoch * max(1, math.ceil(60 * study.budget.checkpoint_minutes / epoch))

@@ -153,6 +153,11 @@ def load_plugins(modules: tuple[str, ...]) -> None:
     _knob_model.cache_clear()
 
 
+def plugins() -> list[str]:
+    """The modules that `load_plugins` has put on the shelves."""
+    return sorted({_builders[key].__module__ for key in _plugins})
+
+
 def _builder(kind: str, name: str) -> Callable[..., Any]:
     if (kind, name) not in _builders:
         folder = FOLDERS["task" if kind == "protocol" else kind].replace("/", ".")

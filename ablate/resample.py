@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ablate import registry, stats
+from ablate.arrays import Arrays
 from ablate.errors import StoreError
-from ablate.store import Shelf, read_arrays
 from ablate.trial import Recipe
 
 RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
@@ -22,11 +22,11 @@ NO_INTERVAL = (math.nan, math.nan)
 class TestImages:
     """Scores on redrawn test images; every trial is scored once per draw, however many comparisons ask."""
 
-    def __init__(self, recipe: Recipe, shelf: Shelf, *, draws: str) -> None:
+    def __init__(self, recipe: Recipe, statistics: Callable[[str], Arrays], *, draws: str) -> None:
         self.count = 0  # test images, once an interval was asked for
         self._seed = zlib.crc32(draws.encode())
-        self._shelf = shelf
-        self._arrays: dict[str, dict[str, np.ndarray]] = {}  # trial id -> statistics
+        self._stored = statistics  # of a trial by its id
+        self._arrays: dict[str, Arrays] = {}
         self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
         self._facts = {str(name): registry.describe("metric", name).facts for name in names}
@@ -39,9 +39,9 @@ class TestImages:
         """
         if self._part(metric) is None or not control:
             return NO_INTERVAL
-        ids = [self._statistics(trial, metric)["image_ids"] for trial in control + level]
+        ids = [self._image_ids(trial, metric) for trial in control + level]
         if not all(np.array_equal(ids[0], other) for other in ids):
-            raise StoreError(f"{self._shelf.folders[level[0]]}: scored on other test images than {control[0]}")
+            raise StoreError(f"trial {level[0]}: scored on other test images than {control[0]}")
         self.count = len(ids[0])
         return stats.paired_image_interval(
             self._mean(level, metric),
@@ -66,12 +66,28 @@ class TestImages:
         key = (trial, part, counts.tobytes())
         if key not in self._scores:
             aggregate = registry.build("metric", part, {}).aggregate
-            self._scores[key] = aggregate(self._statistics(trial, metric), counts)
+            statistics = self._statistics(trial, metric)
+            try:
+                self._scores[key] = {name: float(value) for name, value in aggregate(statistics, counts).items()}
+            except Exception as error:  # whatever arrays that another metric left, or nobody, make of it
+                raise self._unfit(trial, error) from None
+        if metric not in self._scores[key]:
+            raise self._unfit(trial, KeyError(metric))
         return self._scores[key][metric]
+
+    def _unfit(self, trial: str, error: Exception) -> StoreError:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return StoreError(f"trial {trial}: per_image.npz: not what the metric reads ({what})")
+
+    def _image_ids(self, trial: str, metric: str) -> np.ndarray:
+        ids = self._statistics(trial, metric).get("image_ids")
+        if ids is None or ids.ndim != 1 or not len(ids):
+            raise self._unfit(trial, KeyError("image_ids"))
+        return ids
 
     def _statistics(self, trial: str, metric: str) -> dict[str, np.ndarray]:
         """The arrays that the metric's part left for one trial."""
         if trial not in self._arrays:
-            self._arrays[trial] = read_arrays(self._shelf.folders[trial] / "per_image.npz")
+            self._arrays[trial] = self._stored(trial)
         prefix = f"{self._part(metric)}/"
         return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}

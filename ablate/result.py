@@ -1,19 +1,20 @@
 """Result: the one typed document that a trial leaves, whether it went well or not."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from ablate.trial import FROZEN, Recipe, key
 
 VERSION = 1
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # what has no bound cannot be shown, divided or drawn
 
 
 class Epoch(BaseModel):
     """One row of a learning curve."""
 
     model_config = FROZEN
-    epoch: int  # 1 is the first
+    epoch: Count  # 1 is the first
     loss: float  # mean over the epoch's batches
     lr: float  # at the epoch's last step
     seconds: float  # training only
@@ -25,16 +26,16 @@ class Cost(BaseModel):
     """What one trained network costs. MACs count convolution and linear layers, one multiply-add = 1."""
 
     model_config = FROZEN
-    parameters: int  # all
-    used_parameters: int  # those that the output depends on
-    macs: int  # for one image; GFLOPs in the papers = MACs / 2**30
-    image: tuple[int, int] | None = None  # height and width of that image: what the task evaluates on
-    transposed_excess: int = 0  # MACs that the papers' tool adds: transposed convolutions by their output's size
-    matmul_macs: int = 0  # not in `macs`: matrix products outside such layers, attention's above all
-    activations: int = 0  # elements of these layers' outputs, for one image; 0: not counted
+    parameters: Count  # all
+    used_parameters: Count  # those that the output depends on
+    macs: Count  # for one image; GFLOPs in the papers = MACs / 2**30
+    image: tuple[Count, Count] | None = None  # height and width of that image: what the task evaluates on
+    transposed_excess: Count = 0  # MACs that the papers' tool adds: transposed convolutions by their output's size
+    matmul_macs: Count = 0  # not in `macs`: matrix products outside such layers, attention's above all
+    activations: Count = 0  # elements of these layers' outputs, for one image; 0: not counted
     uncounted: list[str] = []  # operators with arithmetic that all these leave out
     images_per_second: float = 0.0  # evaluation throughput on this machine, flip test as in the protocol
-    peak_memory: int = 0  # bytes: the process (CPU) or the device (GPU) at its peak
+    peak_memory: Count = 0  # bytes: the process (CPU) or the device (GPU) at its peak
 
     @property
     def gflops(self) -> float:
@@ -54,7 +55,7 @@ class Result(BaseModel):
     version: int = VERSION
     id: str
     recipe: Recipe
-    seed: int
+    seed: Count
     data_version: str | None = None  # declared by the data set
     data_digest: dict[str, str] = {}  # found on disk, per split
     meanings: dict[str, int]

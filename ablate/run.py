@@ -2,13 +2,16 @@
 
 `run_trial` is a generator: it yields every epoch as it ends, and the stored result last. Whoever drives it (a loop in
 this process, a Ray actor) takes one step at a time. A failure is a result with its reason.
+
+Several processes may train one trial (`muster`, `follow`): all run the same code, and this one stores what comes out.
 """
 
 import resource
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,51 +19,90 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, network, registry, weights
-from ablate.errors import AblateError, DataError, StoreError
+from ablate import cost, env, muster, network, notes, registry, weights
+from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
+from ablate.lease import Hold
 from ablate.result import Epoch, Result
 from ablate.site import Site
-from ablate.store import Store, write_atomically
+from ablate.store import RESULT, WEIGHTS, Store
+from ablate.team import Team
 from ablate.trial import Trial
 
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+Assembly = Callable[[Trial, Site], AbstractContextManager[Team]]  # calls a trial's processes together
 
 
-def run_trial(trial: Trial, site: Site) -> Iterator[Epoch | Result]:
+@dataclass(frozen=True)
+class Held:
+    """The place of a trial's documents, which the process has that leads; those that follow have none."""
+
+    store: Store
+    hold: Hold
+
+    def save(self, trial: Trial) -> Callable[[bytes], None]:
+        """What keeps a training state."""
+        return lambda state: self.store.save(trial.id, state, hold=self.hold)
+
+
+class Cancelled(Exception):
+    """Somebody asked that this trial end; its state is saved, and a later run may go on from it."""
+
+
+def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Generator[Epoch | Result]:
     """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
 
-    Yields nothing but the stored result when the trial is already done, and nothing at all when another process
-    is at it.
+    Yields nothing but the stored result when the trial already has one, nothing at all when another process is at it,
+    and nothing more when another process has taken it over. Closed between two epochs, it saves its state.
 
     Raises:
-        DataError, StoreError: the place is at fault, not the trial; nothing is stored.
+        DataError, StoreError, TeamError: the place is at fault, not the trial; no result is stored.
+        Cancelled: see there.
+        torch.OutOfMemoryError: of a trial that shares its device, and may fit alone; nothing is stored.
     """
     store = Store(site.results)
-    with store.lock(trial.id) as free:
-        if not free:
+    with store.lock(trial.id, owner=site.owner) as hold, suppress(LostError):
+        if not hold:
             return
         done = _finished(store, trial)
         if done:
             yield done
             return
         start, curve = time.perf_counter(), []
+        _refuse_cancelled(store, trial)
         try:
-            for event in _train_and_evaluate(trial, site, store.folder(trial.id) / "state"):
-                if isinstance(event, Epoch):
-                    curve.append(event)
-                    yield event
-                else:
-                    result, statistics = event
-        except (DataError, StoreError) as error:
+            held = Held(store, hold)
+            with assembly(trial, site) as team, closing(_train_and_evaluate(trial, site, team, held)) as events:
+                for event in events:
+                    if isinstance(event, Epoch):
+                        curve.append(event)
+                        yield event
+                        _refuse_cancelled(store, trial)
+                    else:
+                        result, statistics = event
+        except (DataError, StoreError, TeamError) as error:
             raise _one_line(error) from None
+        except Cancelled:
+            raise
         except Exception as error:  # whatever a part does, the other trials go on
+            if isinstance(error, torch.OutOfMemoryError) and site.gpu_share < 1:
+                raise
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
-            result, statistics = _failed(trial, error, curve, time.perf_counter() - start), {}
-        store.put(result, statistics)
+            result, statistics = _failed(trial, error, site, curve, time.perf_counter() - start), {}
+        store.put(result, statistics, hold=hold)
         yield result
+
+
+def follow(trial: Trial, site: Site, team: Team) -> None:
+    """The same trial in a further process of its team, which stores nothing.
+
+    Raises:
+        Exception: what went wrong in this process.
+    """
+    for _ in _train_and_evaluate(trial, site, team, None):
+        pass
 
 
 def _one_line(error: AblateError) -> AblateError:
@@ -68,16 +110,42 @@ def _one_line(error: AblateError) -> AblateError:
     return type(error)(str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2].strip())
 
 
+def _refuse_cancelled(store: Store, trial: Trial) -> None:
+    if notes.there(store, trial.id, notes.CANCEL):
+        raise Cancelled(trial.id)
+
+
 def _finished(store: Store, trial: Trial) -> Result | None:
-    with suppress(StoreError):
-        result = store.get(trial.id)
-        return result if result and result.status == "done" else None
-    return None
+    try:
+        return store.get(trial.id)
+    except DamagedError:
+        store.set_aside(trial.id, RESULT)
+        return None
+
+
+def _resume(training: Training, trial: Trial, team: Team, held: Held | None) -> dict[str, str]:
+    """Go on from the newest state that is whole; which documents of the trial were not, in this sitting or before."""
+    if not held:
+        training.resume(team.broadcast(b""))  # nothing is taken up from nothing
+        return {}
+    store, whole = held.store, b""
+    for name, state in store.states(trial.id):
+        if training.resume(state):
+            whole = state
+            break
+        store.set_aside(trial.id, name)
+    team.broadcast(whole)
+    damaged = store.was_damaged(trial.id)
+    kinds = {
+        "damaged results": [name for name in damaged if name == RESULT],
+        "damaged states": [name for name in damaged if name != RESULT],
+    }
+    return {kind: ", ".join(names) for kind, names in kinds.items() if names}
 
 
 def _train_and_evaluate(
-    trial: Trial, site: Site, state: Path
-) -> Iterator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
+    trial: Trial, site: Site, team: Team, held: Held | None
+) -> Generator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
     recipe, device = trial.recipe, _settle(site)
     data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
     task = registry.build("task", recipe.task.name, recipe.task.knobs)
@@ -86,20 +154,25 @@ def _train_and_evaluate(
     net = network.build(recipe)
     network.initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
-    training = Training(trial, net, device)
-    if state.exists() and training.resume(state.read_bytes()):
-        yield from training.curve
+    facts["processes"] = str(site.processes)
+    training = Training(trial, net, device, team)
+    facts |= _resume(training, trial, team, held)
+    yield from training.curve
 
     def score(_: Any) -> dict[str, float]:
-        return evaluate(training, trial, task, data.info, splits["val"], site).scores
+        found = evaluate(training, trial, task, data.info, splits["val"], site)
+        return found.scores if found else {}
 
-    yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, state=state, score=score)
+    save = held.save(trial) if held else None
+    yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, save=save, score=score)
     final = evaluate(training, trial, task, data.info, splits["val"], site, folder=site.predictions)
+    if final is None or held is None:
+        return
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + final.seconds
     if site.keep_weights:
-        write_atomically(Store(site.results).weights(trial.id), weights.packed(net.backbone, trial_id=trial.id))
+        held.hold.write(held.store.name(trial.id, WEIGHTS), weights.packed(net.backbone, trial_id=trial.id))
     found = {"scores": final.scores, "curve": training.curve, "cost": price, "data_digest": digests}
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)
@@ -114,16 +187,18 @@ def _settle(site: Site) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DataError("budget.gpus: this process sees no CUDA device")
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(site.gpu_share)
     torch.backends.cudnn.benchmark = False
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")
 
 
-def _failed(trial: Trial, error: Exception, curve: list[Epoch], seconds: float) -> Result:
+def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seconds: float) -> Result:
     reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
     status = "diverged" if isinstance(error, Diverged) else "failed"
     text = " ".join(reason.split())[:500].encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
-    return _result(trial, status, seconds, reason=text, curve=curve)
+    return _result(trial, status, seconds, facts={"processes": str(site.processes)}, reason=text, curve=curve)
 
 
 def _result(trial: Trial, status: Any, seconds: float, *, facts: Mapping[str, str] = {}, **fields: Any) -> Result:

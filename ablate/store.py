@@ -1,77 +1,93 @@
-"""A folder of results: one folder per trial, written whole or not at all, every document with its checksum.
+"""A place of results: one folder per trial, written whole or not at all, every document with its checksum.
 
-    results/
+    results/                      a folder, or a URL as s3://bucket/prefix (place.py)
       store.json                  the format's version
+      matched.json                what was solved for levels of matched cost
       mlflow.db, mlflow/          the tracker's, when it is local
       trials/<id>/result.json     the result, with a checksum over it and over the arrays
                   per_image.npz   per-image statistics, arrays only
                   state           the training state at the last checkpoint, while unfinished
+                  state.previous  the one before
+                  *.damaged       what could not be trusted, set aside until the trial is finished
                   weights.safetensors  the trained backbone, where the budget keeps it
-                  lock            held by the process that trains
+                  lock, lease.*   held by the process that trains
 
 The process that trains writes its own trial's folder, so a result exists before a driver hears of it. Whatever is
 damaged is named and counted as missing, never trusted.
 """
 
-import errno
 import hashlib
-import io
 import json
-import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ablate.errors import DamagedError, PartError, StoreError
+from ablate.arrays import Arrays, packed, unpacked
+from ablate.errors import DamagedError, LinkError, PartError, StoreError
+from ablate.lease import Hold
+from ablate.place import Folder, opened
 from ablate.result import VERSION, Result
 from ablate.trial import Trial
 
-Arrays = dict[str, np.ndarray]
+RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
+    "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
+)  # fmt: skip
+HEXADECIMAL = set("0123456789abcdef")
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """What a look into the folder found: results by today's key, and what could not be trusted."""
+    """What a look into the place found: results by today's key, and what could not be trusted."""
 
     results: dict[str, Result] = field(default_factory=dict)
-    folders: dict[str, Path] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)  # one line each
 
 
 class Store:
-    """A results folder; made on first write."""
+    """A results folder or URL; made on first write."""
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        marker = self.root / "store.json"
-        if marker.exists():
-            version = _json(marker).get("version")
+    def __init__(self, where: Path | str) -> None:
+        self.place = opened(where)
+        marker = self._json("store.json", self.place.read("store.json"))
+        if marker is not None:
+            version = marker.get("version")
             if not isinstance(version, int):
-                raise StoreError(f"{marker}: no version; is this a results folder?")
+                raise StoreError(f"{self.place.name}/store.json: no version; is this a results folder?")
             if version > VERSION:
-                raise StoreError(f"{self.root}: written by a newer ablate (format {version}, this one reads {VERSION})")
+                newer = f"written by a newer ablate (format {version}, this one reads {VERSION})"
+                raise StoreError(f"{self.place.name}: {newer}")
+
+    @property
+    def root(self) -> Path:
+        """Where lies what only a disk can hold, MLflow's SQLite file and reports: the results folder itself, and for
+        a URL a folder named after it, results-of/s3/bucket/prefix, in the current one."""
+        if isinstance(self.place, Folder):
+            return self.place.root
+        scheme, _, rest = self.place.name.partition("://")
+        return Path("results-of", scheme, *rest.split("/"))
 
     def create(self) -> None:
-        """Make the folder.
+        """Make the place.
 
         Raises:
             StoreError: it cannot be made or written.
         """
-        marker = self.root / "store.json"
-        if not marker.exists():
-            write_atomically(marker, json.dumps({"version": VERSION}).encode())
+        if self.place.read("store.json") is None:
+            self.place.write("store.json", json.dumps({"version": VERSION}).encode())
 
     def folder(self, trial_id: str) -> Path:
-        """Where a trial lives. Ids are hexadecimal, so no id leads out of the results folder."""
-        if not trial_id or set(trial_id) - set("0123456789abcdef"):
+        """Where a trial lives in a results folder on a disk."""
+        return self.root / self.name(trial_id)
+
+    def name(self, trial_id: str, document: str = "") -> str:
+        """What the place calls a trial's folder or a document in it. Ids are hexadecimal, so none leads elsewhere."""
+        if not trial_id or set(trial_id) - HEXADECIMAL:
             raise StoreError(f"{trial_id!r} is not a trial's id: ids are hexadecimal digits")
-        return self.root / "trials" / trial_id
+        return f"trials/{trial_id}/{document}".rstrip("/")
 
     def read(self) -> Shelf:
         """All results by the key that they have today; those of parts that are not on today's shelves are left out.
@@ -80,15 +96,19 @@ class Store:
             StoreError: a result of a newer version, which training again would overwrite.
         """
         shelf = Shelf()
-        for path in sorted((self.root / "trials").glob("*/result.json")):
+        names = [
+            f"trials/{folder}/{document}" for folder in self.place.children("trials") for document in (RESULT, ARRAYS)
+        ]
+        documents = self.place.read_many(names)
+        for (name, content), (_, arrays) in zip(documents, documents, strict=True):
             try:
-                result = _read(path)
-            except DamagedError as error:
+                result = self._result(name, content, arrays)
+            except (DamagedError, LinkError) as error:
                 shelf.damaged.append(str(error))
                 continue
-            with suppress(PartError):  # another study's, with plugins that this one does not name
-                shelf.results[result.today()] = result
-                shelf.folders[result.today()] = path.parent
+            if result:
+                with suppress(PartError):  # another study's, with plugins that this one does not name
+                    shelf.results[result.today()] = result
         return shelf
 
     def find(self, prefix: str) -> Result:
@@ -97,12 +117,13 @@ class Store:
         Raises:
             StoreError: none, or several.
         """
-        self.folder(prefix)
-        matches = [folder for folder in (self.root / "trials").glob(f"{prefix}*") if (folder / "result.json").exists()]
+        self.name(prefix)
+        begun = [folder for folder in self.place.children("trials") if folder.startswith(prefix)]
+        matches = [result for result in map(self.get, begun) if result]
         if len(matches) != 1:
             how = "no trial" if not matches else f"{len(matches)} trials"
-            raise StoreError(f"{self.root}: {how} with an id that begins {prefix!r}; see `ablate status`")
-        return _read(matches[0] / "result.json")
+            raise StoreError(f"{self.place.name}: {how} with an id that begins {prefix!r}; see `ablate status`")
+        return matches[0]
 
     def get(self, trial_id: str) -> Result | None:
         """The result of one trial, None when it has none.
@@ -110,8 +131,11 @@ class Store:
         Raises:
             StoreError: the document is damaged.
         """
-        path = self.folder(trial_id) / "result.json"
-        return _read(path) if path.exists() else None
+        name = self.name(trial_id, RESULT)
+        content = self.place.read(name)
+        return (
+            self._result(name, content, self.place.read(self.name(trial_id, ARRAYS))) if content is not None else None
+        )
 
     def statistics(self, trial_id: str) -> Arrays:
         """Per-image statistics of one finished trial, `metric/array` -> array.
@@ -119,23 +143,57 @@ class Store:
         Raises:
             StoreError: missing or damaged.
         """
-        return read_arrays(self.folder(trial_id) / "per_image.npz")
+        name = self.name(trial_id, ARRAYS)
+        return read_arrays(self.place.read(name) or b"", at=f"{self.place.name}/{name}")
 
-    def put(self, result: Result, statistics: Mapping[str, np.ndarray]) -> None:
-        """Write a result with its arrays; the training state is dropped afterwards.
+    def put(self, result: Result, statistics: Mapping[str, np.ndarray], *, hold: Hold | None = None) -> None:
+        """Write a result with its arrays, under the trial's hold where others may be at it; states are dropped then.
 
         Raises:
             StoreError: the disk is full or not writable; nothing half-written stays.
+            LostError: the trial is no longer held; nothing is written.
         """
-        folder = self.folder(result.id)
-        arrays = _pack(statistics)
-        write_atomically(folder / "per_image.npz", arrays)
-        write_atomically(folder / "result.json", _sealed(result, _digest(arrays)))
-        (folder / "state").unlink(missing_ok=True)
+        write, arrays = hold.write if hold else self.place.write, packed(statistics)
+        write(self.name(result.id, ARRAYS), arrays)
+        write(self.name(result.id, RESULT), _sealed(result, _digest(arrays)))
+        for name in self.place.sizes(self.name(result.id)):
+            if name.endswith((*STATES, DAMAGED)):
+                self.place.remove(name)
 
-    def weights(self, trial_id: str) -> Path:
-        """Where a trial's trained backbone lies, if the budget kept it."""
-        return self.folder(trial_id) / "weights.safetensors"
+    def states(self, trial_id: str) -> Iterator[tuple[str, bytes]]:
+        """The saved training states of a trial, the newest first; empty where there is one that cannot be read."""
+        for state in STATES:
+            try:
+                content = self.place.read(self.name(trial_id, state))
+            except DamagedError:
+                content = b""
+            if content is not None:
+                yield state, content
+
+    def save(self, trial_id: str, state: bytes, *, hold: Hold) -> None:
+        """Keep a training state, and the one before it.
+
+        Raises:
+            StoreError: the disk is full or not writable; the state before stays.
+            LostError: the trial is no longer held; nothing is written.
+        """
+        hold.check()
+        newest, previous = (self.name(trial_id, name) for name in STATES)
+        self.place.move(newest, previous)
+        hold.write(newest, state)
+
+    def set_aside(self, trial_id: str, document: str) -> None:
+        """Put a damaged document where nothing takes it for a good one, until the trial is finished."""
+        self.place.move(self.name(trial_id, document), self.name(trial_id, document + DAMAGED))
+
+    def was_damaged(self, trial_id: str) -> list[str]:
+        """The documents of a trial that were set aside."""
+        names = (name.rpartition("/")[2] for name in self.place.sizes(self.name(trial_id)))
+        return sorted(name.removesuffix(DAMAGED) for name in names if name.endswith(DAMAGED))
+
+    def weights(self, trial_id: str) -> bytes | None:
+        """A trial's trained backbone, if the budget kept it."""
+        return self.place.read(self.name(trial_id, WEIGHTS))
 
     def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None, retry: bool = False) -> list[Trial]:
         """The trials without a trusted result; with `retry` also those that failed or diverged."""
@@ -148,88 +206,59 @@ class Store:
         for trial in trials:
             result = shelf.results.get(trial.id)
             if result and result.status != "done":
-                (shelf.folders[trial.id] / "result.json").unlink(missing_ok=True)
+                self.place.remove(self.name(result.id, RESULT))
 
-    @contextmanager
-    def lock(self, trial_id: str) -> Iterator[bool]:
-        """Hold a trial for this process; yields False when another process holds it. Freed if the holder dies."""
-        folder = self.folder(trial_id)
-        _make(folder)
-        lock = FileLock(folder / "lock")
+    def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> AbstractContextManager[Hold | None]:
+        """Hold a trial for this process; yields None when another holds it. Freed if the holder dies, see `Place`."""
+        return self.place.hold(self.name(trial_id), owner=owner, wait=wait)
+
+    def _json(self, name: str, content: bytes | None) -> dict[str, object] | None:
+        if content is None:
+            return None
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
+            document = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(f"{self.place.name}/{name}: damaged ({type(error).__name__})") from None
+        if not isinstance(document, dict):
+            raise DamagedError(f"{self.place.name}/{name}: damaged (not a mapping)")
+        return document
+
+    def _result(
+        self, name: str, content: bytes | StoreError | None, arrays: bytes | StoreError | None
+    ) -> Result | None:
+        if isinstance(content, StoreError):
+            raise content
+        if isinstance(arrays, StoreError):
+            raise arrays
+        document, at = self._json(name, content), f"{self.place.name}/{name}"
+        if document is None:
+            return None
+        body = document.get("result")
+        if not isinstance(body, dict) or document.get("checksum") != _digest(_canonical(body)):
+            raise DamagedError(f"{at}: the checksum does not match; the file is damaged")
+        if isinstance(body.get("version"), int) and body["version"] > VERSION:
+            raise StoreError(f"{at}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
         try:
-            yield True
-        finally:
-            lock.release()
+            result = Result.model_validate(body)
+        except (ValidationError, RecursionError) as error:
+            raise DamagedError(f"{at}: not a result ({_first(error)})") from None
+        if name.split("/")[-2] != result.id or set(result.id) - HEXADECIMAL:
+            raise DamagedError(f"{at}: holds the result of {result.id!r}")
+        if arrays is None or _digest(arrays) != document.get("arrays"):
+            raise DamagedError(f"{at.removesuffix(RESULT)}{ARRAYS}: missing or damaged")
+        return result
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary file, fsync, rename: readers see the old file or the new one.
+def read_arrays(content: bytes, *, at: str) -> Arrays:
+    """An .npz of plain arrays; objects (pickles) are refused.
 
     Raises:
-        StoreError: no room, or no right to write.
+        DamagedError: missing, damaged, or larger than it may be.
     """
-    _make(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        why = "no room left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
-        raise StoreError(f"{path}: {why}") from None
-
-
-def read_arrays(path: Path) -> Arrays:
-    """An .npz of plain arrays; objects (pickles) are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedError(f"{path}: damaged or missing ({type(error).__name__})") from None
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: {error.strerror}") from None
-
-
-def _json(path: Path) -> dict[str, object]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedError(f"{path}: damaged ({type(error).__name__})") from None
-    if not isinstance(document, dict):
-        raise DamagedError(f"{path}: damaged (not a mapping)")
-    return document
-
-
-def _read(path: Path) -> Result:
-    document = _json(path)
-    body = document.get("result")
-    if not isinstance(body, dict) or document.get("checksum") != _digest(_canonical(body)):
-        raise DamagedError(f"{path}: the checksum does not match; the file is damaged")
-    if isinstance(body.get("version"), int) and body["version"] > VERSION:
-        raise StoreError(f"{path}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
-    try:
-        result = Result.model_validate(body)
-    except ValidationError as error:
-        raise DamagedError(f"{path}: not a result ({error.errors()[0]['msg']})") from None
-    if path.parent.name != result.id:
-        raise DamagedError(f"{path}: holds the result of {result.id!r}")
-    arrays = path.with_name("per_image.npz")
-    if not arrays.is_file() or _digest(arrays.read_bytes()) != document.get("arrays"):
-        raise DamagedError(f"{arrays}: missing or damaged")
-    return result
+        return unpacked(content)
+    except ValueError as error:
+        raise DamagedError(f"{at}: damaged ({error})") from None
 
 
 def _sealed(result: Result, arrays: str) -> bytes:
@@ -246,7 +275,5 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _pack(statistics: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **statistics)
-    return buffer.getvalue()
+def _first(error: Exception) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else "nested too deeply"

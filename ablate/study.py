@@ -10,12 +10,14 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from ablate import presets, registry, yaml_subset
+from ablate.budget import Budget
 from ablate.errors import PartError, StudyError, nearest
 from ablate.trial import FROZEN, STRICT, Recipe
 
 Model = TypeVar("Model", bound=BaseModel)
 RecipePath = str  # a dotted path into the recipe, such as model.fusions
-MOST_SEEDS, MOST_ARMS = 1000, 1000
+MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
+MOST = 2**18  # characters of a file; those of the project have 3,000
 SET_BY_LOAD = {"scale", "file"}
 
 
@@ -106,20 +108,6 @@ class Factor(BaseModel):
         return next(iter(self.levels))
 
 
-class Budget(BaseModel):
-    """Where and how trials run. Never part of a trial's identity."""
-
-    model_config = STRICT
-    cpus: float = Field(default=1, gt=0)  # per trial; also its number of threads
-    gpus: float = Field(default=0, ge=0)  # per trial, whole or a fraction
-    parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
-    workers: int = Field(default=0, ge=0)  # processes that load data, per trial
-    retries: int = Field(default=2, ge=0)  # of a trial whose process died
-    checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
-    evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
-    keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
-
-
 class Scale(BaseModel):
     """One protocol for the study's question: what it overrides of the recipe, the factors, the seeds, the budget."""
 
@@ -165,15 +153,19 @@ class Study(BaseModel):
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, value: list[int]) -> list[int]:
-        if not value or len(set(value)) < len(value) or min(value) < 0:
-            raise ValueError("seeds are distinct numbers from 0 up, or how many of them")
+        if not value or len(set(value)) < len(value) or not 0 <= min(value) <= max(value) < 2**63:
+            raise ValueError("seeds are distinct numbers from 0 up to 2**63, or how many of them")
         return value
 
     @model_validator(mode="after")
     def _countable(self) -> Self:
         arms = math.prod(len(factor.levels) for factor in self.factors.values())
-        if self.design == "full_factorial" and arms > MOST_ARMS:
-            raise ValueError(f"a full factorial design of {arms} arms; at most {MOST_ARMS}")
+        if self.design == "one_at_a_time":
+            arms = 1 + sum(len(factor.levels) - 1 for factor in self.factors.values())
+        if arms > MOST_ARMS:
+            raise ValueError(f"a {self.design.replace('_', ' ')} design of {arms} arms; at most {MOST_ARMS}")
+        if arms * len(self.seeds) > MOST_TRIALS:
+            raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
         if self.design == "full_factorial" and any(factor.match for factor in self.factors.values()):
             raise ValueError("match needs the design one_at_a_time: elsewhere a level's cost depends on other factors")
         return self
@@ -208,10 +200,13 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MOST + 1)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise StudyError(f"{file}: {reason}") from None
+    if len(text) > MOST:
+        raise StudyError(f"{file}: is no study: it has more than {MOST:,} characters")
     with blaming(str(file)):
         document = yaml_subset.parse(text)
         if not isinstance(document, dict):

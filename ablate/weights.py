@@ -72,6 +72,8 @@ def find(weights: Weights, site: Site) -> Path:
     Raises:
         DataError: there is none; of a file that is another one, its digest is said.
     """
+    if ".." in Path(weights.file).parts or "\0" in weights.file:
+        raise DataError(f"recipe.weights.file: {weights.file!r} leads out of the data folder")
     places = [Path(folder, weights.file) for folder in (site.data, site.beside) if folder] or [Path(weights.file)]
     found = {place: _digest(place) for place in dict.fromkeys(places) if place.is_file()}
     for place, digest in found.items():

@@ -3,30 +3,30 @@
 What it reports are small documents, for Ray writes down all that is reported.
 """
 
-import json
+import os
+import threading
 from collections.abc import Generator
-from dataclasses import asdict
-from pathlib import Path
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
-from ablate import registry
-from ablate.errors import AblateError
-from ablate.result import Result
-from ablate.site import Site
+from ablate import heartbeat, notes, registry
+from ablate.errors import AblateError, TeamError
+from ablate.result import Epoch, Result
+from ablate.site import Site, unpacked
+from ablate.store import Store
 from ablate.trial import Trial
 
-FOLDERS = ("results", "data", "beside")
+CROWDED = "CrowdedOut"
 
 
-def packed(site: Site) -> str:
-    """A site as text, for the way to the workers."""
-    return json.dumps(asdict(site), default=str)
+class CrowdedOut(Exception):
+    """A trial ran out of a device's memory beside others; its process is not used again."""
 
 
-def unpacked(text: str) -> Site:
-    """The site again."""
-    site = json.loads(text)
-    return Site(**{**site, **{name: Path(site[name]) if site[name] else None for name in FOLDERS}})
+def row(report: dict[str, Any]) -> Epoch:
+    """The epoch in a report."""
+    return Epoch.model_validate_json(report["row"])
 
 
 def trainable(tune: Any) -> type:
@@ -35,32 +35,68 @@ def trainable(tune: Any) -> type:
     class OneTrial(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
             registry.load_plugins(tuple(config["plugins"]))
-            self.reset_config(config)
+            self.begin(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.events = _events(Trial.model_validate_json(new_config["trial"]), unpacked(new_config["site"]))
+            self.cleanup()
+            self.begin(new_config)
             return True
 
+        def begin(self, config: dict[str, Any]) -> None:
+            import ray
+
+            self.node = ray.get_runtime_context().get_node_id()
+            self.trial, site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
+            self.site = replace(site, gpu_share=min(1.0, config["gpus"] or 1.0))
+            self.reports = reports(self.trial, self.site, on_ray=True)
+
         def step(self) -> dict[str, Any]:
-            return next(self.events)
+            with heartbeat.watched(self.site.hang_minutes, self.give_up):
+                return next(self.reports) | {"node": self.node}
+
+        def give_up(self, reason: str) -> None:
+            """Say why, if the results folder is not what hangs, and go."""
+            note = (Store(self.site.results), self.trial.id, notes.LAST_WORDS, reason)
+            writer = threading.Thread(target=notes.leave, args=note, daemon=True)
+            writer.start()
+            writer.join(timeout=10)
+            os._exit(1)
 
         def cleanup(self) -> None:
-            self.events.close()
+            with suppress(AblateError):  # a state that cannot be saved costs what came after the last one
+                self.reports.close()
 
     return OneTrial
 
 
-def _events(trial: Trial, site: Site) -> Generator[dict[str, Any]]:
-    """What is reported of a trial."""
-    from ablate.run import run_trial
+def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict[str, Any]]:
+    """What is told of a trial: its epochs, then how it ended. Closed in between, it saves its state.
 
-    status = "busy"
+    Raises:
+        TeamError: its processes lost each other.
+        CrowdedOut: on a device that it shares, and not alone.
+    """
+    import torch
+
+    from ablate import followers, muster
+    from ablate.run import Cancelled, run_trial
+
+    status, epochs = "busy", 0
     try:
-        for event in run_trial(trial, site):
-            if isinstance(event, Result):
-                status = event.status
-            else:
-                yield {"row": event.model_dump_json()}
-        yield {"status": status, "done": True}
+        with closing(run_trial(trial, site, followers.on_ray if on_ray else muster.here)) as events:
+            for event in events:
+                if isinstance(event, Result):
+                    status = "elsewhere" if event.status == "done" and not epochs else event.status
+                else:
+                    epochs += 1
+                    yield {"row": event.model_dump_json()}
+    except Cancelled:
+        status = "cancelled"
+    except torch.OutOfMemoryError as error:
+        raise CrowdedOut(" ".join(str(error).split())[:200]) from None
+    except TeamError:
+        raise  # ends the attempt, and there may be another
     except AblateError as error:
         yield {"trouble": str(error), "status": "stopped", "done": True}
+        return
+    yield {"status": status, "done": True}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from .simple_baseline import SimpleBaseline, SimpleBaselineConfig
 
 HRNET = "stage2.0.branches.0.0.conv1.weight"  # every HRNet has it, no other network does
 RESNET, DECONVOLUTION = "layer4.0.conv1.weight", "deconv_layers.0.weight"  # both together: a SimpleBaseline
+VISITS = 10_000  # mappings in a file; the state of an optimiser has one a parameter
 EXTRAS = r"(loss|criterion|data_preprocessor)\.|(.*\.)?total_(ops|params)$"  # what training leaves beside the weights
 
 
@@ -114,6 +116,7 @@ def read(path: str | Path) -> Mapping[str, Any]:
 
             loaded: object = load_file(path)
         else:
+            _refuse_compressed(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes the two readers raise
         code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
@@ -121,7 +124,32 @@ def read(path: str | Path) -> Mapping[str, Any]:
         raise ValueError(f"checkpoint: {path} {reason}; save its state dict alone") from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"checkpoint: {path} holds a {type(loaded).__name__}, not a state dict")
+    _refuse_strange(loaded, path)
     return loaded
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch.save compresses nothing, so what is larger unpacked was made to fill the memory."""
+    if is_zipfile(path):
+        with ZipFile(path) as file:
+            if sum(member.file_size for member in file.infolist()) > path.stat().st_size:
+                raise ValueError("compressed")
+
+
+def _refuse_strange(loaded: Mapping[str, Any], path: Path) -> None:
+    """Mappings within themselves have no end, and not every tensor has its numbers in memory, one after the other."""
+    stack, visits = [loaded], 0
+    while stack:
+        visits += 1
+        if visits > VISITS:
+            raise ValueError(f"checkpoint: {path} holds mappings within each other without end")
+        for key, value in stack.pop().items():
+            if isinstance(value, Mapping):
+                stack.append(value)
+            elif isinstance(value, torch.Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex()
+            ):
+                raise ValueError(f"checkpoint: {path}: {key} is no plain tensor")
 
 
 def _network(source: Mapping[str, Any], entry: str | None) -> tuple[State, str]:

@@ -148,10 +148,10 @@ def stage_modules(index: int, *, config: HRNetConfig, norm: Norm) -> Iterator[HR
 @contextmanager
 def unchanged_statistics(part: nn.Module) -> Iterator[None]:
     """Recompute with the batch's statistics, but without counting the batch a second time."""
-    norms = [module for module in part.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms: list[Any] = [m for m in part.modules() if getattr(m, "num_batches_tracked", None) is not None]
     kept = [(module.momentum, module.num_batches_tracked) for module in norms]
     for module in norms:
-        module.momentum, module.num_batches_tracked = 0.0, None
+        module.momentum, module.num_batches_tracked = 0.0, module.num_batches_tracked.clone()
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads would mak
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import pytest
+from s3_server import KEYS, new_bucket, serving
 from small_studies import COMMAND, TESTS
 
 from ablate import registry
@@ -22,6 +23,21 @@ def ablate_data() -> Path:
     if not place:
         pytest.skip("set ABLATE_DATA to the folder that holds the data sets")
     return Path(place)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The URL of an empty prefix on a real S3 server on loopback, which the environment names."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    return new_bucket()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """A network, a task, a data set and a metric that train in a blink: real torch, plugged in as an outsider's would be.
 
-The network can be told to misbehave: to put out nan, to raise, to kill its process.
+The network can be told to misbehave: to put out nan, to raise, to kill its process, to hang, to run out of memory.
 """
 
 import hashlib
 import os
 import signal
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,17 +23,18 @@ from ablate.registry import dataset, metric, model, protocol, task
 
 
 class Dots(nn.Module):
-    def __init__(self, width: int, depth: int, dropout: float, fault: str, at: int, marker: str) -> None:
+    def __init__(self, width: int, depth: int, dropout: float, fault: str, at: int, marker: str, pause: float) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
         self.second = nn.Sequential(*(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth - 1)))
         self.dropout = nn.Dropout(dropout)
-        self.fault, self.at, self.marker, self.steps = fault, at, marker, 0
+        self.fault, self.at, self.marker, self.pause, self.steps = fault, at, marker, pause, 0
         self.channels, self.strides = [width], [1]
 
     def forward(self, images):
         if self.training and not images.is_meta:
             self.steps += 1
+            time.sleep(self.pause)
             if self.steps == self.at:
                 images = images * self.misbehave()
         return [self.dropout(self.second(self.first(images)))]
@@ -45,11 +48,26 @@ class Dots(nn.Module):
             raise ValueError("no picture \udce9")  # as a file's name that is no UTF-8 shows in Python
         if self.fault == "slip":
             raise KeyError("dots")
-        if self.fault == "kill" or (self.fault == "kill_once" and not Path(self.marker).exists()):
-            if self.marker:
-                Path(self.marker).touch()
+        if self.fault == "hang" or (self.fault == "hang_once" and self.first_time()):
+            threading.Event().wait()
+        if self.fault == "oom" or (self.fault == "oom_once" and self.first_time()):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate a toy.")
+        once = {"kill_once": True, "kill_leader_once": rank() == 0, "kill_follower_once": rank() == 1}
+        if self.fault == "kill" or (once.get(self.fault) and self.first_time()):
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.fault == "wait" and not Path(self.marker).exists():
+            time.sleep(0.05)
         return 1.0
+
+    def first_time(self) -> bool:
+        first = not Path(self.marker).exists()
+        Path(self.marker).touch()
+        return first
+
+
+def rank() -> int:
+    """Of this process among those that train the trial."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 @model("dots", meaning=1)
@@ -58,14 +76,30 @@ def dots(
     width: int = 4,  # channels
     depth: Literal[1, 2] = 1,  # convolutions
     dropout: float = 0.0,  # how often a value is dropped
-    fault: Literal["", "nan", "error", "strange", "slip", "kill", "kill_once"] = "",  # what goes wrong
+    fault: Literal[
+        "",
+        "nan",
+        "error",
+        "strange",
+        "slip",
+        "kill",
+        "kill_once",
+        "kill_leader_once",
+        "kill_follower_once",
+        "hang",
+        "hang_once",
+        "oom",
+        "oom_once",
+        "wait",
+    ] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process
-    marker: str = "",  # kill_once: a file that tells that it happened
+    marker: str = "",  # ..._once: a file that tells that it happened; wait: one that ends the wait
+    pause: float = 0.0,  # seconds that a training step takes longer
 ):
     """One or two convolutions."""
     if width % 2:
         raise ValueError(f"width: {width} is odd")
-    return Dots(width, depth, dropout, fault, at, marker)
+    return Dots(width, depth, dropout, fault, at, marker, pause)
 
 
 class Mean(nn.Module):

@@ -294,6 +294,7 @@ def test_rows_come_as_json_and_csv(called, tmp_path):
         status, out, _ = called(*argv, "--json")
         assert status == 0
         rows = json.loads(out)
+        rows = rows["arms"] if argv[0] == "plan" else rows
         table = list(csv.DictReader(io.StringIO(called(*argv, "--csv")[1])))
         assert [list(row) for row in rows] == [list(row) for row in table]
         assert len(rows) > 0

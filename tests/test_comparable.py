@@ -149,7 +149,7 @@ def test_the_plan_needs_no_checkpoint_and_says_the_same(called, tmp_path):
     assert status == 0
     assert out.index("Not alike at the start:") < out.index("starts from  ") < out.index("One training recipe")
     status, out, err = called("plan", tmp_path / "small.yaml", "--json")
-    assert [row["starts from"] for row in json.loads(out)] == ["a.pth (aaaaaaaa)", "scratch"]
+    assert [row["starts from"] for row in json.loads(out)["arms"]] == ["a.pth (aaaaaaaa)", "scratch"]
     assert "Not alike at the start:" in err
     assert "starts from" not in called("plan", write_study(tmp_path))[1]
 

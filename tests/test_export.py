@@ -42,7 +42,7 @@ def test_what_cannot_be_exported_is_one_line(called, tmp_path):
     assert "not kept; set keep_weights: true in the study's budget" in one_line(
         called("export", trial, "--to", "a.pth")
     )
-    Store(tmp_path / "results").weights(trial).write_bytes(b"tensors")
+    (Store(tmp_path / "results").folder(trial) / "weights.safetensors").write_bytes(b"tensors")
     assert "--to a.pth: does not end in .safetensors" in one_line(called("export", trial, "--to", "a.pth"))
     assert called("export", trial, "--to", "a.safetensors")[0] == 0
     assert "a.safetensors: is there already" in one_line(called("export", trial, "--to", "a.safetensors"))

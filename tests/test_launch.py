@@ -13,9 +13,9 @@ import pytest
 from small_studies import COMMAND, small_study, write_study
 
 from ablate import cluster
+from ablate.budget import Budget
 from ablate.errors import ServiceError
 from ablate.store import Store
-from ablate.study import Budget
 
 
 def small_recipe(**model) -> dict:
@@ -207,6 +207,19 @@ def test_a_trial_that_fits_on_no_node_is_refused():
     with pytest.raises(ServiceError, match="needs 4 CPUs and 1 GPUs, the largest node has 2 CPUs and 0 GPUs"):
         cluster.refuse_unplaceable([node, dead], budget)
     cluster.refuse_unplaceable([node, {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}], budget)
+
+
+def test_the_processes_of_a_trial_may_lie_on_several_nodes():
+    nodes = [{"Alive": True, "Resources": {"CPU": 5.0}} for _ in range(2)]
+    cluster.refuse_unplaceable(nodes, Budget(cpus=2, processes=4))
+    with pytest.raises(
+        ServiceError, match="5 processes of a trial need 2 CPUs and 0 GPUs each, the largest node has 5"
+    ):
+        cluster.refuse_unplaceable(nodes, Budget(cpus=2, processes=5))
+    with_gpus = [{"Alive": True, "Resources": {"CPU": 5.0, "GPU": gpus}} for gpus in (3.0, 1.0)]
+    cluster.refuse_unplaceable(with_gpus, Budget(cpus=1, gpus=4))
+    with pytest.raises(ServiceError, match="5 processes of a trial need 1 CPUs and 1 GPUs each"):
+        cluster.refuse_unplaceable(with_gpus, Budget(cpus=1, gpus=5))
 
 
 def test_local_and_address_exclude_each_other(ablate, tmp_path):

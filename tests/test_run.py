@@ -16,9 +16,10 @@ import torch
 from small_studies import TESTS, small_study, write_study
 
 from ablate import network, registry
+from ablate.batches import Encoded, Shuffled, batches
 from ablate.design import expand
 from ablate.errors import DataError
-from ablate.fit import Encoded, Shuffled, Training, batches, learning_rate, optimizer
+from ablate.fit import Training, learning_rate, optimizer
 from ablate.result import Epoch, Result
 from ablate.run import run_trial
 from ablate.site import Site

@@ -344,7 +344,7 @@ def test_a_trial_starts_from_what_another_one_kept(tmp_path):
     source = small_trials(tmp_path)[0]
     place = site(tmp_path, keep_weights=True)
     result_of(source, place)
-    kept = Store(place.results).weights(source.id)
+    kept = Store(place.results).folder(source.id) / "weights.safetensors"
     trained = safetensors.torch.load_file(kept)
     spec = {"file": str(kept), "sha256": hashlib.sha256(kept.read_bytes()).hexdigest()}
     still = {"epochs": 1, "batch": 8, "lr": 1e-12, "precision": "fp32"}
@@ -355,23 +355,23 @@ def test_a_trial_starts_from_what_another_one_kept(tmp_path):
         "weights.safetensors: 120 of the backbone's 120 parameters"
     }
     for trial in (first, second):
-        after = safetensors.torch.load_file(Store(place.results).weights(trial.id))
+        after = safetensors.torch.load(Store(place.results).weights(trial.id))
         assert torch.allclose(after["first.0.weight"], trained["first.0.weight"], atol=1e-7)
     scratch = small_trials(tmp_path, train=still)[0]
     result = result_of(scratch, place)
     assert "starting weights" not in result.env
-    drawn_by_seed = safetensors.torch.load_file(Store(place.results).weights(scratch.id))
+    drawn_by_seed = safetensors.torch.load(Store(place.results).weights(scratch.id))
     assert not torch.allclose(drawn_by_seed["first.0.weight"], trained["first.0.weight"], atol=1e-3)
 
 
 def test_weights_are_kept_only_where_that_is_asked_and_always_as_the_same_bytes(tmp_path):
     trial = small_trials(tmp_path)[0]
     result_of(trial, site(tmp_path))
-    assert not Store(tmp_path / "results").weights(trial.id).exists()
+    assert Store(tmp_path / "results").weights(trial.id) is None
     digests = set()
     for name in ("one", "two"):
         result_of(trial, Site(results=tmp_path / name, keep_weights=True))
-        digests.add(hashlib.sha256(Store(tmp_path / name).weights(trial.id).read_bytes()).hexdigest())
+        digests.add(hashlib.sha256(Store(tmp_path / name).weights(trial.id)).hexdigest())
     assert len(digests) == 1
 
 
@@ -401,7 +401,7 @@ def test_a_pose_net_starts_a_wider_readout_on_drawn_figures(tmp_path):
     place = site(tmp_path, keep_weights=True)
     pose = expand(load(write_study(tmp_path, recipe=recipe, **study)))[0]
     assert result_of(pose, place).status == "done"
-    kept = Store(place.results).weights(pose.id)
+    kept = Store(place.results).folder(pose.id) / "weights.safetensors"
     start_from = {"weights": {"file": str(kept), "sha256": hashlib.sha256(kept.read_bytes()).hexdigest()}}
     other = expand(load(write_study(tmp_path, recipe=recipe | start_from, **study)))[1]
     with torch.device("meta"):

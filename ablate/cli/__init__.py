@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Train what is missing and write the report",
     "trial": "Run one trial in this process, for a debugger",
     "status": "What is done, failed and missing",
+    "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",
     "cost": "Parameters, multiply-adds, memory; the papers' figures beside ours",
     "list": "The parts on the shelves and their knobs",
@@ -26,6 +27,7 @@ COMMANDS = {
     "export": "A trained backbone as a checkpoint to start others from",
     "data": "Known data sets; check or make one",
     "track": "Fill in MLflow from the results folder",
+    "gc": "Remove what no trial needs any more",
 }
 
 
@@ -69,7 +71,7 @@ def main() -> None:
     try:
         group(standalone_mode=False)
     except AblateError as error:
-        click.echo(f"ablate: {error}", err=True)
+        click.echo("\n  ".join([f"ablate: {error}", *getattr(error, "__notes__", ())]), err=True)
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -14,7 +14,7 @@ from ablate.cli import options
     help="Where the checkpoint is written.",
 )  # fmt: skip
 @options.results
-def command(id: str, target: Path, results: Path) -> None:
+def command(id: str, target: Path, results: str) -> None:
     """Write the backbone that a finished trial trained, and print how a recipe names it.
 
     The study's budget must have kept it (keep_weights: true). Example:
@@ -23,18 +23,20 @@ def command(id: str, target: Path, results: Path) -> None:
     import hashlib
 
     from ablate.errors import AblateError, StoreError
-    from ablate.store import Store, write_atomically
+    from ablate.place import write_atomically
+    from ablate.store import WEIGHTS, Store
 
     store = Store(results)
     trial = store.find(id).id
-    kept = store.weights(trial)
-    if not kept.is_file():
+    content, kept = store.weights(trial), f"{store.place.name}/{store.name(trial, WEIGHTS)}"
+    if content is None:
+        folder = kept.removesuffix(f"/{WEIGHTS}")
         raise StoreError(
-            f"{kept}: not kept; set keep_weights: true in the study's budget, move {kept.parent} away, and run again"
+            f"{kept}: not kept; set keep_weights: true in the study's budget, move {folder} away, and run again"
         )
-    if target.suffix != kept.suffix or target.exists():
-        fault = "is there already" if target.exists() else f"does not end in {kept.suffix}"
+    suffix = Path(WEIGHTS).suffix
+    if target.suffix != suffix or target.exists():
+        fault = "is there already" if target.exists() else f"does not end in {suffix}"
         raise AblateError(f"--to {target}: {fault}")
-    content = kept.read_bytes()
     write_atomically(target, content)
     click.echo(f"weights: {{file: {target.name}, sha256: {hashlib.sha256(content).hexdigest()}}}")

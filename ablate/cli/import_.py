@@ -10,7 +10,7 @@ from ablate.cli import options
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @options.results
-def command(source: Path, results: Path) -> None:
+def command(source: Path, results: str) -> None:
     """Take in the results that stand beside a published report; each is checked against its checksum.
 
     Example: ablate import reports/fusion_count

@@ -11,8 +11,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 study_file = click.argument("study", type=click.Path(path_type=Path))
 scale = click.option("--scale", metavar="NAME", help="One of the study's scales; its default one otherwise.")
 results = click.option(
-    "--results", type=click.Path(path_type=Path, file_okay=False), default=Path("results"), show_default=True,
-    envvar="ABLATE_RESULTS", help="The results folder.",
+    "--results", type=click.Path(file_okay=False), default="results", show_default=True, metavar="FOLDER|URL",
+    envvar="ABLATE_RESULTS",
+    help="The results: a folder, or an object store as s3://bucket/prefix, gs://..., az://... with credentials from "
+    "the environment; what needs a disk (reports, MLflow's SQLite) then lies under results-of/s3/bucket/prefix.",
 )  # fmt: skip
 data = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
@@ -29,5 +31,5 @@ def tracker(command: Command) -> Command:
     )
     return click.option(
         "--mlflow", metavar="URI", envvar="MLFLOW_TRACKING_URI",
-        help="MLflow tracking URI; a SQLite file in the results folder otherwise.",
+        help="MLflow tracking URI; a SQLite file beside the results otherwise.",
     )(command)  # fmt: skip

@@ -1,5 +1,6 @@
 """ablate plan: the price list."""
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,45 +9,130 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
-from ablate.cli.tables import Row, duration, show
+from ablate.cli.tables import Row, duration, number, show
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
+    from ablate.prediction import Run
+    from ablate.study import Study
 
 
 @click.command("plan")
 @options.study_file
 @options.scale
 @options.results
+@click.option(
+    "--devices", type=click.IntRange(1), multiple=True, help="GPUs (without any: CPUs) of a node; repeatable."
+)
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Nodes with so many devices each.")
+@click.option(
+    "--preempted-every",
+    type=click.FloatRange(0, min_open=True),
+    metavar="HOURS",
+    help="Mean time between preemptions of a node.",
+)
+@click.option(
+    "--back-after",
+    type=click.FloatRange(0),
+    default=5,
+    show_default=True,
+    metavar="MINUTES",
+    help="From a preemption until a node goes on with its trials.",
+)
 @options.as_json
 @options.as_csv
-def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv: bool) -> None:
-    """Trials, what is done, price and power. Trains nothing, needs no data.
+def command(
+    study: Path, scale: str | None, results: str, devices: tuple[int, ...], nodes: int, preempted_every: float | None,
+    back_after: float, as_json: bool, as_csv: bool,
+) -> None:  # fmt: skip
+    """Trials, what is done, price, power, and when it will be done. Trains nothing, needs no data.
 
-    Example: ablate plan studies/fusion_count.yaml --scale paper
+    Example: ablate plan studies/fusion_count.yaml --scale paper --nodes 4 --devices 8 --preempted-every 24
     """
-    from ablate.comparable import SCRATCH
     from ablate.plan import plan
+    from ablate.prediction import compared, last_run
     from ablate.store import Store
 
     store, chosen = Store(results), opened(study, scale=scale, results=results)
     made = plan(chosen, store)
+    asked = bool(devices or preempted_every or nodes > 1)
+    ends = _ends(made, devices, nodes, preempted_every, back_after) if asked or chosen.budget.gpus else []
+    run = last_run(chosen, store)
+    past = compared(run, made.results) if run else []
+    if as_json:
+        arms = [{name: number(value) for name, value in row.items()} for row in _rows(made, plain=True)]
+        click.echo(json.dumps({"arms": arms, "makespans": ends, "last run": _numbers(run) if run else None}, indent=2))
+    else:
+        if made.unlike_starts:
+            click.echo(made.unlike_starts, err=as_csv)
+        show(_rows(made, plain=as_csv), as_csv=as_csv)
+    for line in (
+        ([made.unlike_starts] if as_json and made.unlike_starts else []) + _sentences(made) + _when(ends, chosen) + past
+    ):
+        click.echo(line, err=as_json or as_csv)
+
+
+def _numbers(run: "Run") -> Row:
+    """The last run without its trials."""
+    predicted = {
+        "predicted_seconds": run.makespan(run.at_once),
+        "predicted_as_it_ran": run.makespan(max(1, run.ran_at_once)),
+    }
+    document = run.model_dump(exclude={"predicted_seconds"}) | predicted | {"planned": len(run.predicted_seconds)}
+    return {name: number(value) for name, value in document.items()}
+
+
+def _rows(made: "Plan", *, plain: bool) -> list[Row]:
+    from ablate.comparable import SCRATCH
+
     weights = any(arm.start != SCRATCH for arm in made.arms)
-    rows: list[Row] = [
+    return [
         {
             "arm": arm.label, **({"starts from": arm.start} if weights else {}),
             "trials": arm.planned, "done": arm.done, "failed": arm.failed,
-            "params (M)": round(arm.cost.parameters / 1e6, 3), "used (M)": round(arm.cost.used_parameters / 1e6, 3),
+            "params (M)": round(arm.cost.parameters / 1e6, 3) if arm.counted else math.nan,
+            "used (M)": round(arm.cost.used_parameters / 1e6, 3) if arm.counted else math.nan,
             "GMACs": round(arm.cost.macs / 1e9, 4), "GFLOPs (2^30)": round(arm.cost.macs / 2**30, 4),
-            "a trial": arm.seconds if as_json or as_csv else duration(arm.seconds),
+            "a trial": arm.seconds if plain else duration(arm.seconds),
         }
         for arm in made.arms
     ]  # fmt: skip
-    if made.unlike_starts:
-        click.echo(made.unlike_starts, err=as_json or as_csv)
-    show(rows, as_json=as_json, as_csv=as_csv)
-    for line in _sentences(made):
-        click.echo(line, err=as_json or as_csv)
+
+
+def _ends(
+    made: "Plan", devices: tuple[int, ...], nodes: int, preempted_every: float | None, back_after: float
+) -> list[Row]:
+    """When all is done, for every number of devices: hours, with preemptions their mean and 90 % of their spread."""
+    from ablate.plan import device_counts, forecast_on
+
+    rows: list[Row] = []
+    every = math.inf if preempted_every is None else 3600 * preempted_every
+    for count in devices or device_counts(made.study, len(made.missing), nodes):
+        found = forecast_on(made, devices=count, nodes=nodes, preempted_every=every, back_after=60 * back_after)
+        if found and made.missing:
+            hours = {"hours": found.seconds / 3600, "low": found.low / 3600, "high": found.high / 3600}
+            lost = {"preempted every": preempted_every, "back after": back_after} if preempted_every else {}
+            rows.append({"nodes": nodes, "devices": count, **lost, **hours})
+    return rows
+
+
+def _when(ends: list[Row], study: "Study") -> list[str]:
+    """One line without preemptions, a line for each number of devices with them."""
+    unit = "GPU" if study.budget.gpus else "CPU"
+    if not ends:
+        return []
+    if "preempted every" not in ends[0]:
+        counts, times = (
+            ", ".join(f"{row['devices']}" for row in ends), ", ".join(duration(3600 * row["hours"]) for row in ends)
+        )  # fmt: skip
+        nodes = f"{ends[0]['nodes']} nodes of " if ends[0]["nodes"] > 1 else ""
+        return [f"Done on {nodes}{counts} {unit}{'s' * (counts != '1')} after {times}."]
+    return [
+        f"Done on {row['nodes']} node{'s' * (row['nodes'] > 1)} of {row['devices']} {unit}{'s' * (row['devices'] > 1)},"
+        f" each preempted every {row['preempted every']:g} h and back after {row['back after']:g} min, after about "
+        f"{duration(3600 * row['hours'])} ({duration(3600 * row['low'])} to {duration(3600 * row['high'])})."
+        for row in ends
+    ]
 
 
 def _sentences(made: "Plan") -> list[str]:
@@ -56,11 +142,16 @@ def _sentences(made: "Plan") -> list[str]:
         lines.append(study.note)
     lines.append(f"{len(made.missing)} of {sum(arm.planned for arm in made.arms)} trials to run.")
     if made.missing and math.isfinite(hours):
-        devices, unit = (study.budget.gpus, "GPU") if study.budget.gpus else (study.budget.cpus, "CPU")
+        devices, unit = study.budget.devices, "GPU" if study.budget.gpus else "CPU"
         lines.append(
             f"About {duration(3600 * made.makespan_hours)} with {made.parallel} at once "
             f"({duration(3600 * hours * max(devices, 1))} of {unit} time), by {made.basis}."
         )
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
+    lines += [made.estimated] if made.estimated else []
+    if study.budget.share and made.missing:
+        from ablate import share
+
+        lines.append(share.in_words(made.missing))
     return lines + made.power + [made.one_recipe] + [f"damaged, will be trained again: {line}" for line in made.damaged]

@@ -80,8 +80,11 @@ class Progress:
             self._line(f"{self._name(trial)}  {status}{self._shown(trial)}  ({len(self.ends)} of {len(self.waiting)})")
         self._refresh()
 
+    def retried(self, trial: Trial, reason: str) -> None:
+        self._line(f"{self._name(trial)}  {reason}; it is tried again")
+
     def died(self, trial: Trial, reason: str) -> None:
-        self._line(f"{self._name(trial)}  its process died: {reason}")
+        self._line(f"{self._name(trial)}  {reason}")
 
     def _score(self, trial: Trial, scores: dict[str, float]) -> None:
         if self.study.metrics[0] in scores:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--publish", is_flag=True, help="Put the rows and per-image statistics beside the report.")
 def command(
-    study: Path, scale: str | None, results: Path, formats: tuple[str, ...], to: Path | None, publish: bool
+    study: Path, scale: str | None, results: str, formats: tuple[str, ...], to: Path | None, publish: bool
 ) -> None:
     """Write the report of the results that are there. Needs no torch and no Ray.
 
@@ -42,7 +42,7 @@ def command(
     from ablate.study import load
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    target = to or results / "reports" / chosen.name
+    target = to or store.root / "reports" / chosen.name
     write(chosen, store, target, formats or ("md", "html", "latex"))
     if publish:
         publish_results(chosen, store, target)

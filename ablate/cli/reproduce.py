@@ -17,8 +17,8 @@ from ablate.cli import options
     "--beside", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".", metavar="DIRECTORY",
     help="Where starting weights lie that are not under the data folder: the study file's folder.",
 )  # fmt: skip
-def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
-    """Train one stored trial again, with its threads, and compare score by score.
+def command(id: str, results: str, data: Path | None, beside: Path) -> None:
+    """Train one stored trial again, with its threads and processes, and compare score by score.
 
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
     ablate reproduce 3f2a
@@ -33,8 +33,9 @@ def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
     trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
     with tempfile.TemporaryDirectory() as scratch:
         site = Site(
-            results=Path(scratch), data=data.resolve() if data else None, beside=beside.resolve(),
-            gpu=old.env.get("device", "cpu") != "cpu", threads=int(old.env.get("threads", "1")),
+            results=scratch, data=data.resolve() if data else None, beside=beside.resolve(),
+            gpu=old.env.get("device", "cpu") != "cpu", threads=_number(old.env.get("threads", "1"), "threads"),
+            processes=_number(old.env.get("processes", "1"), "processes"),
         )  # fmt: skip
         new = None
         for event in run_trial(trial, site):
@@ -49,3 +50,11 @@ def command(id: str, results: Path, data: Path | None, beside: Path) -> None:
     for name, value in old.scores.items():
         click.echo(f"{name}  was {value:.6f}  is {new.scores.get(name, float('nan')):.6f}")
     sys.exit(0 if repr(new.scores) == repr(old.scores) else 1)  # by text: a class without pixels scores nan
+
+
+def _number(text: str, of: str) -> int:
+    from ablate.errors import StoreError
+
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:5]) <= 1024 and len(text) < 5):
+        raise StoreError(f"the result was made with {text[:20]!r} {of}, which is no number of them")
+    return int(text)

@@ -1,12 +1,15 @@
 """ablate run: the whole corridor."""
 
+import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
+from ablate.stop import GRACE
 
 
 @click.command("run")
@@ -18,21 +21,29 @@ from ablate.cli.studies import opened
 @click.option("--retry", is_flag=True, help="Run failed and diverged trials again.")
 @click.option("--local", is_flag=True, help="One trial after the other in this process, without Ray.")
 @click.option("--address", metavar="HOST", help="A running Ray cluster, from one of its nodes: auto or HOST:PORT.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=math.inf, metavar="N", help="Stop then.")
+@click.option(
+    "--grace", type=click.FloatRange(0), default=GRACE, metavar="SECONDS", show_default=True,
+    help="How long running epochs may still take once the run is stopped.",
+)  # fmt: skip
 @options.tracker
 @click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Where the report goes.")
 def command(
-    study: Path, scale: str | None, results: Path, data: Path | None, only: tuple[str, ...], retry: bool,
-    local: bool, address: str | None, mlflow: str | None, experiment: str | None, to: Path | None,
+    study: Path, scale: str | None, results: str, data: Path | None, only: tuple[str, ...], retry: bool,
+    local: bool, address: str | None, minutes: float, grace: float, mlflow: str | None, experiment: str | None,
+    to: Path | None,
 ) -> None:  # fmt: skip
     """Train what is missing, then write the report.
 
-    Run it again after an interruption: it goes on where it stopped. Example:
-    ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
+    Run it again after an interruption: it goes on where it stopped. Ctrl-C, SIGTERM, SIGUSR1 and --minutes stop it when
+    the running epochs have ended, or after the grace, with exit status 130, 143, 138 and 124; a second one at once.
+    Example: ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
     """
     from ablate.cli.progress import Progress
     from ablate.cli.report import write
     from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
+    from ablate.prediction import compared, last_run
     from ablate.store import Store
 
     if local and address:
@@ -41,14 +52,25 @@ def command(
     trials = selected(chosen, only)
     if retry:
         store.forget_failed(trials)
-    where = Where(store, data, here=local, address=address, tracker=mlflow, experiment=experiment)
+    where = Where(
+        store, data, here=local, address=address, tracker=mlflow, experiment=experiment, minutes=minutes, grace=grace
+    )
     with Progress(chosen, trials, store) as progress:
         outcome = drive(chosen, trials, where, progress)
     if outcome.mirror_trouble:
         click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: ablate track {study}", err=True)
-    if outcome.interrupted:
-        click.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
-    bad = [status for status in outcome.ran.values() if status in ("failed", "diverged")]
-    click.echo(f"{len(outcome.ran)} trials ran, {len(bad)} of them without success", err=True)
-    write(chosen, store, to or results / "reports" / chosen.name, ("md", "html", "latex"))
+    if outcome.stopped:
+        click.echo(f"{outcome.stopped}: stopped; the same command goes on from here", err=True)
+        sys.exit(outcome.status)
+    run = last_run(chosen, store) if outcome.ran else None
+    for line in compared(run, store.read().results) if run else []:
+        click.echo(line, err=True)
+    click.echo(_summary(Counter(outcome.ran.values())), err=True)
+    write(chosen, store, to or store.root / "reports" / chosen.name, ("md", "html", "latex"))
+
+
+def _summary(ran: Counter[str]) -> str:
+    bad = ran["failed"] + ran["diverged"]
+    line = f"{ran['done'] + bad} trials ran, {bad} of them without success"
+    line += f"; {ran['elsewhere']} were trained by another process" if ran["elsewhere"] else ""
+    return line + (f"; {ran['cancelled']} were cancelled, and the same command trains them" if ran["cancelled"] else "")

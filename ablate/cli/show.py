@@ -1,7 +1,5 @@
 """ablate show: one result."""
 
-from pathlib import Path
-
 import click
 
 from ablate.cli import options
@@ -10,7 +8,7 @@ from ablate.cli import options
 @click.command("show")
 @click.argument("id")
 @options.results
-def command(id: str, results: Path) -> None:
+def command(id: str, results: str) -> None:
     """One result as JSON: recipe, scores, curve, cost, where it ran. The id's first digits are enough.
 
     Example: ablate show 3f2a

@@ -6,7 +6,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
-from ablate.cli.tables import Row, show
+from ablate.cli.tables import Row, cell, show
 
 
 @click.command("status")
@@ -15,36 +15,40 @@ from ablate.cli.tables import Row, show
 @options.results
 @options.as_json
 @options.as_csv
-def command(study: Path, scale: str | None, results: Path, as_json: bool, as_csv: bool) -> None:
+def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv: bool) -> None:
     """Every trial: done, failed, begun or missing, with its id and score.
 
     Example: ablate status studies/fusion_count.yaml
     """
     from ablate.design import expand, label
+    from ablate.housekeeping import begun, damage, holdings
     from ablate.store import Store
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    shelf, trials = store.read(), expand(chosen)
+    shelf, held, trials = store.read(), holdings(store), expand(chosen)
     primary = chosen.metrics[0]
     rows: list[Row] = []
     for trial in trials:
         result = shelf.results.get(trial.id)
-        begun = (store.folder(trial.id) / "state").exists()
+        documents = held.get(result.id if result else trial.id, {})
         rows.append(
             {
                 "id": trial.id,
                 "arm": label(trial.arm, trials[0].arm),
                 "seed": trial.seed,
-                "status": result.status if result else ("begun" if begun else "missing"),
+                "status": result.status if result else ("begun" if begun(documents) else "missing"),
                 primary: round(result.scores.get(primary, float("nan")), 4) if result else float("nan"),
+                "bytes": sum(documents.values()),
                 "reason": result.reason if result else "",
             }
         )
     show(rows, as_json=as_json, as_csv=as_csv)
     done = sum(row["status"] == "done" for row in rows)
+    own, total = sum(row["bytes"] for row in rows), sum(sum(documents.values()) for documents in held.values())
     click.echo(f"{done} of {len(rows)} trials done in {results}", err=True)
-    for line in shelf.damaged:
+    click.echo(f"{own:,} bytes, {total:,} with other trials", err=True)
+    for line in shelf.damaged + damage(store, held):
         click.echo(f"damaged: {line}", err=True)
-    link = results / "mlflow.link"
-    if link.exists():
-        click.echo(f"MLflow: {link.read_text()}", err=True)
+    link = store.root / "mlflow.link"
+    if link.is_file() and not link.is_symlink():
+        click.echo(f"MLflow: {cell(link.read_text(encoding='utf-8', errors='replace')[:1000])}", err=True)

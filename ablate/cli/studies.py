@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from ablate.study import Study
 
 
-def opened(file: Path | str, *, scale: str | None, results: Path | None, keep: bool = True) -> "Study":
+def opened(file: Path | str, *, scale: str | None, results: str | None, keep: bool = True) -> "Study":
     """The study; what is solved for its matched levels is kept in the results folder, unless that is only read.
 
     Raises:

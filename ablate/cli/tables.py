@@ -13,23 +13,43 @@ from rich.markup import escape
 from rich.table import Table
 
 Row = dict[str, Any]
+LONG = 500  # rows, beyond which a table is printed plainly
 GAP = 2  # characters between columns, and around them all
 
 
 def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> None:
     """Print rows that have the same keys to stdout."""
     if as_json:
-        click.echo(json.dumps([{name: _number(value) for name, value in row.items()} for row in rows], indent=2))
+        click.echo(json.dumps([{name: number(value) for name, value in row.items()} for row in rows], indent=2))
     elif as_csv:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         click.echo(buffer.getvalue(), nl=False)
+    elif len(rows) > LONG:
+        click.echo("\n".join(_lines(rows)))
     elif rows:
         console = Console()
         widths = _widths(rows, console.width)
         console.print(_table(rows, widths) if widths else _records(rows))
+
+
+def _lines(rows: list[Row]) -> list[str]:
+    """A table of thousands of rows, each on one line that the terminal may wrap: rich takes two milliseconds a row."""
+    names = list(rows[0])
+    cells = [names, *([cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [isinstance(value, int | float) for value in rows[0].values()]
+    return [
+        (" " * GAP)
+        .join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        )
+        .rstrip()
+        for row in cells
+    ]
 
 
 def duration(seconds: float) -> str:
@@ -45,7 +65,7 @@ def duration(seconds: float) -> str:
 
 def _widths(rows: list[Row], width: int) -> dict[str, int]:
     """Characters of each column that fit into `width` and break no word and no number; none where nothing does."""
-    cells = {name: [name, *(_cell(row[name]) for row in rows)] for name in rows[0]}
+    cells = {name: [name, *(cell(row[name]) for row in rows)] for name in rows[0]}
     widths = {name: max(map(len, column)) for name, column in cells.items()}
     spare = {
         name: widths[name] - max(len(word) for cell in column for word in cell.split() or [""])
@@ -65,7 +85,7 @@ def _table(rows: list[Row], widths: dict[str, int]) -> Table:
         justify: Literal["left", "right"] = "right" if isinstance(value, int | float) else "left"
         table.add_column(name, justify=justify, width=widths[name])
     for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+        table.add_row(*(escape(cell(value)) for value in row.values()))
     return table
 
 
@@ -74,17 +94,20 @@ def _records(rows: list[Row]) -> Table:
     table = Table.grid(padding=(0, GAP))
     for row in rows:
         for name, value in row.items():
-            table.add_row(escape(name), escape(_cell(value)))
+            table.add_row(escape(name), escape(cell(value)))
         table.add_row()
     return table
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """What is not a number becomes null, for JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as people read it."""
     if isinstance(value, float):
         return f"{value:,.4g}" if not math.isnan(value) else ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))  # nothing moves the cursor

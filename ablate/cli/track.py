@@ -13,14 +13,14 @@ from ablate.cli.studies import opened
 @options.scale
 @options.results
 @options.tracker
-def command(study: Path, scale: str | None, results: Path, mlflow: str | None, experiment: str | None) -> None:
-    """Log to MLflow what the results folder holds and MLflow does not.
+def command(study: Path, scale: str | None, results: str, mlflow: str | None, experiment: str | None) -> None:
+    """Log to MLflow what the results folder holds and MLflow does not, and close what dead runs left open there.
 
     Example: ablate track studies/fusion_count.yaml --mlflow http://127.0.0.1:5000
     """
-    from ablate.drive import Where, track
     from ablate.store import Store
+    from ablate.tracking import Tracker
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    count = track(chosen, Where(store, tracker=mlflow, experiment=experiment))
-    click.echo(f"{count} trials are in MLflow")
+    count, mended = Tracker(store, chosen, mlflow, experiment).fill()
+    click.echo(f"{count} trials are in MLflow; {mended} runs that were left open or double were mended")

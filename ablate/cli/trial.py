@@ -22,7 +22,7 @@ from ablate.cli.studies import opened
 )  # fmt: skip
 @options.tracker
 def command(
-    study: Path, scale: str | None, results: Path, data: Path | None, arm: tuple[str, ...], seed: int,
+    study: Path, scale: str | None, results: str, data: Path | None, arm: tuple[str, ...], seed: int,
     predictions: Path | None, mlflow: str | None, experiment: str | None,
 ) -> None:  # fmt: skip
     """Run one trial in this process, without Ray.
@@ -43,13 +43,17 @@ def command(
     if predictions:
         _prepare(predictions, ended=not store.missing(matches), where=f"{results}: the trial {matches[0].id}")
     with Progress(chosen, matches, store) as progress:
-        where = Where(store, data, here=True, tracker=mlflow, experiment=experiment, predictions=predictions)
+        where = Where(
+            store, data, here=True, tracker=mlflow, experiment=experiment, predictions=predictions, wait=False
+        )
         outcome = drive(chosen, matches, where, progress)
+    if outcome.mirror_trouble:
+        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: ablate track {study}", err=True)
     result = store.read().results.get(matches[0].id)
     if result is None:
         busy = outcome.ran.get(matches[0].id) == "busy"
         click.echo("another process is at this trial" if busy else "stopped; the same command goes on", err=True)
-        sys.exit(1 if busy else 130)
+        sys.exit(1 if busy else outcome.status or 130)
     click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
     click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
 

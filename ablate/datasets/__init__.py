@@ -5,6 +5,7 @@ for when a split is opened. Joint sets and the sets that we know are data: `join
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from ablate.errors import DataError, PartError, nearest
+
+# OpenCV takes a picture of up to 3 GiB for what a few bytes of its header say; it reads this when it is imported.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
 
 Split = Literal["train", "val"]  # what is trained on, and what is evaluated on
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -201,12 +205,25 @@ def set_folder(name: str, root: Path | None, *, holds: str) -> Path:
     """
     if root is None:
         raise DataError(f"the set {name} needs a data folder: give --data or set ABLATE_DATA")
-    if (root / name).is_dir():
+    if not name or name == ".":
+        raise DataError(f"{root}: a set has a name")
+    if under(root, name).is_dir():
         return root / name
     if (root / holds).is_dir():
         return root
     there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     raise DataError(f"{root}: holds no folder {name!r} and no {holds}/; {nearest(name, there)}")
+
+
+def under(folder: Path, name: str) -> Path:
+    """The file or folder `name` of a folder. Links in a data folder are its owner's, names are whose knows.
+
+    Raises:
+        DataError: the name is absolute, or leads out by `..`.
+    """
+    if ".." in Path(name).parts or Path(name).is_absolute() or "\0" in name:
+        raise DataError(f"{folder}: {name!r} would lead out of it")
+    return folder / name
 
 
 def refuse(where: Path | str, problems: list[str]) -> None:
@@ -231,7 +248,10 @@ def read_picture(file: Path) -> np.ndarray:
         raise DataError(f"{file}: {error.strerror}") from None
     problem = _content_problem(content[:16], content[-TAIL:])  # some decoders fill what is cut off with grey
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = None if problem else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    try:
+        pixels = None if problem else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # more pixels than a picture may have
+        pixels = None
     if pixels is None:
         raise DataError(f"{file}: {problem or 'cannot be decoded'}")
     return np.asarray(pixels)

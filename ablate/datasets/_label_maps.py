@@ -19,6 +19,7 @@ from ablate.datasets import IGNORED, Info, Split, picture_problem, read_picture,
 from ablate.errors import DataError, PartError
 
 UNKNOWN = 254  # in a table and its results: no class has this number and it is not to be ignored
+FORMATS = ("PNG", "JPEG")  # of Pillow's readers, these alone
 MOST = 254  # classes: places 0 to 253
 
 
@@ -194,7 +195,7 @@ def _read_numbers(file: Path) -> np.ndarray:
     if problem := picture_problem(file):
         raise DataError(problem)
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             if picture.format != "PNG" or picture.mode not in ("L", "P"):
                 kind = f"is {picture.format} with pixels {picture.mode}"
                 raise DataError(f"{file}: {kind}; numbers of classes are kept in PNG, 8-bit grey or with a palette")
@@ -206,7 +207,7 @@ def _read_numbers(file: Path) -> np.ndarray:
 def _size(file: Path) -> tuple[int, int]:
     """Height and width that the picture's header tells."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             return picture.height, picture.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: cannot be decoded: {error}") from None

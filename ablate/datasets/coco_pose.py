@@ -25,6 +25,7 @@ from ablate.datasets import (
     read_picture,
     refuse,
     set_folder,
+    under,
 )
 from ablate.errors import DataError, nearest
 from ablate.registry import dataset
@@ -232,13 +233,15 @@ def _read(file: Path, joints: tuple[str, ...]) -> tuple[Images, list[dict[str, A
         people = [entry for entry in document["annotations"] if entry["category_id"] == category]
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{file}: damaged annotations: {error}") from None
     except KeyError as error:
         raise DataError(f"{file}: damaged annotations: an entry has no {error}") from None
     problems = [_annotation_problem(person, images, len(joints)) for person in people]
     refuse(file, [problem for problem in problems if problem])
     repeats = len(listed) - len(images) + len(people) - len({person["id"] for person in people})
+    for name, _, _ in images.values():
+        under(file.parent, name)
     refuse(file, [f"{repeats} images or annotations repeat an id"] if repeats else [])
     return images, people
 
@@ -258,6 +261,8 @@ def _annotation_problem(person: dict[str, Any], images: Images, joints: int) -> 
     absent = [key for key in ("id", "image_id", *COPIED) if key not in person]
     if absent:
         return f"{name} has no {absent[0]!r}"
+    if not all(type(person[key]) is int and abs(person[key]) < 2**63 for key in ("id", "image_id")):
+        return f"{name} has ids that are no numbers"
     if person["image_id"] not in images:
         return f"{name} is on image {person['image_id']}, which is not listed"
     try:
@@ -265,7 +270,7 @@ def _annotation_problem(person: dict[str, Any], images: Images, joints: int) -> 
             lengths = f"{len(person['keypoints'])} keypoint and {len(person['bbox'])} box numbers"
             return f"{name} has {lengths}, not {3 * joints} and 4"
         sound = all(map(isfinite, (*person["bbox"], *person["keypoints"], person["area"])))
-    except TypeError:
+    except (TypeError, OverflowError):
         sound = False
     return None if sound else f"{name} holds what is not a finite number"
 

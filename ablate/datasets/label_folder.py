@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablate.datasets import Info, Split, check_version, refuse, set_folder
+from ablate.datasets import Info, Split, check_version, refuse, set_folder, under
 from ablate.datasets._label_maps import LabelledFiles, by_name, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
@@ -91,11 +91,11 @@ class LabelFolder:
         )
         _check_list(home / "classes.txt", self.info.classes)
         name = self.splits[split]
-        images = _images(home / self.places.images.replace("{split}", name))
+        images = _images(under(home, self.places.images.replace("{split}", name)))
         labels = _labels(home, self.places.labels.replace("{split}", name))
         if self.places.names:
             self._refuse_overlap(home, self.places.names)
-            listed = _lines(home / self.places.names.replace("{split}", name))
+            listed = _lines(under(home, self.places.names.replace("{split}", name)))
             absent = [f"{stem} has no image" for stem in listed if stem not in images]
             refuse(home / self.places.images, absent)
             images = {stem: images[stem] for stem in listed}
@@ -104,7 +104,7 @@ class LabelFolder:
         return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), self.table)
 
     def _refuse_overlap(self, home: Path, names: str) -> None:
-        files = [home / names.replace("{split}", folder) for folder in self.splits.values()]
+        files = [under(home, names.replace("{split}", folder)) for folder in self.splits.values()]
         if all(file.exists() for file in files):  # without labels for the other split, one list is enough
             both = sorted(set(_lines(files[0])) & set(_lines(files[1])))
             refuse(files[1], [f"{stem} is trained on and evaluated on" for stem in both])
@@ -137,6 +137,7 @@ def _images(folder: Path) -> dict[str, Path]:
 
 def _labels(home: Path, pattern: str) -> dict[str, Path]:
     folder, _, file_name = pattern.rpartition("/")
+    under(home, folder)
     before, _, after = file_name.partition("{name}")
     files = (home / folder).iterdir() if (home / folder).is_dir() else ()
     fitting = [file for file in files if file.name.startswith(before) and file.name.endswith(after)]

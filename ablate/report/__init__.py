@@ -9,8 +9,8 @@ from typing import Any
 from ablate import registry
 from ablate.errors import StudyError, nearest
 from ablate.evidence import Evidence
+from ablate.place import write_atomically
 from ablate.report.blocks import Block, Figure, Text, listed
-from ablate.store import write_atomically
 
 FORMATS = ("md", "html", "latex")
 NAMED = 6  # missing trials that a warning names before it only counts

@@ -32,6 +32,7 @@ STYLE = {
     "grid.alpha": 0.18,
     "legend.frameon": False,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a dollar in a level's label is a dollar
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "grid.color": INK,
 }

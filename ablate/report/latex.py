@@ -35,6 +35,7 @@ SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "-": "{-}",  # two of them are not a dash
+    **{mark: f"{{{mark}}}" for mark in "[]*"},  # at the start of a row they would be an option of the line before
     **{mark: f"\\{mark}" for mark in "$&#%_"},
     "±": r"$\pm$",
     "×": r"$\times$",

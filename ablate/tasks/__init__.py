@@ -23,7 +23,11 @@ Sample = dict[str, Any]
 
 
 class Task(Protocol):
-    """What a builder of this shelf returns: frozen, without state, cheap to send to loader processes."""
+    """What a builder of this shelf returns: frozen, without state, cheap to send to loader processes.
+
+    A loss that is no mean over samples comes with `loss_weight(batch)`, a scalar tensor: what it is a mean over. The
+    losses of a batch's parts, averaged by it, are the loss of the batch; so several processes train one network.
+    """
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
@@ -52,7 +56,10 @@ class Task(Protocol):
         """The batch's images for the network, (B, 3, H, W) float32, normalised, on the batch's device."""
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """A scalar in float32, whatever the precision of `outputs`."""
+        """A scalar in float32, whatever the precision of `outputs`.
+
+        Where several processes share a batch, its `share`, a number up to 1, is how much of it this process has.
+        """
 
     def samples_for_evaluation(self, samples: Samples, protocol: Any, root: Path | None) -> Any:
         """What to evaluate on, with `len` and indexing, from an opened split. Raises DataError.
@@ -67,7 +74,10 @@ class Task(Protocol):
         """What the task's metrics compare predictions with: `images`, a list of dicts with `id`, and more."""
 
     def predict(self, model: nn.Module, batch: Batch, protocol: Any) -> list[Prediction]:
-        """The instances of a batch, in pixels of the original images. Runs without gradients."""
+        """The instances of a batch, in pixels of the original images. Runs without gradients.
+
+        They hold numbers, texts, lists, dicts and arrays only, for they go from process to process.
+        """
 
     def finish(self, predictions: list[Prediction], protocol: Any, info: Info) -> list[Prediction]:
         """What needs all predictions at once: scores that depend on several things, duplicates."""

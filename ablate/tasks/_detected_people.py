@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Samples, refuse
+from ablate.datasets import Samples, refuse, under
 from ablate.errors import DataError
 from ablate.tasks import Sample
 
@@ -28,13 +28,13 @@ class DetectedPeople:
         """
         if samples.folder is None:
             raise DataError(f"evaluation.detections: the set has no folder that could hold {name}")
-        file = samples.folder / name
+        file = under(samples.folder, name)
         try:
             people = [entry for entry in json.loads(file.read_bytes()) if entry["category_id"] == 1]
             problems = [_box_problem(entry, position) for position, entry in enumerate(people)]
         except OSError as error:
             raise DataError(f"{file}: {error.strerror}") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"{file}: not a COCO results file with boxes: {error}") from None
         refuse(file, [problem for problem in problems if problem])
         known = set(samples.image_ids())
@@ -64,6 +64,6 @@ def _box_problem(entry: dict[str, Any], position: int) -> str | None:
         *_, width, height = entry["bbox"]
         sound = np.isfinite([*entry["bbox"], entry["score"]]).all() and min(width, height) > 0
         sound = sound and len(entry["bbox"]) == 4 and isinstance(entry["image_id"], int)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         sound = False
     return None if sound else f"person {position} has no image, no score or no box with a width and a height"

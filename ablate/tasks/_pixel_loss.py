@@ -13,9 +13,14 @@ from ablate.datasets import IGNORED
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Mean over labelled pixels, weighted by their class; 0 without any. (B, C, H, W), (B, H, W) and (C,)."""
     total = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum")
-    labelled = labels != IGNORED
-    weight = (weights[labels * labelled] * labelled).sum()
+    weight = labelled_weight(labels, weights)
     return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def labelled_weight(labels: Tensor, weights: Tensor) -> Tensor:
+    """The sum of all labelled pixels' class weights: what `cross_entropy` is a mean over."""
+    labelled = labels != IGNORED
+    return (weights[labels * labelled] * labelled).sum()
 
 
 def hard_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, *, threshold: float, min_kept: int) -> Tensor:

@@ -21,7 +21,7 @@ from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Prediction, Sample, normalised
 from ablate.tasks._class_scores import SegmentationProtocol, class_scores, scaled_size, upsampled
-from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy
+from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy, labelled_weight
 from hrnet_core import OCRHead, SegmentationHead
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
@@ -143,20 +143,26 @@ class Segmentation:
         return normalised(batch["image"])
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """Cross entropy of the main logits, with OHEM of hard pixels only, plus that of auxiliary logits, weighted."""
+        """Cross entropy of the main logits, with OHEM of hard pixels only, plus that of auxiliary logits, weighted.
+
+        Processes that share a batch look for hard pixels each in its part, as officially, and keep their share of them.
+        """
         labels, weights = batch["labels"].long(), batch["class_weights"][0]
         *auxiliary, main = (
             upsampled(logits.float(), labels.shape[1:], align_corners=self.align_corners)  # (B, C, H, W)
             for logits in _listed(outputs)
         )
         if self.ohem:
-            kept = self.ohem_min_kept
+            kept = max(1, round(self.ohem_min_kept * float(batch.get("share", 1))))
             total = hard_cross_entropy(main, labels, weights, threshold=self.ohem_threshold, min_kept=kept)
         else:
             total = cross_entropy(main, labels, weights)
         for logits in auxiliary:
             total = total + self.auxiliary_weight * cross_entropy(logits, labels, weights)
         return total
+
+    def loss_weight(self, batch: Batch) -> Tensor:
+        return labelled_weight(batch["labels"].long(), batch["class_weights"][0])
 
     def samples_for_evaluation(
         self, samples: Samples, protocol: SegmentationProtocol, root: Path | None = None

@@ -22,7 +22,7 @@ def cost() -> Callable[[Evidence], list[Block]]:
 
 def _figure(evidence: Evidence) -> list[Block]:
     series = []
-    for at, row in enumerate(evidence.rows):
+    for at, row in enumerate(evidence.drawn):
         summary = row.summaries[evidence.primary]
         if row.cost is None or not summary.n:
             continue
@@ -33,7 +33,9 @@ def _figure(evidence: Evidence) -> list[Block]:
             series.append(Series("y_interval", x, y, low, high, colour=at, faint=True))
     if not series:
         return []
-    caption = f"{evidence.primary} (mean and standard deviation over seeds) against GFLOPs (MACs / 2³⁰)."
+    caption = (
+        f"{evidence.primary} (mean and standard deviation over seeds) against GFLOPs (MACs / 2³⁰).{evidence.drawn_note}"
+    )
     return [Figure("cost", caption, [Panel("GFLOPs", f"{evidence.primary} × 100", series)])]
 
 

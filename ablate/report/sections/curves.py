@@ -10,6 +10,7 @@ from ablate.registry import section
 from ablate.report.blocks import Block, Figure, Panel, Series, Text
 
 Curve = dict[int, float]  # epoch -> value
+THIN = 16  # seeds of an arm with a line of their own
 
 
 @section("curves", meaning=1, place=60)
@@ -18,14 +19,16 @@ def curves() -> Callable[[Evidence], list[Block]]:
 
     def blocks(evidence: Evidence) -> list[Block]:
         metric = evidence.primary
-        losses = [_losses(row) for row in evidence.rows]
+        losses = [_losses(row) for row in evidence.drawn]
         if not any(losses):
             return []
-        scores = [_scores(row, metric) for row in evidence.rows]
-        panels = [_panel("training loss", evidence.rows, losses, log=_positive(losses))]
-        caption = "Learning curves: thin per seed, thick their mean."
+        scores = [_scores(row, metric) for row in evidence.drawn]
+        panels = [_panel("training loss", evidence.drawn, losses, log=_positive(losses))]
+        caption = "Learning curves: thin per seed, thick their mean." + evidence.drawn_note
+        if len(evidence.study.seeds) > THIN:
+            caption += f" Thin are the first {THIN} seeds."
         if any(len(curve) > 1 for arm in scores for curve in arm):
-            panels.append(_panel(f"{metric} × 100", evidence.rows, scores, log=False))
+            panels.append(_panel(f"{metric} × 100", evidence.drawn, scores, log=False))
             caption += " Scores of earlier epochs select nothing: the last epoch is the one reported."
         return [Text("Learning curves", "heading"), Figure("curves", caption, panels)]
 
@@ -48,7 +51,7 @@ def _positive(arms: list[list[Curve]]) -> bool:
 def _panel(label: str, rows: list[Row], arms: list[list[Curve]], *, log: bool) -> Panel:
     thin, thick = [], []
     for at, (row, found) in enumerate(zip(rows, arms, strict=True)):
-        thin += [_line(curve, at, faint=True) for curve in found if curve]
+        thin += [_line(curve, at, faint=True) for curve in found[:THIN] if curve]
         shared = set.intersection(*(set(curve) for curve in found)) if found else set()
         if shared:
             mean = {epoch: fmean(curve[epoch] for curve in found) for epoch in sorted(shared)}

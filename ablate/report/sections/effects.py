@@ -42,7 +42,10 @@ def _figure(evidence: Evidence) -> Figure:
     caption = f"Differences from {evidence.control.label}, the control, × 100. Thick: 95% t interval over paired seeds."
     if evidence.images:
         caption += " Thin: 95% interval over draws of test images with the trained networks held fixed."
-    return Figure("effects", caption, [_panel(metric, evidence.comparisons_in(metric)) for metric in metrics])
+    drawn = {row.label for row in evidence.drawn}
+    shown = {metric: [c for c in evidence.comparisons_in(metric) if c.level in drawn] for metric in metrics}
+    panels = [_panel(metric, comparisons) for metric, comparisons in shown.items()]
+    return Figure("effects", caption + evidence.drawn_note, panels)
 
 
 def _panel(metric: str, comparisons: list[Comparison]) -> Panel:

@@ -15,8 +15,8 @@ def seeds() -> Callable[[Evidence], list[Block]]:
         metric = evidence.primary
         if not any(row.scores[metric] for row in evidence.rows):
             return []
-        caption = f"{metric} of every seed. Lines join equal seeds, bars are means."
-        rows = [row.label for row in evidence.rows]
+        caption = f"{metric} of every seed. Lines join equal seeds, bars are means.{evidence.drawn_note}"
+        rows = [row.label for row in evidence.drawn]
         panel = Panel(f"{metric} × 100", "", _lines(evidence) + _points(evidence), rows=rows)
         return [Text("Seeds", "heading"), Figure("seeds", caption, [panel])]
 
@@ -26,7 +26,7 @@ def seeds() -> Callable[[Evidence], list[Block]]:
 def _lines(evidence: Evidence) -> list[Series]:
     lines = []
     for seed in evidence.study.seeds:
-        scores = [row.scores[evidence.primary].get(seed) for row in evidence.rows]
+        scores = [row.scores[evidence.primary].get(seed) for row in evidence.drawn]
         present = [(100 * score, float(at)) for at, score in enumerate(scores) if score is not None]
         lines.append(Series("line", [x for x, _ in present], [y for _, y in present], faint=True))
     return lines
@@ -34,7 +34,7 @@ def _lines(evidence: Evidence) -> list[Series]:
 
 def _points(evidence: Evidence) -> list[Series]:
     series = []
-    for at, row in enumerate(evidence.rows):
+    for at, row in enumerate(evidence.drawn):
         scores = [100 * score for score in row.scores[evidence.primary].values()]
         if scores:
             series.append(Series("points", scores, [float(at)] * len(scores), colour=at))

@@ -1,0 +1,46 @@
+"""ablate cancel: end trials that another process runs."""
+
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+from ablate.cli.studies import opened
+
+
+@click.command("cancel")
+@click.argument("what", metavar="STUDY|ID")
+@options.scale
+@options.results
+def command(what: str, scale: str | None, results: str) -> None:
+    """End one trial at its next epoch, or all trials of a study that have no result. States are saved.
+
+    The run that has them goes on with its other trials. Cancelled trials count as missing: the next `ablate run` asks
+    for them again. Example: ablate cancel 3f2a9c0b1d2e4f56
+    """
+    from ablate import notes
+    from ablate.design import expand
+    from ablate.store import Store
+
+    store = Store(results)
+    if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
+        study = opened(what, scale=scale, results=results, keep=False)
+        ids = [trial.id for trial in store.missing(expand(study))]
+    else:
+        ids = [_only(store.root / "trials", what)]
+    for trial_id in ids:
+        notes.leave(store, trial_id, notes.CANCEL, "cancelled")
+    click.echo(f"{len(ids)} trials end at their next epoch, or before they begin", err=True)
+
+
+def _only(folder: Path, prefix: str) -> str:
+    """The one trial without a result whose id begins so."""
+    from ablate.errors import StoreError
+    from ablate.store import Store
+
+    Store(folder.parent).folder(prefix)  # refuses what is no id
+    begun = [path for path in folder.glob(f"{prefix}*") if not (path / "result.json").exists()]
+    if len(begun) != 1:
+        how = "no trial" if not begun else f"{len(begun)} trials"
+        raise StoreError(f"{folder.parent}: {how} without a result and with an id that begins {prefix!r}")
+    return begun[0].name

@@ -1,0 +1,49 @@
+"""ablate gc: room."""
+
+from pathlib import Path
+
+import click
+
+from ablate.cli import options
+from ablate.cli.studies import opened
+from ablate.cli.tables import Row, show
+
+
+@click.command("gc")
+@click.argument("study", type=click.Path(path_type=Path), required=False)
+@click.option("--all", "everything", is_flag=True, help="All trials that the results hold, of whatever study.")
+@options.scale
+@options.results
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+def command(study: Path | None, everything: bool, scale: str | None, results: str, dry_run: bool) -> None:
+    """Remove what nobody needs: states of finished trials, unfinished writes, expired leases, empty trials.
+
+    Results stay, and so does a trial that some process is at. Example: ablate gc --all --dry-run
+    """
+    from ablate.design import expand
+    from ablate.errors import AblateError
+    from ablate.housekeeping import sweep
+    from ablate.store import Store
+
+    if (study is None) != everything:
+        raise AblateError("gc: name a study, or --all")
+    store, trials = Store(results), None
+    if study:
+        found = store.read().results
+        ids = [trial.id for trial in expand(opened(study, scale=scale, results=results, keep=False))]
+        trials = {found[trial_id].id if trial_id in found else trial_id for trial_id in ids}
+    swept, busy = sweep(store, trials, dry=dry_run)
+    rows: list[Row] = [
+        {
+            "id": litter.trial,
+            "bytes": sum(litter.documents.values()),
+            "why": litter.why,
+            "what": " ".join(sorted(litter.documents)),
+        }
+        for litter in swept
+    ]
+    show(rows)
+    total = sum(row["bytes"] for row in rows)
+    click.echo(f"{'would free' if dry_run else 'freed'} {total:,} bytes of {len(rows)} trials in {results}", err=True)
+    if busy:
+        click.echo(f"{busy} trials are held by a process and left alone", err=True)

@@ -1,0 +1,71 @@
+"""The further processes of a trial as Ray actors, in the placement group that Tune made for the trial.
+
+Tune's trainable is process 0, in the group's first bundle; every other bundle holds one process more. They are started
+anew for every trial: nothing is left on their GPUs, and importing torch is little beside a trial that needs them.
+They belong to process 0, so Ray ends them with it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray import exceptions, util
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from ablate import follow, muster
+from ablate.muster import LOOPBACK
+from ablate.site import Site
+from ablate.team import Team
+from ablate.trial import Trial
+
+
+@contextmanager
+def on_ray(trial: Trial, site: Site) -> Iterator[Team]:
+    """The trial's team over its placement group, with this actor as its first process.
+
+    Raises:
+        TeamError: a process died or fell silent.
+    """
+    group = util.get_current_placement_group()
+    one_node = site.processes == 1 or len(set(util.placement_group_table(group)["bundles_to_node_id"].values())) == 1
+    address = LOOPBACK if one_node else util.get_node_ip_address()
+    with muster.led(trial, site, lambda jobs: Actors(group, jobs, one_node=one_node), address=address) as team:
+        yield team
+
+
+class Follower:
+    """One further process."""
+
+    def follow(self, job: str, one_node: bool) -> None:
+        follow.follow(job, address=LOOPBACK if one_node else util.get_node_ip_address())
+
+
+class Actors:
+    """Bundles 1 and up of a placement group, an actor in each."""
+
+    def __init__(self, group: Any, jobs: list[str], *, one_node: bool) -> None:
+        self.actors, self.calls = [], []
+        for place, job in enumerate(jobs, 1):
+            bundle = group.bundle_specs[place]
+            actor = ray.remote(Follower).options(
+                num_cpus=bundle.get("CPU", 0),
+                num_gpus=bundle.get("GPU", 0),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, place),
+            ).remote()  # fmt: skip
+            self.actors.append(actor)
+            self.calls.append(actor.follow.remote(job, one_node))
+
+    def ended(self) -> str:
+        for rank, call in enumerate(self.calls, 1):
+            if ray.wait([call], timeout=0)[0]:
+                try:
+                    ray.get(call)
+                except exceptions.RayError as error:
+                    return f"process {rank} of 0 to {len(self.calls)} ended: {' '.join(str(error).split())[:200]}"
+        return ""
+
+    def stop(self) -> None:
+        for actor in self.actors:
+            with suppress(exceptions.RayError, ValueError):
+                ray.kill(actor)

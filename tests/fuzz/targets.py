@@ -1,0 +1,473 @@
+"""What is fuzzed: every reader of a file that may have come from somebody else.
+
+A target writes an input into a folder of its own and reads it back as a command would. It ends in a value or raises
+an AblateError; whatever else happens is a finding.
+"""
+
+# ruff: noqa: E501  (tables of cases)
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from fuzz.inputs import Trap, archives, as_json, bytes_near, near, texts_near
+from hypothesis import strategies as st
+from small_studies import small_study
+
+from ablate import network, weights
+from ablate.archive import opened
+from ablate.check import check_study
+from ablate.datasets import picture_problem, read_picture
+from ablate.datasets._label_maps import _read_numbers, _size
+from ablate.datasets.coco_pose import coco_pose
+from ablate.design import expand
+from ablate.drive import imported
+from ablate.evidence import gather
+from ablate.fit import Training, _digest
+from ablate.report import blocks, latex, markdown
+from ablate.result import Cost, Epoch, Result
+from ablate.site import Site
+from ablate.store import Store
+from ablate.study import Study, load
+from ablate.trial import Recipe, Trial, Weights
+
+STUDIES = sorted((Path(__file__).parent.parent.parent / "studies").glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader: what it is fed, and how it reads an input that has been put into a folder."""
+
+    inputs: st.SearchStrategy[Any]
+    read: Callable[[Any, Path], object]
+    share: int  # of the inputs of a campaign, per cent
+
+
+# -- studies ---------------------------------------------------------------------------------------------------
+
+PARTS = {"name": "small", "scales": {"a": {"recipe": {"train": {"epochs": 2}}, "seeds": 1, "budget": {"cpus": 2}}}}
+MATCHED = {"depth": {"at": "model.depth", "levels": [1, 2], "match": {"gmacs": "control", "by": "model.width"}}}
+
+
+@cache
+def studies() -> list[str]:
+    """Good ones: those of the project, and small ones that use every key."""
+    made = [small_study(**PARTS), small_study(factors=MATCHED), small_study(paper="t", sections=["answer"], note="n")]
+    made.append(
+        small_study(design="full_factorial", factors=MATCHED | {"lr": {"at": "train.lr", "levels": [0.1, 1.0]}})
+    )
+    start = {"file": "weights/a.pth", "sha256": "0" * 64, "entry": "x"}
+    made.append(small_study(recipe=small_study()["recipe"] | {"weights": start, "train": {"preset": "pose"}}))
+    from ablate.yaml_subset import parse
+
+    return [json.dumps(document) for document in made + [parse(file.read_text()) for file in STUDIES]]
+
+
+def read_study(content: bytes, folder: Path) -> list[Trial]:
+    file = folder / "study.yaml"
+    file.write_bytes(content)
+    study = load(file)
+    check_study(study)
+    return expand(study)
+
+
+SHORT = st.text("abn:-[]{}#&*!|>'\"%@`,. \n\t0189eE_~?<=é\u2028", max_size=80).map(str.encode)
+OWN, OURS = st.deferred(lambda: texts_near(studies()[:5])), st.deferred(lambda: texts_near(studies()[5:]))
+STUDY = OWN | OWN | OWN | OURS | SHORT | st.deferred(lambda: bytes_near([file.read_bytes() for file in STUDIES]))
+
+
+# -- results ---------------------------------------------------------------------------------------------------
+
+
+def trial(seed: int = 0, depth: int = 1) -> Trial:
+    document = small_study()["recipe"]
+    document["model"] = {**document["model"], "depth": depth}
+    recipe = Recipe.model_validate(document).settled(on_gpu=False)
+    return Trial(
+        arm={"depth": str(depth)}, seed=seed, recipe=recipe, data_version="1", meanings=recipe.meanings()
+    )  # fmt: skip
+
+
+ARRAYS = {"closeness/image_ids": np.arange(1, 6), "closeness/error": np.linspace(0, 1, 5)}
+
+
+@cache
+def results() -> list[str]:
+    """Good documents, as the store would keep them."""
+    made = []
+    for at in (trial(), trial(1), trial(0, 2)):
+        made.append(
+            Result(
+                id=at.id, recipe=at.recipe, seed=at.seed, data_version="1", meanings=at.meanings, status="done",
+                data_digest={"train": "0" * 16, "val": "1" * 16}, scores={"closeness": 0.75, "near": 0.5}, seconds=1.5,
+                curve=[Epoch(epoch=n, loss=1 / n, lr=1e-3, seconds=1, images_per_second=9) for n in (1, 2, 3)],
+                cost=Cost(parameters=30, used_parameters=20, macs=10**6, image=(8, 8), uncounted=["add"]),
+                env={"revision": "0" * 40, "dirty": "no", "torch": "2.9", "threads": "1"}, finished="2026-01-02T03:04:05+00:00",
+            ).model_dump_json()
+        )  # fmt: skip
+    return made
+
+
+@cache
+def packed() -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **ARRAYS)
+    return buffer.getvalue()
+
+
+def digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def sealed(body: Any, arrays: bytes) -> bytes:
+    """A document whose checksums are right, whatever it says: a checksum is no signature."""
+    text = as_json(body)
+    try:
+        canonical = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        canonical = b""
+    return b'{"checksum": "%s", "arrays": "%s", "result": %s}' % (
+        digest(canonical).encode(), digest(arrays).encode(), text
+    )  # fmt: skip
+
+
+@st.composite
+def result_folders(draw: Any) -> dict[str, bytes]:
+    """The files of a trial's folder and of the folder around it, some of them not as they should be."""
+    arrays = draw(archives([packed()])) if draw(st.integers(0, 2)) == 0 else packed()
+    body = draw(near(results())) if draw(st.integers(0, 3)) else json.loads(results()[0])
+    document = sealed(body, arrays)
+    if draw(st.integers(0, 3)) == 0:
+        document = draw(bytes_near([document]))
+    files = {"result.json": document, "per_image.npz": arrays}
+    if draw(st.integers(0, 9)) == 0:
+        del files[draw(st.sampled_from(sorted(files)))]
+    if draw(st.integers(0, 4)) == 0:
+        files["../../store.json"] = draw(texts_near(['{"version": 1}']))
+    if draw(st.integers(0, 4)) == 0:
+        solved = draw(near(['{"0": {"value": 4, "macs": 10, "aim": 10}}']))
+        files["../../matched.json"] = as_json({"checksum": solved_digest(solved), "solved": solved})
+    return files
+
+
+def solved_digest(solved: Any) -> str:
+    try:
+        text = json.dumps(json.loads(as_json(solved)), sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return ""
+    return digest(text.encode())
+
+
+def lay(files: dict[str, bytes], folder: Path) -> Path:
+    """A results folder with a good trial and one that is made of `files`; the latter's id."""
+    for place, given in ((trial(1).id, {"result.json": sealed(json.loads(results()[1]), packed()), "per_image.npz": packed()}),
+                         (trial().id, files)):  # fmt: skip
+        home = folder / "trials" / place
+        home.mkdir(parents=True)
+        for name, content in given.items():
+            (home / name).write_bytes(content)
+    return folder
+
+
+def read_result(files: dict[str, bytes], folder: Path) -> object:
+    from ablate.errors import StoreError
+
+    store, own = Store(lay(files, folder / "results")), trial().id
+    shelf = store.read()
+    for found in shelf.results.values():
+        found.model_dump_json(indent=2)
+    for look in (store.get, store.find, store.statistics):
+        try:
+            look(own)
+        except StoreError as error:
+            readable(error)
+    return imported(folder / "results", Store(folder / "mine"))
+
+
+@cache
+def small() -> Study:
+    return Study.model_validate(small_study(seeds=2))
+
+
+def read_report(files: dict[str, bytes], folder: Path) -> object:
+    evidence = gather(small(), Store(lay(files, folder / "results")))
+    content = blocks(evidence)
+    return markdown.render(content, lambda figure: figure.name), latex.render(content, lambda figure: figure.name)
+
+
+def readable(error: Exception) -> None:
+    """An error of ours is one line, and nothing in it moves a terminal's cursor."""
+    text = str(error)
+    assert text.isprintable(), repr(text)[:300]
+
+
+# -- training states and starting weights -----------------------------------------------------------------------
+
+
+@cache
+def training() -> Training:
+    """A small network after one step, so that its optimiser has something to save."""
+    at = trial()
+    net = network.build(at.recipe)
+    made = Training(at, net, torch.device("cpu"))
+    net(torch.zeros(2, 3, 8, 8)).sum().backward()
+    made.optimizer.step()
+    made.curve.append(Epoch(epoch=1, loss=0.5, lr=0.1, seconds=1, images_per_second=2))
+    return made
+
+
+@cache
+def state() -> bytes:
+    return training().state()
+
+
+NAMES = ["net/", "net/x", "optimizer/0/step", "optimizer/99999/exp_avg", "optimizer/-1/exp_avg", "optimizer/a/b", "optimizer/0",
+         "optimizer/0/exp_avg/x", "optimizer/0/other", "", "/", "optimizer/" + "9" * 5000 + "/step"]  # fmt: skip
+TENSORS = [torch.zeros(0), torch.zeros(()), torch.zeros(3, 4), torch.zeros(1, dtype=torch.int64), torch.full((2,), torch.nan),
+           torch.zeros(1, dtype=torch.bool), torch.zeros(2, dtype=torch.bfloat16), torch.zeros(4, 3, 3, 3)]  # fmt: skip
+
+
+@st.composite
+def states(draw: Any) -> bytes:
+    """Saved states: damaged, cut, or sealed anew round tensors and a curve that do not belong there."""
+    if draw(st.booleans()):
+        return draw(bytes_near([state()]))
+    tensors = dict(safetensors.torch.load(state()))
+    for _ in range(draw(st.integers(0, 3))):
+        name = draw(st.sampled_from(sorted(tensors) + NAMES))
+        if draw(st.booleans()):
+            tensors.pop(name, None)
+        else:
+            tensors[name] = draw(st.sampled_from(TENSORS)).clone()
+    curve = [json.loads(row.model_dump_json()) for row in training().curve]
+    text = (
+        as_json(draw(near([json.dumps(curve)]))).decode("utf-8", "replace")
+        if draw(st.booleans())
+        else json.dumps(curve)
+    )
+    header = {"curve": text, "digest": _digest(tensors, text)}
+    if draw(st.integers(0, 5)) == 0:
+        header.pop(draw(st.sampled_from(sorted(header))))
+    content = safetensors.torch.save(tensors, header)
+    return draw(bytes_near([content])) if draw(st.integers(0, 5)) == 0 else content
+
+
+def content_of(state: bytes) -> str:
+    """A digest of what a state holds; safetensors writes its header in no fixed order."""
+    return str(json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]["digest"])
+
+
+def read_state(content: bytes, folder: Path) -> object:
+    made = training()
+    saved = made.state()
+    before = content_of(saved)
+    if made.resume(content):
+        for parameter in made.net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        made.optimizer.step()
+        assert made.resume(saved)
+    assert content_of(made.state()) == before, "a damaged state changed something"
+    return None
+
+
+@cache
+def checkpoints() -> tuple[list[bytes], list[bytes]]:
+    """Good ones as torch.save (two formats) and as safetensors write them."""
+    net = {name: value.contiguous() for name, value in training().net.backbone.state_dict().items()}
+    torches = []
+    for content in ({"state_dict": {f"module.{k}": v for k, v in net.items()}, "epoch": 3}, net):
+        for new in (True, False):
+            buffer = io.BytesIO()
+            torch.save(content, buffer, _use_new_zipfile_serialization=new)
+            torches.append(buffer.getvalue())
+    return torches, [safetensors.torch.save(net, {"a": "b"})]
+
+
+class Odd:
+    """Objects that torch's restricted unpickler makes, and a trainer does not expect."""
+
+    @staticmethod
+    def made() -> list[Any]:
+        within: dict[str, Any] = {}
+        within["a"] = within
+        tangled: dict[str, Any] = {"w": torch.zeros(1)}
+        for _ in range(60):
+            tangled = {"a": tangled, "b": tangled}
+        wide = torch.zeros(1).expand(10**6, 10**6)
+        names = training().net.backbone.state_dict()
+        return [
+            within, tangled, {"w": wide}, [], 3, "text", {3: torch.zeros(1)}, {"w": torch.zeros(1, device="meta")}, {"a": Trap()},
+            {name: torch.zeros_like(value).to_sparse() for name, value in names.items()},
+            {name: torch.zeros_like(value, device="meta") for name, value in names.items()},
+            {name: torch.zeros_like(value, dtype=torch.complex64) for name, value in names.items()},
+            {name: torch.zeros_like(value, dtype=torch.bool) for name, value in names.items()},
+            {name: torch.zeros((), dtype=torch.float64).expand(value.shape) for name, value in names.items()},
+            {name: torch.quantize_per_tensor(torch.zeros(value.shape), 0.1, 0, torch.qint8) for name, value in names.items()},
+        ]  # fmt: skip
+
+
+@cache
+def odd() -> list[bytes]:
+    made = []
+    for content in Odd.made():
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        made.append(buffer.getvalue())
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(made[0])) as good, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in good.namelist():
+            file.writestr(name, good.read(name))
+        file.writestr("archive/data/9", bytes(30 * 2**20))
+    return [*made, bomb.getvalue()]
+
+
+@st.composite
+def weights_files(draw: Any) -> tuple[str, bytes]:
+    torches, tensors = checkpoints()
+    kind = draw(st.sampled_from([".pth", ".safetensors", "odd"]))
+    if kind == "odd":
+        return ".pth", draw(st.sampled_from(odd()))
+    return kind, draw(bytes_near(torches if kind == ".pth" else tensors))
+
+
+def read_weights(given: tuple[str, bytes], folder: Path) -> object:
+    suffix, content = given
+    (folder / f"w{suffix}").write_bytes(content)
+    named = Weights(file=f"w{suffix}", sha256=hashlib.sha256(content).hexdigest())
+    backbone = training().net.backbone
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    try:
+        return weights.start(backbone, named, Site(results=folder, data=folder))
+    finally:
+        backbone.load_state_dict(before)
+
+
+# -- data ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def pictures() -> list[bytes]:
+    import cv2
+
+    noise = np.random.default_rng(0).integers(0, 5, (6, 5), np.uint8)
+    made = [
+        cv2.imencode(suffix, picture)[1].tobytes()
+        for suffix in (".png", ".jpg")
+        for picture in (noise, np.dstack([noise] * 3))
+    ]
+    huge = bytearray(made[0])
+    huge[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height that its header promises
+    import zlib
+
+    huge[29:33] = zlib.crc32(bytes(huge[12:29])).to_bytes(4, "big")
+    return [*made, bytes(huge)]
+
+
+def read_pictures(content: bytes, folder: Path) -> object:
+    from ablate.errors import DataError
+
+    file = folder / "picture.png"
+    file.write_bytes(content)
+    picture_problem(file)
+    refused = None
+    for read in (read_picture, _read_numbers, _size):
+        try:
+            read(file)
+        except DataError as error:
+            readable(error)
+            refused = error
+    if refused:
+        raise refused
+    return None
+
+
+def mostly(document: Any) -> st.SearchStrategy[bytes]:
+    """A good document as it is, or damaged."""
+    return st.just(as_json(document)) | texts_near([json.dumps(document)])
+
+
+JOINTS = [0] * 51
+COCO = {
+    "images": [{"id": 1, "file_name": "1.png", "height": 6, "width": 5}, {"id": 2, "file_name": "2.png", "height": 6, "width": 5}],
+    "annotations": [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0, "keypoints": [2, 2, 2, *JOINTS[3:]],
+         "num_keypoints": 1} for n in (1, 2)
+    ],
+    "categories": [{"id": 1, "name": "person"}],
+}  # fmt: skip
+BOXES = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "score": 0.5}]
+
+
+def read_coco(given: tuple[bytes, bytes], folder: Path) -> object:
+    from ablate.tasks._detected_people import DetectedPeople
+
+    home = folder / "coco"
+    (home / "annotations").mkdir(parents=True)
+    (home / "images").mkdir()
+    for number in (1, 2):
+        (home / "images" / f"{number}.png").write_bytes(pictures()[1])
+    (home / "annotations" / "person_keypoints_val.json").write_bytes(given[0])
+    (home / "boxes.json").write_bytes(given[1])
+    samples = coco_pose(set="coco").open("val", folder)
+    samples.check(thorough=True)
+    samples.ground_truth()
+    for index in range(len(samples)):
+        samples[index]
+    detected = DetectedPeople.read(samples, "boxes.json")
+    return [detected[index] for index in range(len(detected))]
+
+
+@cache
+def zips() -> list[bytes]:
+    made = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as file:
+            file.writestr("top/list.txt", "a.png\n")
+            file.writestr("top/a.png", pictures()[0])
+            file.writestr("top/bomb.txt", bytes(3 * 10**6))
+            file.writestr("../top/x.txt", "x")
+        made.append(buffer.getvalue())
+    return made
+
+
+def read_archive(content: bytes, folder: Path) -> object:
+    from ablate.errors import DataError
+
+    file = folder / "a.zip"
+    file.write_bytes(content)
+    with opened(file, beside="list.txt", limits={".txt": 2**20, ".png": 2**20}) as read:
+        for name in ("list.txt", "a.png", "bomb.txt", "../x.txt", "/etc/hostname", "none.txt", "x"):
+            try:
+                read(name)
+            except DataError as error:
+                readable(error)
+    return None
+
+
+TARGETS = {
+    "study": Target(STUDY, read_study, 40),
+    "result": Target(result_folders(), read_result, 22),
+    "report": Target(result_folders(), read_report, 8),
+    "state": Target(states(), read_state, 10),
+    "weights": Target(weights_files(), read_weights, 5),
+    "coco": Target(st.tuples(mostly(COCO), mostly(BOXES)), read_coco, 5),
+    "pictures": Target(st.deferred(lambda: bytes_near(pictures())), read_pictures, 5),
+    "archive": Target(st.deferred(lambda: bytes_near(zips())), read_archive, 5),
+}
+
+
+def emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
