@@ -8,7 +8,7 @@ from ablate.study import Budget
 EPOCHS, ARMS, SEEDS = 5, 3, 2
 TOTAL = EPOCHS * ARMS * SEEDS  # epochs of the whole study
 CHECKPOINT_SECONDS = 3.0
-HANG_MINUTES = 0.5
+HANG_MINUTES = 1.0
 
 
 def document(*, diverges: int = 0) -> dict:
