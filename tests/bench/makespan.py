@@ -4,7 +4,7 @@
 
 Trials sleep in every step, so that what they take depends little on what else the machine does. A first run tells what
 each takes and how soon a killed one goes on; the others, of further seeds, are predicted from its results. Preemptions
-are SIGKILLs at exponential times. Real seconds are those from the first trial's start to the end of the run.
+are SIGKILLs at exponential times. Real seconds are those from the first epoch's start to the last trial's end.
 """
 
 import json
@@ -141,7 +141,7 @@ def compared(folder: Path, cluster: dict) -> tuple[float, float, float, float]:
     assert run is not None
     jobs = [Job(seconds, saved_every=seconds / EPOCHS) for seconds in run.predicted_seconds.values()]
     found = forecast(jobs, Cluster(nodes=2, **cluster))
-    return found.seconds, found.low, found.high, run.seconds - run.idle_seconds
+    return found.seconds, found.low, found.high, run.busy_seconds
 
 
 def main() -> None:
