@@ -33,7 +33,7 @@ class Run(BaseModel):
     at_once: int  # trials, as assumed
     ended: str | None = None  # None while it runs, and for ever if its driver was killed
     seconds: float = math.nan  # from start to end
-    idle_seconds: float = 0.0  # of these, before the first trial started
+    busy_seconds: float = math.nan  # of these, from the first epoch's start to the last trial's end
     ran_at_once: int = 0  # trials, at most
     ran: int = 0  # trials that came to an end
 
@@ -53,25 +53,27 @@ class Watch:
         seconds, basis = of_trials(study, trials, shelf)
         self.screen, self.study, self.store = screen, study, store
         self.run = Run(started=_now(), basis=basis, predicted_seconds=seconds, at_once=1 if alone else at_once(study))
-        self._start, self._first = time.monotonic(), math.nan
+        self._start, self._first, self._last = time.monotonic(), math.nan, math.nan
         self._running: set[str] = set()
         self._ran: set[str] = set()
         self._most = 0
         _keep(store, study, self.run)
 
     def started(self, trial: Trial) -> None:
-        self._first = time.monotonic() if math.isnan(self._first) else self._first
         self._running.add(trial.id)
         self._most = max(self._most, len(self._running))
         self.screen.started(trial)
 
     def epoch(self, trial: Trial, row: Epoch) -> None:
+        if math.isnan(self._first):  # before it a cluster was reached and processes were started, once for all trials
+            self._first = time.monotonic() - row.seconds
         self.screen.epoch(trial, row)
 
     def ended(self, trial: Trial, status: str) -> None:
         self._running.discard(trial.id)
         if status != "busy":
             self._ran.add(trial.id)
+            self._last = time.monotonic()
         self.screen.ended(trial, status)
 
     def retried(self, trial: Trial, reason: str) -> None:
@@ -84,11 +86,10 @@ class Watch:
 
     def close(self) -> None:
         """The run ended, in whatever way."""
-        now = time.monotonic()
         became = {
             "ended": _now(),
-            "seconds": now - self._start,
-            "idle_seconds": self._first - self._start if self._ran else 0.0,
+            "seconds": time.monotonic() - self._start,
+            "busy_seconds": self._last - self._first,
             "ran_at_once": self._most,
             "ran": len(self._ran),
         }
@@ -110,9 +111,11 @@ def compared(run: Run, results: Mapping[str, Result]) -> list[str]:
     if run.ran < planned:
         lines = [f"{began} and stopped after {_hours(run.seconds)} with {run.ran} of {planned} trials."]
     else:
-        lines = [f"{began}; its {planned} trials took {_hours(_busy(run))}, {_against(_busy(run), predicted)}."]
+        lines = [
+            f"{began}; its {planned} trials took {_hours(run.busy_seconds)}, {_against(run.busy_seconds, predicted)}."
+        ]
         if run.ran_at_once != run.at_once and run.ran_at_once and math.isfinite(predicted):
-            other = _against(_busy(run), run.makespan(run.ran_at_once))
+            other = _against(run.busy_seconds, run.makespan(run.ran_at_once))
             lines.append(f"{run.at_once} at once were assumed, {run.ran_at_once} ran at once: for so many, {other}.")
     done = {name: results[name].seconds for name in run.predicted_seconds if _done(results.get(name))}
     if done and math.isfinite(predicted):
@@ -120,10 +123,6 @@ def compared(run: Run, results: Mapping[str, Result]) -> list[str]:
         told = _against(own, math.fsum(run.predicted_seconds[name] for name in done))
         lines.append(f"One after the other, {len(done)} of its trials took {_hours(own)}, {told}; by {run.basis}.")
     return lines
-
-
-def _busy(run: Run) -> float:
-    return run.seconds - run.idle_seconds
 
 
 def _done(result: Result | None) -> bool:

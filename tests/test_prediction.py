@@ -108,7 +108,7 @@ def test_a_comparison_in_words():
         "The last run began 2026-01-02 03:04 UTC and has not ended, or was killed; "
         "2.0 min were predicted for its trials."
     ]
-    ended = run.model_copy(update={"ended": "later", "seconds": 130, "idle_seconds": 10, "ran_at_once": 2, "ran": 2})
+    ended = run.model_copy(update={"ended": "later", "seconds": 130, "busy_seconds": 120, "ran_at_once": 2, "ran": 2})
     assert compared(ended, {}) == [
         "The last run began 2026-01-02 03:04 UTC; its 2 trials took 2.0 min, 2.0 min were predicted (+0 %).",
         "1 at once were assumed, 2 ran at once: for so many, 60.0 s were predicted (-50 %).",
