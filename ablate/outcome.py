@@ -7,7 +7,7 @@ from ablate import env
 from ablate.attempts import Listener
 from ablate.result import Epoch, Result
 from ablate.store import Store
-from ablate.tracking import Writer
+from ablate.tracking import Mirror, Writer
 from ablate.trial import Trial
 
 ENDED = ("done", "failed", "diverged")  # with a result of this run
@@ -42,10 +42,9 @@ class Driver:
     def ended(self, trial: Trial, status: str) -> None:
         self.outcome.ran[trial.id] = status
         self.screen.ended(trial, status)
-        result = self.store.get(trial.id) if status in ENDED else None
-        if result:
+        if status in ENDED:
             self._open(trial)
-            self.writer.put(lambda mirror: mirror.ended(trial, result))
+            self.writer.put(lambda mirror: self._mirror(mirror, trial))
 
     def retried(self, trial: Trial, reason: str) -> None:
         self.screen.retried(trial, reason)
@@ -56,6 +55,12 @@ class Driver:
         if self.store.get(trial.id) is None:
             self.store.put(_dead(trial, reason), {})
         self.ended(trial, "failed")
+
+    def _mirror(self, mirror: Mirror, trial: Trial) -> None:
+        """In the mirror's thread, which may be far behind: only there is the result read."""
+        result = self.store.get(trial.id)
+        if result:
+            mirror.ended(trial, result)
 
     def _open(self, trial: Trial) -> None:
         """Only now, for a trial that another process is at is not ours to mirror."""
