@@ -227,5 +227,6 @@ def quiet(*, alone: bool) -> None:
     warnings.filterwarnings("ignore", module=r"ray\.")
     import ray  # noqa: F401  importing it sets the level of its loggers
 
-    for name in ("ray", "ray.tune", "ray.train"):
+    for name in ("ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what became of trials is told by hooks.py

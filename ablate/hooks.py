@@ -82,8 +82,10 @@ class Relay:
             self.attempts.died(trial, "Ray killed its process: its node ran out of memory", node=node)
         elif "its worker process has died" in error:
             self.attempts.died(trial, last_words or "its process was killed or crashed", node=node)
-        else:  # it cannot be reached, which is a matter of its node, or it raised
-            self.attempts.died(trial, line, node=node, with_node="is unavailable" in error)
+        elif " is unavailable: " in error:
+            self.attempts.died(trial, "its node does not answer", node=node, with_node=True)
+        else:
+            self.attempts.died(trial, line, node=node)
 
 
 def searcher(relay: Relay, budget: Budget, shares: dict[str, float]) -> Any:

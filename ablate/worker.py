@@ -34,6 +34,8 @@ def trainable(tune: Any) -> type:
 
     class OneTrial(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
+            import ablate.run  # noqa: F401  takes long, and is no training step
+
             registry.load_plugins(tuple(config["plugins"]))
             self.begin(config)
 

@@ -5,8 +5,6 @@ In a process of its own, for Ray's warnings would be errors here, and for what a
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 
@@ -28,7 +26,8 @@ def small_cluster(environment: dict[str, str], *nodes: dict):
         yield cluster
     finally:
         process.stdin.close()  # tells it to end
-        process.wait(60)
+        process.wait(300)
+        process.stdout.close()
 
 
 class SmallCluster:
@@ -68,13 +67,19 @@ def main() -> None:
                 case ["add", arguments]:
                     nodes.append(cluster.add_node(**arguments))
                 case ["kill", index]:
-                    os.kill(nodes[index].all_processes["raylet"][0].process.pid, signal.SIGKILL)
+                    kill(nodes[index], "raylet")
                 case ["behead"]:
-                    for kind in ("gcs_server", "raylet"):
-                        os.kill(cluster.head_node.all_processes[kind][0].process.pid, signal.SIGKILL)
+                    kill(cluster.head_node, "gcs_server", "raylet")
             print("done", cluster.address, flush=True)
     finally:
         cluster.shutdown()
+
+
+def kill(node, *kinds: str) -> None:
+    for kind in kinds:
+        process = node.all_processes[kind][0].process
+        process.kill()
+        process.wait()  # as a zombie it would seem alive to its workers, and they would stay
 
 
 if __name__ == "__main__":
