@@ -22,7 +22,7 @@ lint: .venv/.test-installed
 	$(BIN)/mypy
 
 fuzz: .venv/.test-installed
-	$(BIN)/python tests/fuzz/campaign.py --inputs 100000
+	$(BIN)/python tests/fuzz/fuzzing.py --inputs 100000
 
 bench: .venv/.test-installed
 	for file in tests/bench/*.py; do $(BIN)/python $$file; done

@@ -1,10 +1,10 @@
-"""A sample of the fuzzing campaign (`make fuzz`): every reader of a file that others may have made, hostile inputs."""
+"""A sample of the fuzzing (`make fuzz`): every reader of a file that others may have made, hostile inputs."""
 
 import subprocess
 import sys
 
 import pytest
-from fuzz.campaign import in_a_process
+from fuzz.fuzzing import in_a_process
 from fuzz.targets import TARGETS
 from small_studies import TESTS
 
@@ -23,23 +23,23 @@ LEAKY = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
-from fuzz import campaign
+from fuzz import fuzzing
 place = Path(sys.argv[1])
-watch = campaign.Watch(place)
+watch = fuzzing.Watch(place)
 
 def ends(read):
     try:
-        print(campaign.ends_well(read, None, place / "input", watch))
+        print(fuzzing.ends_well(read, None, place / "input", watch))
     except Exception as error:
         print(type(error).__name__, error)
 
-campaign.SECONDS, campaign.MEMORY = 0.5, 2**27
+fuzzing.SECONDS, fuzzing.MEMORY = 0.5, 2**27
 import signal
-signal.signal(signal.SIGPROF, campaign._slow)
+signal.signal(signal.SIGPROF, fuzzing._slow)
 import pickle, socket
 ends(lambda given, folder: (folder / "inside").write_text("x"))
 ends(lambda given, folder: (place.parent / "outside").write_text("x"))
-ends(lambda given, folder: pickle.loads(pickle.dumps(campaign.Finding)))
+ends(lambda given, folder: pickle.loads(pickle.dumps(fuzzing.Finding)))
 ends(lambda given, folder: socket.create_connection(("127.0.0.1", 9)))
 ends(lambda given, folder: [n for n in iter(int, 1)])
 ends(lambda given, folder: len(bytearray(b"x" * 2**28)))

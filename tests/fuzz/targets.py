@@ -50,7 +50,7 @@ class Target:
 
     inputs: st.SearchStrategy[Any]
     read: Callable[[Any, Path], object]
-    share: int  # of the inputs of a campaign, per cent
+    share: int  # of all inputs, per cent
 
 
 # -- studies ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Reads hostile files by the ten thousand: `python tests/fuzz/campaign.py --inputs 100000`.
+"""Reads hostile files by the ten thousand: `python tests/fuzz/fuzzing.py --inputs 100000`.
 
 Every reader runs in a process of its own, in an empty working folder and with an empty home. Of each input it must make
 a value or an AblateError of one line, within seconds of processor time and a bounded memory, and it may write only
