@@ -164,7 +164,7 @@ def fit(
         # the rank of a further process, whose samples are others.
         source = [trial.seed, number] if team.leads else [trial.seed, number, team.rank]
         torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
-        torch.empty((), dtype=torch.int64).random_()  # the first number has always been a loader's, before it had its own
+        torch.empty((), dtype=torch.int64).random_()  # the first one was the loader's before it had its own
         row = _epoch(training, task, loader, number)
         if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
             row = row.model_copy(update={"scores": score(training.net)})
