@@ -38,7 +38,7 @@ def connect(ray: Any, address: str | None) -> None:
     old_mask = os.umask(0o077)  # ray writes its access token with the process's mask
     try:
         ray.init(address=address or "local", include_dashboard=None if address else False, **silent)
-    except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises a bare one where a node takes too long to start
         where = f"Ray at {address}" if address else "a local Ray"
         raise ServiceError(f"{where} cannot be reached: {' '.join(str(error).split())[:200]}; try --local") from None
     finally:

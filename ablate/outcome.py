@@ -47,17 +47,19 @@ class Driver:
         self.screen.retried(trial, reason)
 
     def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known; a stored result stands."""
+        """Its process is gone, so the driver writes what is known; a stored result stands, and another process's trial."""
         self.screen.died(trial, reason)
         with self.store.lock(trial.id, owner=self.owner, wait=False) as hold:
-            if hold and not self._has_result(trial):
+            status = self._stored(trial) or ("failed" if hold else "busy")
+            if hold and not self._stored(trial):
                 self.store.put(_dead(trial, reason), {}, hold=hold)
-        self.ended(trial, "failed")
+        self.ended(trial, status)
 
-    def _has_result(self, trial: Trial) -> bool:
+    def _stored(self, trial: Trial) -> str:
         with suppress(DamagedError):
-            return self.store.get(trial.id) is not None
-        return False
+            result = self.store.get(trial.id)
+            return result.status if result else ""
+        return ""
 
 
 def _dead(trial: Trial, reason: str) -> Result:

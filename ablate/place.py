@@ -171,7 +171,7 @@ class Folder:
 
     def _within(self, name: str) -> Path:
         """Where a document lies, or a folder whose name ends in a slash."""
-        path = self.root / name
+        path = self.root / name.rstrip("/")
         folder = path if name.endswith("/") else path.parent
         if folder != self.root:
             confined.refuse_outside(folder, self.root)

@@ -348,6 +348,6 @@ def test_plain_lines_when_piped(called, tmp_path):
     err = called("run", write_study(tmp_path, seeds=1), "--local")[2]
     lines = [line for line in err.splitlines() if "  epoch " in line]
     assert len(lines) == 6
-    assert lines[0].startswith("1 seed 0  epoch 1/3  loss 0.")
+    assert lines[0].startswith("2 seed 0  epoch 1/3  loss 0.")  # the longer one first
     assert "img/s" in lines[0]
     assert "\x1b" not in err

@@ -16,9 +16,9 @@ import pytest
 from small_studies import TESTS, write_study
 from test_launch import results
 
-from ablate import cluster, design, preflight, study, worker
+from ablate import cluster, design, preflight, study
 from ablate.errors import ServiceError
-from ablate.site import Site
+from ablate.site import Site, packed
 
 ROOT = TESTS.parent
 
@@ -168,7 +168,7 @@ from importlib import metadata
 from pathlib import Path
 from ablate import cluster, design, preflight, registry, study
 from ablate.errors import ServiceError
-from ablate.site import Site
+from ablate.site import Site, packed
 registry.load_plugins(("small_parts",))
 cluster.quiet()
 cluster.connect(ray, {ray_cluster.address!r})
@@ -205,7 +205,7 @@ def test_what_a_node_lacks_is_told_with_its_remedy(small_shelf, tmp_path):
     dataset = trial.recipe.dataset.model_copy(update={"name": "coco_pose", "knobs": {"set": "mine"}})
     trial = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"dataset": dataset})})
     site = Site(results=tmp_path / "nowhere", data=tmp_path)
-    question = {"site": worker.packed(site), "trials": [trial.model_dump_json()], "plugins": [], "marker": "m"}
+    question = {"site": packed(site), "trials": [trial.model_dump_json()], "plugins": [], "marker": "m"}
     found = preflight.look(question | {"gpus": True}, "node")
     ours = found | {"results": "c", "mine, train": "0" * 16, "mine, val": "1" * 16, "torch": "0.1", "ablate": "2" * 16}
     told = list(preflight._differences(ours, found, {"Resources": {"GPU": 64.0}}, answered=False))

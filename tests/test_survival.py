@@ -224,13 +224,13 @@ def test_a_trial_whose_process_died_fails_unless_it_is_stored_or_held(tmp_path):
     driver = Driver(store, Nobody(), Nobody(), Outcome([]), owner="driver")
     with store.lock(trial().id):
         driver.died(trial(), "the process died")
-    assert (driver.outcome.ran, store.get(trial().id)) == ({}, None)
+    assert (driver.outcome.ran, store.get(trial().id)) == ({trial().id: "busy"}, None)
     driver.died(trial(), "the process died")
     assert store.get(trial().id).reason == "the process died"
     store.put(result(1), ARRAYS)
     driver.died(trial(1), "the process died")
     assert store.get(trial(1).id).status == "done"
-    assert driver.outcome.ran == {trial().id: "failed"}
+    assert driver.outcome.ran == {trial().id: "failed", trial(1).id: "done"}
 
 
 @pytest.mark.parametrize(
