@@ -47,7 +47,7 @@ class Driver:
         self.screen.retried(trial, reason)
 
     def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known; a stored result stands, and another process's trial."""
+        """Its process is gone, so the driver writes what is known; what is stored or held by another process stands."""
         self.screen.died(trial, reason)
         with self.store.lock(trial.id, owner=self.owner, wait=False) as hold:
             status = self._stored(trial) or ("failed" if hold else "busy")
