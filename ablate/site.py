@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FOLDERS = ("results", "data", "beside", "predictions")
+FOLDERS = ("data", "beside", "predictions")
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def test_what_a_node_lacks_is_told_with_its_remedy(small_shelf, tmp_path):
     trial = design.expand(study.load(write_study(tmp_path)))[0]
     dataset = trial.recipe.dataset.model_copy(update={"name": "coco_pose", "knobs": {"set": "mine"}})
     trial = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"dataset": dataset})})
-    site = Site(results=tmp_path / "nowhere", data=tmp_path)
+    site = Site(results=str(tmp_path / "nowhere"), data=tmp_path)
     question = {"site": packed(site), "trials": [trial.model_dump_json()], "plugins": [], "marker": "m"}
     found = preflight.look(question | {"gpus": True}, "node")
     ours = found | {"results": "c", "mine, train": "0" * 16, "mine, val": "1" * 16, "torch": "0.1", "ablate": "2" * 16}
