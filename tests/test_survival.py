@@ -190,6 +190,7 @@ def test_a_disk_that_fills_up_while_training_stops_the_trial_and_room_lets_it_go
     assert again[-1].scores == calm.scores
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_write_its_states_is_one_line(tmp_path, ablate):
     """Files above a size are refused by the system, as a quota does; the next run has no such limit."""
     recipe = small_study()["recipe"]

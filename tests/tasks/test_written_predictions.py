@@ -71,6 +71,7 @@ def test_pose_writes_coco_results(predicted, build_task):
     assert np.isfinite([person["keypoints"] for person in people]).all()
 
 
+@pytest.mark.slow
 def test_the_command_writes_them_once(ablate, tmp_path):
     (tmp_path / "taken").write_text("a file")
     command = ("trial", study(tmp_path, "segmentation"), "--seed", 0, "--results", tmp_path / "results")
