@@ -174,7 +174,7 @@ cluster.quiet()
 cluster.connect(ray, {ray_cluster.address!r})
 opened = study.load(Path({str(file)!r}))
 try:
-    site, budget, plugins = Site(Path({str(folder)!r})), opened.budget, opened.plugins
+    site, budget, plugins = Site({str(folder)!r}), opened.budget, opened.plugins
     preflight.check_nodes(ray, design.expand(opened), site, budget, plugins, patience=60)
 except ServiceError as error:
     print(error, *error.__notes__, sep="\\n")
