@@ -32,6 +32,7 @@ from ablate.datasets._label_maps import _read_numbers, _size
 from ablate.datasets.coco_pose import coco_pose
 from ablate.design import expand
 from ablate.drive import imported
+from ablate.errors import DamagedError
 from ablate.evidence import gather
 from ablate.fit import Training, _digest
 from ablate.report import blocks, latex, markdown
@@ -271,12 +272,15 @@ def read_state(content: bytes, folder: Path) -> object:
     made = training()
     saved = made.state()
     before = content_of(saved)
-    if made.resume(content):
+    taken_up = made.resume(content)
+    if taken_up:
         for parameter in made.net.parameters():
             parameter.grad = torch.zeros_like(parameter)
         made.optimizer.step()
         assert made.resume(saved)
     assert content_of(made.state()) == before, "a damaged state changed something"
+    if not taken_up:
+        raise DamagedError("state: not taken up")  # what it is to whoever asks for it
     return None
 
 
