@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast slow lint bench campaign fuzz clean
+.PHONY: demo test fast slow cluster lint bench campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -11,10 +11,13 @@ demo: .venv/.installed
 test: .venv/.test-installed lint fast slow
 
 fast: .venv/.test-installed
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not cluster and not gpu"
 
 slow: .venv/.test-installed
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+cluster: .venv/.test-installed
+	$(BIN)/python -m pytest -m "cluster and not gpu"
 
 lint: .venv/.test-installed
 	$(BIN)/ruff check .

@@ -129,7 +129,7 @@ def test_the_page_holds_the_numbers_of_the_rows():
     assert [sound(row) for row in rows] == [True, False]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_tiny_campaign_keeps_its_promises(tmp_path):
     """A worker and a driver are killed; nothing is lost, nothing run twice, nothing left behind."""
     command = [sys.executable, "-m", "campaign", "--only", "worker", "--only", "driver", "--injections", "2"]

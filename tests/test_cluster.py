@@ -101,7 +101,7 @@ def said(run: subprocess.CompletedProcess) -> list[str]:
     return lines[next(i for i, line in enumerate(lines) if line.startswith("ablate: ")) :]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path):
     """Both nodes train, and the numbers are those of the loop without Ray; the token's file is its owner's alone."""
     ray_cluster.head()
@@ -128,7 +128,7 @@ def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path
     assert not list((tmp_path / "o").glob("trials/*/result.json"))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_nodes_that_are_not_ready_are_named_before_any_trial(ablate, ray_cluster, tmp_path):
     """One node sees another folder in the results' place and other code; later one more starts no process at all."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:

@@ -181,7 +181,7 @@ def allocation(tmp_path):
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_slurm_job_runs_a_study_on_its_nodes(ablate, allocation, tmp_path):
     """The batch script as it is, with a head and a worker; nothing that it started is left."""
     study = write_study(tmp_path)
@@ -201,7 +201,7 @@ def test_a_slurm_job_runs_a_study_on_its_nodes(ablate, allocation, tmp_path):
     assert not subprocess.run(["pgrep", "-f", allocation["RAY_TMPDIR"]], capture_output=True, check=False).stdout
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_slurm_job_at_its_time_limit_is_requeued_and_goes_on(ablate, allocation, tmp_path):
     """TERM to the batch script, as --signal=B:TERM sends it; the second job ends with an undisturbed run's numbers."""
     recipe = small_study()["recipe"]

@@ -9,7 +9,7 @@ from small_cluster import small_cluster
 from small_studies import COMMAND, small_study, write_study
 from test_launch import results, small_recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 TINY = 0.5  # minutes: much longer than a step of these trials, also on a busy machine
 
 

@@ -12,7 +12,7 @@ from small_studies import COMMAND, small_study, write_study
 from test_launch import results
 
 BOTH = pytest.mark.parametrize("flags", [["--local"], []], ids=["here", "ray"])
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 
 def long_study(folder, epochs=10, train=300, **budget) -> None:
