@@ -103,7 +103,8 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         status = "KILLED"
     finally:
         watch.close()
-        outcome.stopped, outcome.status = stop.asked, stop.status
+        ended = (stop.asked, stop.status) if stop.asked or status != "KILLED" else ("Ctrl-C", 130)
+        outcome.stopped, outcome.status = ended
         outcome.mirror_trouble = tracker.finish(writer, status, hurry=bool(stop.asked))
     return outcome
 
