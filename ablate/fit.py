@@ -209,7 +209,8 @@ def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], nu
     start, total, images, lr = time.perf_counter(), 0.0, 0, 0.0
     for index, batch in enumerate(loader):
         lr = learning_rate(training.spec, number - 1, index / len(loader))
-        size = min(training.spec.batch, len(loader.dataset) - index * training.spec.batch)  # type: ignore[arg-type]
+        samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
+        size = min(training.spec.batch, samples - index * training.spec.batch)
         if training.team.size > 1:
             batch["share"] = len(batch["image"]) / size
         loss = float(training.step(task, to_device(batch, training.device), lr))

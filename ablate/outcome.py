@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ablate import env
 from ablate.attempts import Listener
 from ablate.errors import DamagedError
-from ablate.result import Epoch, Result
+from ablate.result import Epoch, Result, whose
 from ablate.store import Store
 from ablate.trial import Trial
 from ablate.writer import Writer
@@ -64,11 +64,7 @@ class Driver:
 
 def _dead(trial: Trial, reason: str) -> Result:
     return Result(
-        id=trial.id,
-        recipe=trial.recipe,
-        seed=trial.seed,
-        data_version=trial.data_version,
-        meanings=trial.meanings,
+        **whose(trial),
         status="failed",
         reason=reason,
         env=env.provenance(),

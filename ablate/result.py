@@ -1,10 +1,10 @@
 """Result: the one typed document that a trial leaves, whether it went well or not."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from ablate.trial import FROZEN, Recipe, key
+from ablate.trial import FROZEN, Recipe, Trial, key
 
 VERSION = 1
 Count = Annotated[int, Field(ge=0, lt=2**63)]  # what has no bound cannot be shown, divided or drawn
@@ -75,3 +75,14 @@ class Result(BaseModel):
             PartError: a part or knob of its recipe is on no shelf of today.
         """
         return key(self.recipe.filled(), self.seed, self.data_version, self.meanings)
+
+
+def whose(trial: Trial) -> dict[str, Any]:
+    """What a result says of the trial that it belongs to."""
+    return {
+        "id": trial.id,
+        "recipe": trial.recipe,
+        "seed": trial.seed,
+        "data_version": trial.data_version,
+        "meanings": trial.meanings,
+    }

@@ -24,7 +24,7 @@ from ablate.errors import AblateError, DamagedError, DataError, LostError, Store
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
 from ablate.lease import Hold
-from ablate.result import Epoch, Result
+from ablate.result import Epoch, Result, whose
 from ablate.site import Site
 from ablate.store import RESULT, WEIGHTS, Store
 from ablate.team import Team
@@ -204,11 +204,7 @@ def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seco
 def _result(trial: Trial, status: Any, seconds: float, *, facts: Mapping[str, str] = {}, **fields: Any) -> Result:
     process = {"threads": str(torch.get_num_threads()), "device": _device_name()}
     return Result(
-        id=trial.id,
-        recipe=trial.recipe,
-        seed=trial.seed,
-        data_version=trial.data_version,
-        meanings=trial.meanings,
+        **whose(trial),
         status=status,
         env={**env.provenance(), **process, **facts},
         seconds=seconds,
