@@ -1,10 +1,10 @@
 """A training step of timm's classification HRNet and of ours, with the same weights: time, loss, peak memory.
 
-    python tests/bench/step.py [--threads 1] [--pairs 9] [--batch 8] [--model hrnet_w32]
+    python tests/bench/step.py [--threads 1] [--pairs 9] [--batch 8] [--model hrnet_w32] [--device cuda]
 
 Both networks take turns in one process, so that what else the machine does hits both; ratios are of medians, and
 the median of the turns' own ratios stands beside them. Memory is the peak resident size of a process of its own,
-less what it held before its first step. Nothing is asserted.
+less what it held before its first step; on a GPU, what torch allocated there. Nothing is asserted.
 """
 
 import argparse
@@ -48,31 +48,35 @@ COMPARISONS = {  # name -> (timm's mode, ours)
 class Training:
     """One network, its optimiser and its batch; `step` returns seconds and loss."""
 
-    def __init__(self, network: str, mode: Mode, *, model: str, batch: int) -> None:
+    def __init__(self, network: str, mode: Mode, *, model: str, batch: int, device: str) -> None:
         torch.manual_seed(0)
         built: nn.Module = timm.create_model(model)
         if network == "ours":
             built = from_checkpoint(built.state_dict())
         self.mode = mode
-        self.network = built.train().to(memory_format=mode.memory_format)
+        self.device = device
+        self.network = built.train().to(device, memory_format=mode.memory_format)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-3, momentum=0.9)
-        self.images = torch.randn(batch, 3, *SIZE).contiguous(memory_format=mode.memory_format)
-        self.labels = torch.randint(1000, (batch,))
+        self.images = torch.randn(batch, 3, *SIZE).to(device, memory_format=mode.memory_format)
+        self.labels = torch.randint(1000, (batch,)).to(device)
 
     def step(self) -> tuple[float, float]:
         start = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.mode.precision == "bf16"):
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.mode.precision == "bf16"):
             loss = nn.functional.cross_entropy(self.network(self.images), self.labels)
         loss.backward()
         self.optimizer.step()
-        return time.perf_counter() - start, loss.item()
+        value = loss.item()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start, value
 
 
 def compare(name: str, arguments: argparse.Namespace) -> None:
     """One line: seconds of both, their ratio, and how far the first losses lie apart."""
     pair = [
-        Training(network, mode, model=arguments.model, batch=arguments.batch)
+        Training(network, mode, model=arguments.model, batch=arguments.batch, device=arguments.device)
         for network, mode in zip(("timm", "ours"), COMPARISONS[name], strict=True)
     ]
     losses = [training.step()[1] for training in pair]  # also the warm-up
@@ -83,7 +87,7 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
     theirs, ours = map(statistics.median, seconds)
     by_turn = statistics.median(a / b for a, b in zip(*seconds, strict=True))
     print(
-        f"{name:50} timm {theirs:6.3f} s  ours {ours:6.3f} s  ratio {theirs / ours:5.2f} (by turn {by_turn:.2f})  "
+        f"{name:50} timm {theirs:7.4f} s  ours {ours:7.4f} s  ratio {theirs / ours:5.2f} (by turn {by_turn:.2f})  "
         f"loss {losses[0]:.5f} {losses[1]:.5f} ({abs(losses[1] / losses[0] - 1):.1e} apart)",
         flush=True,
     )
@@ -96,7 +100,7 @@ def print_memory(arguments: argparse.Namespace) -> None:
         for network in ("timm", "ours"):
             command = [sys.executable, __file__, "--peak", network, mode.precision, str(mode.channels_last)]
             command += ["--model", arguments.model, "--batch", str(arguments.batch)]
-            command += ["--threads", str(arguments.threads)]
+            command += ["--threads", str(arguments.threads), "--device", arguments.device]
             used[network] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         form = "channels_last" if mode.channels_last else "NCHW"
         print(
@@ -108,15 +112,17 @@ def print_memory(arguments: argparse.Namespace) -> None:
 
 def peak(network: str, mode: Mode, arguments: argparse.Namespace) -> float:
     """Megabytes that three training steps need on top of the network at rest."""
-    training = Training(network, mode, model=arguments.model, batch=arguments.batch)
-    before = resident_peak()
+    training = Training(network, mode, model=arguments.model, batch=arguments.batch, device=arguments.device)
+    before = held(arguments.device)
     for _ in range(3):
         training.step()
-    return resident_peak() - before
+    return held(arguments.device) - before
 
 
-def resident_peak() -> float:
+def held(device: str) -> float:
     """Megabytes this process has held at most (Linux; getrusage would inherit the parent's peak)."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
@@ -127,6 +133,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--model", default="hrnet_w32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -134,7 +141,8 @@ def main() -> None:
         network, precision, channels_last = arguments.peak
         print(peak(network, Mode(precision, channels_last == "True"), arguments))
         return
-    print(f"{arguments.model}, batch {arguments.batch}, {SIZE[0]}x{SIZE[1]}, {arguments.threads} thread(s)")
+    where = f"{arguments.threads} thread(s)" if arguments.device == "cpu" else torch.cuda.get_device_name()
+    print(f"{arguments.model}, batch {arguments.batch}, {SIZE[0]}x{SIZE[1]}, {where}")
     for name in COMPARISONS:
         compare(name, arguments)
     print_memory(arguments)
