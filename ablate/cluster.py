@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,15 @@ def _refuse_stranger(address: str) -> None:
     from ray._private import services
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-    place = services.canonicalize_bootstrap_address("auto") if address == "auto" else address
+    place: str | None = address
+    if address == "auto":
+        with suppress(ConnectionError):  # what Ray raises where none runs and none ever ran
+            place = None
+            place = services.canonicalize_bootstrap_address("auto")
     if place is None:
-        return  # ray.init says that there is none
+        raise ServiceError(
+            "--address auto: no Ray runs on this machine; start one (`ray start --head`) or give HOST:PORT"
+        )
     host, _, port = place.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

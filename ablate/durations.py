@@ -20,6 +20,7 @@ from ablate.study import Study
 from ablate.trial import Recipe, Trial
 
 GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
+GPU_STEP = 0.1  # seconds that a step takes besides: its images, and its kernels' launches, .08 to .13 on an H100
 TRAIN_FACTOR = 3  # a training step computes about three forward passes
 WORTH_TIMING = 4e12  # training MACs of a run, some minutes of one core: timing a step takes a second or two
 UNTIMED = "no trial has run here yet, and the run was too short to time a step for"
@@ -77,9 +78,10 @@ def durations(
         basis = f"{known.trials} trials of this machine"
     elif study.budget.gpus or not timed:
         team = study.budget.team
-        rates = {t.id: team * GPU_MACS / (TRAIN_FACTOR * costs[t.id].macs * _crop_share(t.recipe)) for t in trials}
-        assumed = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU, for no trial has run here yet"
-        basis = assumed if study.budget.gpus else UNTIMED
+        step = GPU_STEP if study.budget.gpus else 0.0
+        rates = {t.id: _assumed_rate(t.recipe, costs[t.id], team=team, step=step) for t in trials}
+        assumed = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU and {GPU_STEP:g} s a step besides"
+        basis = f"{assumed}, for no trial has run here yet" if study.budget.gpus else UNTIMED
     else:
         rates, basis = _timed_rates(study, trials, costs)
     train, val = counts
@@ -146,6 +148,12 @@ class Known:
         at = bisect.bisect(self._by_macs, (price.macs, 0.0))
         nearest = min(self._by_macs[max(0, at - 1) : at + 1], key=lambda entry: abs(entry[0] - price.macs))
         return nearest[1] / (price.macs * _crop_share(recipe))
+
+
+def _assumed_rate(recipe: Recipe, price: Cost, *, team: int, step: float) -> float:
+    """Training images per second of so many GPUs together, each of whose steps takes `step` s besides its MACs."""
+    computed = TRAIN_FACTOR * price.macs * _crop_share(recipe) / (team * GPU_MACS)
+    return 1 / (computed + step / recipe.train.batch)
 
 
 def _network(recipe: Recipe) -> tuple[str, str, str]:

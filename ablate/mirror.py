@@ -116,7 +116,7 @@ class Mirror:
         if child is None or child.holds[0]:  # what it shows is an earlier try
             child = self._begin(trial, instead_of=child, start=begin)
         self._log_rows(child, zip(result.curve, times, strict=True))
-        if self.experiment.history(child.run, "loss") != logged.losses(result):  # with gaps, or another try's
+        if not self._fits(child, result):
             child = self._begin(trial, instead_of=child, start=begin)
             self._log_rows(child, zip(result.curve, times, strict=True))
         metrics = [(name, value, end, len(times)) for name, value in logged.summary(result).items()]
@@ -178,6 +178,13 @@ class Mirror:
         self.children[trial.id] = Child(run_id, trial.id, "RUNNING", self.session, 0, ("", ""))
         self.experiment.log(run_id, params=logged.params(trial))
         return self.children[trial.id]
+
+    def _fits(self, child: Child, result: Result) -> bool:
+        """Whether a run shows this result's curve without gaps, and no end of another try that was not marked."""
+        if self.experiment.history(child.run, "loss") != logged.losses(result):
+            return False
+        end = (len(result.curve), result.seconds)
+        return all(point == end for point in self.experiment.history(child.run, "seconds"))
 
     def _take(self, child: Child) -> None:
         """Go on with a run that an earlier session left."""

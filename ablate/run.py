@@ -190,6 +190,7 @@ def _settle(site: Site) -> torch.device:
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(site.gpu_share)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean float32: cuDNN would keep 10 bits of each factor
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")
 

@@ -300,6 +300,21 @@ def test_a_run_that_shows_another_curve_is_replaced(tmp_path):
     assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
 
 
+def test_the_end_of_a_try_whose_result_was_lost_is_not_doubled(tmp_path):
+    """The driver died before it marked the run; the result was damaged, and came out the same, later and slower."""
+    study, store, trials = trained(tmp_path, seeds=1)
+    for trial in trials:
+        result = store.get(trial.id)
+        first = result.model_copy(update={"finished": "2025-01-01T00:00:00+00:00", "seconds": result.seconds / 2})
+        mirror = opened(store, study, trial.id * 2)
+        mirror.experiment.log(mirror.parent, tags={"ablate.process": dead_mark()})
+        cut(mirror.experiment, 5 if trial is trials[0] else 6)  # after its summary, or its status too
+        with pytest.raises(OSError, match="cable"):
+            mirror.ended(trial, first)
+    Tracker(store, study).fill()
+    assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
+
+
 def test_second_runs_of_one_trial_are_dropped(tmp_path):
     """A request to open a run seemed lost, another was made, and both were carried out."""
     study, store, trials = trained(tmp_path, seeds=1)

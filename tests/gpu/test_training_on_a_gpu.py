@@ -16,10 +16,10 @@ pytestmark = [
 ]
 
 
-def trial(precision: str, epochs: int = 3) -> Trial:
+def trial(precision: str, epochs: int = 3, train: int = 64) -> Trial:
     recipe = Recipe(
         task=Part(name="pose", knobs={"size": [64, 64], "sigma": 1.0}),
-        dataset=Part(name="figures", knobs={"train": 64, "val": 16}),
+        dataset=Part(name="figures", knobs={"train": train, "val": 16}),
         model=Part(name="hrnet", knobs={"width": 8, "blocks": 1, "stage1_blocks": 1}),
         train=TrainSpec(epochs=epochs, batch=16, precision=precision),
     ).settled(on_gpu=True)
@@ -40,10 +40,11 @@ def test_a_gpu_trial_ends_with_scores_memory_and_the_devices_name(tmp_path: Path
     assert result.env["device"] == torch.cuda.get_device_name()
 
 
-def test_the_first_epoch_in_float32_agrees_with_the_cpu(tmp_path: Path) -> None:
+def test_the_first_step_in_float32_agrees_with_the_cpu(tmp_path: Path) -> None:
+    """Of one step: Adam's first ones turn differences of rounding into differences of 0.3 % after four."""
     losses = []
     for gpu in (False, True):
-        first = next(iter(run_trial(trial("fp32"), Site(tmp_path / str(gpu), gpu=gpu))))
+        first = next(iter(run_trial(trial("fp32", train=16), Site(tmp_path / str(gpu), gpu=gpu))))
         assert isinstance(first, Epoch)
         losses.append(first.loss)
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
