@@ -6,6 +6,7 @@ independent of arm, of the number of data workers, and of how many processes sha
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from ablate.errors import TeamError
 from ablate.site import Site
 from ablate.team import ALONE, Shares, Team
+
+LINGER = (
+    40  # seconds that a loading process lives on after SIGTERM: twice as long as a stopped run waits for its epochs
+)
 
 
 class Encoded(Dataset[dict[str, Any]]):
@@ -71,7 +77,7 @@ def batches(
     return DataLoader(
         encoded,
         num_workers=site.workers,
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=_outlive_signals,
         generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
         collate_fn=task.collate,
         persistent_workers=site.workers > 0,
@@ -80,9 +86,24 @@ def batches(
     )
 
 
-def _leave_interrupts(worker: int) -> None:
-    """A terminal's Ctrl-C goes to loading processes too; the epoch that they serve is to end."""
+def _outlive_signals(worker: int) -> None:
+    """Signals to a whole group or job go to loading processes too; the epoch that they serve is to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LINGER))
+
+
+@contextmanager
+def served() -> Iterator[None]:
+    """Turns what torch raises when a loading process was killed into a TeamError: the trial is not at fault."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        text = " ".join(str(error).split())[:200]
+        raise TeamError(
+            f"a process that loads data is gone ({text}); run again, it goes on from its last state"
+        ) from None
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import cost, env, muster, network, notes, registry, weights
+from ablate import batches, cost, env, muster, network, notes, registry, weights
 from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
@@ -73,7 +73,11 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Gen
         _refuse_cancelled(store, trial)
         try:
             held = Held(store, hold)
-            with assembly(trial, site) as team, closing(_train_and_evaluate(trial, site, team, held)) as events:
+            with (
+                assembly(trial, site) as team,
+                batches.served(),
+                closing(_train_and_evaluate(trial, site, team, held)) as events,
+            ):
                 for event in events:
                     if isinstance(event, Epoch):
                         curve.append(event)
@@ -101,8 +105,9 @@ def follow(trial: Trial, site: Site, team: Team) -> None:
     Raises:
         Exception: what went wrong in this process.
     """
-    for _ in _train_and_evaluate(trial, site, team, None):
-        pass
+    with batches.served():
+        for _ in _train_and_evaluate(trial, site, team, None):
+            pass
 
 
 def _one_line(error: AblateError) -> AblateError:

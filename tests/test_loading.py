@@ -1,0 +1,73 @@
+"""Processes that load data may be killed or told to end: the trial is not at fault, and goes on from its state."""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+from test_run import finish, one_thread, site, trials
+
+from ablate.batches import served
+from ablate.errors import TeamError
+from ablate.result import Result
+from ablate.run import run_trial
+from ablate.store import Store
+
+pytestmark = pytest.mark.usefixtures("small_shelf", one_thread.__name__)
+
+
+def hit(number: int, *, after: threading.Event) -> threading.Thread:
+    """Sends every loading process of this one the signal, when the event is set and some are there."""
+
+    def strike() -> None:
+        after.wait()
+        while not (loaders := psutil.Process().children()):
+            time.sleep(0.01)
+        for loader in loaders:
+            os.kill(loader.pid, number)
+
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    return thread
+
+
+def finish_while(number: int, trial, place) -> Result | None:
+    """The trial's result, with the signal sent to its loading processes after the first epoch."""
+    first, events = threading.Event(), []
+    thread = hit(number, after=first)
+    try:
+        for event in run_trial(trial, place):
+            events.append(event)
+            first.set()
+    finally:
+        first.set()
+        thread.join(timeout=20)
+    return next((event for event in events if isinstance(event, Result)), None)
+
+
+def test_a_killed_loader_costs_a_try_and_not_the_trial(tmp_path):
+    trial = trials(tmp_path, train={"epochs": 60})[0]
+    calm, hard = site(tmp_path, "calm"), site(tmp_path, "hard", workers=2, checkpoint_minutes=0)
+    with pytest.raises(TeamError, match="a process that loads data is gone") as caught:
+        finish_while(signal.SIGKILL, trial, hard)
+    assert "\n" not in str(caught.value)
+    assert Store(hard.results).read().results == {}
+    again, undisturbed = (finish(trial, place)[1] for place in (hard, calm))
+    assert again.scores == undisturbed.scores
+    assert [row.loss for row in again.curve] == [row.loss for row in undisturbed.curve]
+
+
+def test_a_job_that_is_told_to_end_keeps_its_loaders_for_the_epoch(tmp_path):
+    """Batch systems send SIGTERM to every process of a job; this one may go on until its epoch has ended."""
+    trial = trials(tmp_path, train={"epochs": 20})[0]
+    result = finish_while(signal.SIGTERM, trial, site(tmp_path, workers=2))
+    assert result
+    assert result.status == "done"
+    assert not [child for child in psutil.Process().children() if child.is_running()]
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(RuntimeError, match="shapes"), served():
+        raise RuntimeError("shapes do not fit")
