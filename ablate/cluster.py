@@ -37,6 +37,8 @@ def connect(ray: Any, address: str | None) -> None:
     silent = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     old_mask = os.umask(0o077)  # ray writes its access token with the process's mask
     try:
+        # Raylets' remarks on workers that died go to our standard output, whatever is asked; hooks.py tells of those.
+        ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
         ray.init(address=address or "local", include_dashboard=None if address else False, **silent)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         where = f"Ray at {address}" if address else "a local Ray"
