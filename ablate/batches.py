@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ablate.errors import TeamError
+from ablate.errors import LoadingError
 from ablate.site import Site
 from ablate.team import ALONE, Shares, Team
 
-LINGER = (
-    40  # seconds that a loading process lives on after SIGTERM: twice as long as a stopped run waits for its epochs
-)
+NO_ROOM = ("unable to allocate shared memory", "unable to open shared memory", "Too many open files")  # torch's words
+LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
 
 
 class Encoded(Dataset[dict[str, Any]]):
@@ -94,15 +93,16 @@ def _outlive_signals(worker: int) -> None:
 
 @contextmanager
 def served() -> Iterator[None]:
-    """Turns what torch raises when a loading process was killed into a TeamError: the trial is not at fault."""
+    """Turns what torch raises when a loading process was killed, or found no room, into a LoadingError."""
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+        text = " ".join(str(error).split())
+        if not (text.startswith("DataLoader worker") or any(sign in text for sign in NO_ROOM)):
             raise
-        text = " ".join(str(error).split())[:200]
-        raise TeamError(
-            f"a process that loads data is gone ({text}); run again, it goes on from its last state"
+        text = text if len(text) < 300 else f"... {text[-300:]}"
+        raise LoadingError(
+            f"a process that loads data is gone or stuck ({text}); run again, it goes on from its state"
         ) from None
 
 

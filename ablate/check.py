@@ -1,8 +1,10 @@
 """What can be known before any training: parts exist, knobs fit, metrics belong, networks can be built."""
 
 from ablate import cost, registry
+from ablate.comparable import refuse_different_protocols
 from ablate.design import expand
 from ablate.errors import StudyError, nearest
+from ablate.paper import published
 from ablate.registry import Description
 from ablate.result import Cost
 from ablate.study import Study, blaming
@@ -26,6 +28,9 @@ def check_study(study: Study) -> None:
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
         _check_processes(study)
+        refuse_different_protocols(study, expand(one_seed))
+        if study.paper:
+            published(study.paper)
         for name in study.sections or ():
             registry.describe("section", name)
 

@@ -47,6 +47,13 @@ def connect(ray: Any, address: str | None) -> None:
         os.umask(old_mask)
 
 
+def umask() -> int:
+    """This process's mask for the modes of new files."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def _token_file() -> Path:
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 

@@ -7,6 +7,7 @@ different recipes, are compared, but never unnoticed. All of it is read off the 
 from collections.abc import Iterable
 from typing import Any
 
+from ablate import registry
 from ablate.design import Arm, arms, label
 from ablate.errors import StoreError, StudyError
 from ablate.presets import presets
@@ -38,17 +39,17 @@ def unlike_starts(study: Study, trials: list[Trial]) -> str:
     """One sentence where arms start from other weights than the control, and no factor of theirs is about that."""
     control = arms(study)[0]
     recipes = _by_arm(study, trials)
-    own = starts_from(recipes[label(control, control)])
+    own = starts_from(recipes[label(study, control)])
     found: dict[str, list[str]] = {}
     for arm in arms(study)[1:]:
-        name = label(arm, control)
+        name = label(study, arm)
         if starts_from(recipes[name]) != own and not _about(study, arm, control, ("weights",)):
             found.setdefault(starts_from(recipes[name]), []).append(name)
     if not found:
         return ""
     others = "; ".join(f"{_several(names)} from {start}" for start, names in found.items())
     return (
-        f"Not alike at the start: {label(control, control)}, the control, starts from {own}; {others}. "
+        f"Not alike at the start: {label(study, control)}, the control, starts from {own}; {others}. "
         "What these comparisons show is in part a difference of starting weights."
     )
 
@@ -57,13 +58,21 @@ def one_recipe(study: Study, trials: list[Trial]) -> str:
     """Whether all arms share one recipe of training, task and evaluation: which one, or what differs."""
     control, *others = arms(study)
     recipes = _by_arm(study, trials)
-    shared, flat = _stated(recipes[label(control, control)].train), {name: _flat(r) for name, r in recipes.items()}
+    shared, flat = _stated(recipes[label(study, control)].train), {name: _flat(r) for name, r in recipes.items()}
     unlike = "; ".join(_differences(flat))
-    odd = [arm for arm in others if flat[label(arm, control)] != flat[label(control, control)]]
+    odd = [arm for arm in others if flat[label(study, arm)] != flat[label(study, control)]]
     if not all(_about(study, arm, control, TRAINING) for arm in odd):
         return f"The arms' training recipes differ: {unlike}. The control's: {shared}."
     asked = f", but for what is asked about: {unlike}" if unlike else ""
-    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}"
+    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}{_between(recipes)}"
+
+
+def _between(recipes: dict[str, Recipe]) -> str:
+    """A sentence on the arms, if not all, whose networks are trained on more outputs than the evaluated one."""
+    more = [
+        arm for arm, r in recipes.items() if registry.describe("model", r.model.name).facts.get("supervised_between")
+    ]
+    return f" The loss of {_several(more)} also counts outputs between." if 0 < len(more) < len(recipes) else ""
 
 
 def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
@@ -72,10 +81,12 @@ def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
     Raises:
         StudyError: two arms are evaluated differently.
     """
-    free = {path.removeprefix("evaluation.") for path in varied(study)}
+    paths = varied(study)
+    free = {path.removeprefix("evaluation.") for path in paths}
 
     def protocol(recipe: Recipe) -> dict[str, object]:
-        fixed = {knob: value for knob, value in recipe.evaluation.items() if knob not in free}
+        knobs = {} if "evaluation" in paths else recipe.evaluation
+        fixed = {knob: value for knob, value in knobs.items() if knob not in free}
         return {"task": recipe.task.name, "data set": recipe.dataset.name} | fixed
 
     first = protocol(trials[0].recipe)
@@ -84,7 +95,7 @@ def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
         for name in first.keys() | this.keys():
             if first.get(name) != this.get(name):
                 raise StudyError(
-                    f"arm {label(trial.arm, arms(study)[0])} is evaluated with {name} {this.get(name)!r}, "
+                    f"arm {label(study, trial.arm)} is evaluated with {name} {this.get(name)!r}, "
                     f"the control with {first.get(name)!r}: these are not scores of one table"
                 )
 
@@ -108,8 +119,7 @@ def refuse_different_data(results: Iterable[Result]) -> None:
 
 
 def _by_arm(study: Study, trials: list[Trial]) -> dict[str, Recipe]:
-    control = arms(study)[0]
-    return {label(trial.arm, control): trial.recipe for trial in trials}
+    return {label(study, trial.arm): trial.recipe for trial in trials}
 
 
 def _about(study: Study, arm: Arm, control: Arm, parts: tuple[str, ...]) -> bool:

@@ -1,10 +1,13 @@
 """Files of a folder that others may have filled: regular files of bounded size, and no link that leads out of it."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
-from ablate.errors import DamagedError, LinkError
+from ablate.errors import DamagedError, LinkError, StoreError
+
+ODD_FILES = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)  # a link, a socket, a folder
 
 
 def refuse_outside(path: Path, folder: Path) -> Path:
@@ -24,6 +27,7 @@ def read(path: Path, *, most: int, first: int | None = None) -> bytes:
 
     Raises:
         DamagedError: it is missing, larger, a link, or no file.
+        StoreError: it cannot be read now, which says nothing of what is in it.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -31,8 +35,11 @@ def read(path: Path, *, most: int, first: int | None = None) -> bytes:
             if not stat.S_ISREG(about.st_mode):
                 raise DamagedError(f"{path}: is no file")
             content = file.read(min(about.st_size, most) + 1 if first is None else first)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise DamagedError(f"{path}: {_why(path, error)}") from None
+    except OSError as error:
+        kind = DamagedError if error.errno in ODD_FILES else StoreError
+        raise kind(f"{path}: {_why(path, error)}") from None
     if len(content) > most:
         raise DamagedError(f"{path}: damaged (larger than {most // 2**20} MiB)")
     return content

@@ -1,5 +1,6 @@
 """From a study to its trials: which arms there are, and which control each is compared with."""
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -39,7 +40,7 @@ def arms(study: Study) -> list[Arm]:
 def contrasts(study: Study) -> list[Contrast]:
     """The planned comparisons: every arm against the control."""
     control, *others = arms(study)
-    return [Contrast(_changed(arm, control), label(arm, control), arm, control) for arm in others]
+    return [Contrast(_changed(arm, control), label(study, arm), arm, control) for arm in others]
 
 
 def expand(study: Study) -> list[Trial]:
@@ -58,10 +59,12 @@ def expand(study: Study) -> list[Trial]:
     return trials
 
 
-def label(arm: Arm, control: Arm) -> str:
-    """An arm by the levels in which it differs from the control; the control by its own levels."""
-    changed = [level for name, level in arm.items() if level != control[name]]
-    return " + ".join(changed or arm.values())
+def label(study: Study, arm: Arm) -> str:
+    """An arm by the levels in which it differs from the control, the control by its own; `factor=level` where several
+    factors have a level of that name."""
+    often = Counter(level for factor in study.factors.values() for level in factor.levels)
+    changed = [name for name, level in arm.items() if level != study.factors[name].control]
+    return " + ".join(arm[name] if often[arm[name]] == 1 else f"{name}={arm[name]}" for name in changed or arm)
 
 
 def _trials(study: Study) -> list[Trial]:

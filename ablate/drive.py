@@ -128,7 +128,7 @@ def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> No
             data.open(split, where.data).verify()
 
 
-def selected(study: Study, only: Iterable[str]) -> list[Trial]:
+def selected(study: Study, only: Iterable[str], *, flag: str = "--only") -> list[Trial]:
     """The study's trials, or those of the chosen arms and the control: `only` holds `factor=level` choices.
 
     Raises:
@@ -139,9 +139,11 @@ def selected(study: Study, only: Iterable[str]) -> list[Trial]:
     for choice in only:
         name, _, level = choice.partition("=")
         if name not in study.factors:
-            raise StudyError(f"--only {choice}: no factor {name!r}; {nearest(name, study.factors)}")
+            raise StudyError(f"{study.file}: {flag} {choice}: no factor {name!r}; {nearest(name, study.factors)}")
         if level not in study.factors[name].levels:
-            raise StudyError(f"--only {choice}: no level {level!r}; {nearest(level, study.factors[name].levels)}")
+            raise StudyError(
+                f"{study.file}: {flag} {choice}: no level {level!r}; {nearest(level, study.factors[name].levels)}"
+            )
         wanted.setdefault(name, set()).add(level)
     if not wanted:
         return trials
@@ -166,6 +168,8 @@ def imported(source: Path, store: Store) -> tuple[list[str], list[str]]:
     have, new = store.read().results, []
     for trial_id, result in shelf.results.items():
         if trial_id in have:
+            if have[trial_id].scores != result.scores:
+                shelf.damaged.append(f"{published.name(result.id)}: here is another result of that trial, and it stays")
             continue
         with store.lock(result.id, wait=False) as hold:
             if not hold:

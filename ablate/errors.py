@@ -58,6 +58,10 @@ class TeamError(AblateError):
     """The processes that train one trial lost each other: one died or fell silent. The trial is not at fault."""
 
 
+class LoadingError(TeamError):
+    """A process that loads data for a trial is gone, or has no room to hand it over. The trial is not at fault."""
+
+
 class ServiceError(AblateError):
     """Ray, MLflow or another service cannot be reached."""
 

@@ -34,6 +34,7 @@ from ablate.store import Store
 from ablate.study import Study
 from ablate.trial import Recipe, Trial
 
+ALIKE = {"revision": "revisions", "dirty": "uncommitted changes", "device": "devices", "torch": "torch versions"}
 MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a thousand takes minutes
 
 
@@ -143,9 +144,10 @@ class Evidence:
         return [end for effect in effects for end in (effect.low, effect.high)]
 
     @property
-    def mixed_revisions(self) -> bool:
-        """Whether the numbers come from more than one state of the code."""
-        return any(len(self.provenance.get(fact, {})) > 1 for fact in ("revision", "dirty"))
+    def mixed(self) -> dict[str, list[str]]:
+        """What the numbers do not have in common: states of the code, kinds of device, versions of torch."""
+        found = {name: list(self.provenance.get(fact, {})) for fact, name in ALIKE.items()}
+        return {name: values for name, values in found.items() if len(values) > 1}
 
 
 def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
@@ -179,14 +181,14 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         planned=len(contrasts(study)),
         seeds_needed=stats.seeds_needed(len(contrasts(study))),
         failures=_failures(study, trials, results),
-        missing=[(label(trial.arm, control), trial.seed) for trial in trials if trial.id not in results],
+        missing=[(label(study, trial.arm), trial.seed) for trial in trials if trial.id not in results],
         damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         finished=(ends[0], ends[-1]) if ends else None,
         seconds=sum(result.seconds for result in results.values()),
         images=images_of.count if images_of else 0,
-        published=table,
+        published=table if any(row.published for row in rows) else None,
     )
 
 
@@ -205,10 +207,10 @@ def _row(
         metric: {seed: result.scores[metric] for seed, result in found.items() if _has_score(result, metric)}
         for metric in study.metrics
     }
-    names = arm.values() if arm == control else [label(arm, control)]
+    names = arm.values() if arm == control else [label(study, arm)]
     return Row(
         arm=arm,
-        label=label(arm, control),
+        label=label(study, arm),
         is_control=arm == control,
         ids=ids,
         scores=scores,
@@ -250,9 +252,7 @@ def _compare(control: Row, row: Row, metric: str, images: TestImages | None) -> 
         level=row.label,
         control=control.label,
         metric=metric,
-        effect=stats.paired(
-            [control.scores[metric][seed] for seed in seeds], [row.scores[metric][seed] for seed in seeds]
-        ),
+        effect=stats.paired(*([arm.scores[metric][seed] for seed in seeds] for arm in (control, row))),
         image_low=low,
         image_high=high,
         p_holm=math.nan,
@@ -277,7 +277,7 @@ def _judge(comparison: Comparison, *, p_holm: float, comparisons: int) -> Compar
 
 
 def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) -> list[Failure]:
-    failures, control = [], trials[0].arm
+    failures = []
     for trial in trials:
         result = results.get(trial.id)
         if result is None or _has_score(result, study.metrics[0]):
@@ -285,7 +285,7 @@ def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) 
         unscored = result.status == "done"
         status = "no score" if unscored else result.status
         reason = f"{study.metrics[0]} is not a finite number" if unscored else result.reason
-        failures.append(Failure(trial.id, label(trial.arm, control), trial.seed, status, reason))
+        failures.append(Failure(trial.id, label(study, trial.arm), trial.seed, status, reason))
     return failures
 
 

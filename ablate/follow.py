@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from torch.distributed import DistError, Store, TCPStore  # type: ignore[attr-defined]  # the stubs lack them
 
 from ablate import registry, run
-from ablate.errors import TeamError
+from ablate.errors import LoadingError, TeamError
 from ablate.fit import Diverged
 from ablate.site import unpacked
 from ablate.team import PATIENCE, joined
@@ -44,9 +44,9 @@ def _reporting(store: Store, rank: int) -> Iterator[None]:
     """Tell process 0 what went wrong, before it sees that this process is gone."""
     try:
         yield
-    except (TeamError, DistError, Diverged):
-        return  # process 0 sees the same, or is gone
     except Exception as error:
+        if isinstance(error, TeamError | DistError | Diverged) and not isinstance(error, LoadingError):
+            return  # process 0 sees the same, or is gone
         if not store.check([f"fault/{rank}"]):
             if not isinstance(error, run.EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback

@@ -19,6 +19,8 @@ from ablate.site import Site
 from ablate.team import Team
 from ablate.trial import Trial
 
+NODE_DIED = "its node has died"  # in Ray's words, at the end of some two hundred characters
+
 
 @contextmanager
 def on_ray(trial: Trial, site: Site) -> Iterator[Team]:
@@ -62,7 +64,9 @@ class Actors:
                 try:
                     ray.get(call)
                 except exceptions.RayError as error:
-                    return f"process {rank} of 0 to {len(self.calls)} ended: {' '.join(str(error).split())[:200]}"
+                    text = " ".join(str(error).split())
+                    why = NODE_DIED if NODE_DIED in text else text[:200]
+                    return f"process {rank} of 0 to {len(self.calls)} ended: {why}"
         return ""
 
     def stop(self) -> None:

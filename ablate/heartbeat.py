@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SLICE = 10.0  # seconds; a watcher that sleeps much longer was itself stopped
 _last = time.monotonic()
 
 
@@ -41,8 +42,13 @@ def watched(minutes: float, end: Callable[[str], None]) -> Iterator[None]:
 
 
 def _watch(seconds: float, finished: threading.Event, watched_thread: int, end: Callable[[str], None]) -> None:
-    while not finished.wait(max(0.01, _last + seconds - time.monotonic())):
-        if time.monotonic() - _last >= seconds:
+    while True:
+        slept, pause = time.monotonic(), min(SLICE, max(0.01, _last + seconds - time.monotonic()))
+        if finished.wait(pause):
+            return
+        if time.monotonic() - slept > pause + SLICE:
+            beat()  # this process was stopped, by Ctrl-Z or its batch system; that is no hang
+        elif time.monotonic() - _last >= seconds:
             end(
                 f"no training step or evaluation batch ended for {seconds / 60:g} minutes{_whereabouts(watched_thread)}"
             )

@@ -11,6 +11,7 @@ from typing import Any
 from ablate import notes, worker
 from ablate.attempts import Attempt, Attempts, Listener
 from ablate.budget import Budget
+from ablate.errors import AblateError
 from ablate.stop import Stop
 from ablate.trial import Trial
 
@@ -145,7 +146,11 @@ def callback(tune: Any, relay: Relay) -> Any:
             relay.heard(_trial(trial), result)
 
         def on_trial_error(self, *, trial: Any, **info: Any) -> None:
-            relay.died(_trial(trial), Path(trial.error_file).read_text(errors="replace") if trial.error_file else "")
+            try:
+                text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else ""
+                relay.died(_trial(trial), text)
+            except (AblateError, OSError) as error:  # its end cannot be stored
+                relay.trouble = str(error)
 
     def _trial(tune_trial: Any) -> Trial:
         return relay.attempts.running[tune_trial.config["id"]].trial

@@ -1,6 +1,7 @@
 """What lies in a place of results besides results: how much of it, what of it is damaged, and what may go."""
 
 import json
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from ablate.errors import DamagedError
 from ablate.store import DAMAGED, RESULT, STATES, Store
 
 Documents = dict[str, int]  # name -> bytes
+UNFINISHED = re.compile(r"\..+\.\d+")  # what a file is called while it is written
 HOUR = 3600  # seconds; nobody takes so long to write a file
 
 
@@ -102,7 +104,7 @@ def _is_finished(store: Store, trial_id: str) -> bool:
 
 def _unfinished_writes(store: Store, *, dry: bool) -> list[Litter]:
     """Temporary files beside the trials, of processes that were killed."""
-    names = [name for name in store.place.children("") if name.startswith(".") and store.place.age(name) > HOUR]
+    names = [name for name in store.place.children("") if UNFINISHED.fullmatch(name) and store.place.age(name) > HOUR]
     for name in [] if dry else names:
         store.place.remove(name)
     return [Litter("", "unfinished writes", dict.fromkeys(names, 0))] if names else []

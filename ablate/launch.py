@@ -90,7 +90,7 @@ def run_on_ray(
         with cluster.watched(ray, lost), tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
             tune.Tuner(
                 tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),
-                param_space={"site": packed(site), "plugins": list(plugins)},
+                param_space={"site": packed(site), "plugins": list(plugins), "umask": cluster.umask()},
                 tune_config=tune.TuneConfig(
                     search_alg=hooks.searcher(relay, budget, shares),
                     scheduler=hooks.scheduler(relay),

@@ -33,6 +33,7 @@ def measure(recipe: Recipe, *, size: cost.Size | None = None) -> Speed:
         ValueError, RuntimeError: an impossible combination of knobs, or an input too small for it.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.allow_tf32 = False  # as in training
     layout = torch.channels_last if recipe.train.memory_format == "channels_last" else torch.contiguous_format
     net = network.build(recipe).eval().to(device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack it
     image = torch.rand(1, 3, *(size or cost.input_size(recipe)), device=device)

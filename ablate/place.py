@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ablate import confined
 from ablate.arrays import MOST as MOST_ARRAYS
 from ablate.bucket import Bucket
-from ablate.errors import DamagedError, LinkError, StoreError
+from ablate.errors import StoreError
 from ablate.lease import Hold
 
 MOST_STATE = 2**35  # a thousand million parameters with their moments take half
@@ -105,7 +105,7 @@ class Folder:
         for name in names:
             try:
                 yield name, self.read(name)
-            except (DamagedError, LinkError) as error:
+            except StoreError as error:
                 yield name, error
 
     def write(self, name: str, content: bytes) -> None:
@@ -213,7 +213,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.replace(path)
             _settle(path.parent)
     except StoreError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 

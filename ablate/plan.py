@@ -92,7 +92,6 @@ def plan(study: Study, store: Store) -> Plan:
     seconds, basis = durations(
         study, first, {trial.id: price.cost for trial, price in zip(first, priced, strict=True)}, shelf
     )
-    control = first[0].arm
     ended = Counter(
         (tuple(trial.arm.items()), shelf.results[trial.id].status == "done")
         for trial in trials
@@ -100,7 +99,7 @@ def plan(study: Study, store: Store) -> Plan:
     )
     rows = [
         ArmPlan(
-            label=label(trial.arm, control),
+            label=label(study, trial.arm),
             arm=trial.arm,
             start=starts_from(trial.recipe),
             cost=price.cost,

@@ -6,6 +6,7 @@ this process, a Ray actor) takes one step at a time. A failure is a result with 
 Several processes may train one trial (`muster`, `follow`): all run the same code, and this one stores what comes out.
 """
 
+import errno
 import resource
 import time
 import traceback
@@ -31,6 +32,10 @@ from ablate.team import Team
 from ablate.trial import Trial
 
 EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+OF_THE_MACHINE = (  # what an OSError says of no trial
+    errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO,
+    errno.ESTALE,
+)  # fmt: skip
 Assembly = Callable[[Trial, Site], AbstractContextManager[Team]]  # calls a trial's processes together
 
 
@@ -90,6 +95,8 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Gen
         except Cancelled:
             raise
         except Exception as error:  # whatever a part does, the other trials go on
+            if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+                raise StoreError(f"trial {trial.id}: {error}; run again, it goes on from its last state") from None
             if isinstance(error, torch.OutOfMemoryError) and site.gpu_share < 1:
                 raise
             if not isinstance(error, EXPECTED):
@@ -159,7 +166,7 @@ def _train_and_evaluate(
     net = network.build(recipe)
     network.initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
-    facts["processes"] = str(site.processes)
+    facts |= {"processes": str(site.processes)} | ({"share of the GPU": f"{site.gpu_share:.3g}"} if site.gpu else {})
     training = Training(trial, net, device, team)
     facts |= _resume(training, trial, team, held)
     yield from training.curve
@@ -192,6 +199,10 @@ def _settle(site: Site) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DataError("budget.gpus: this process sees no CUDA device")
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:  # what a kernel of an earlier trial did stays with this process
+        raise TeamError(f"this process's CUDA context is broken ({str(error).splitlines()[0]}); run again") from None
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(site.gpu_share)
     torch.backends.cudnn.benchmark = False

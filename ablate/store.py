@@ -112,7 +112,7 @@ class Store:
         return shelf
 
     def find(self, prefix: str) -> Result:
-        """The one result whose id begins so.
+        """The one result whose id begins so, as its folder is called or as reports call it today.
 
         Raises:
             StoreError: none, or several.
@@ -120,6 +120,7 @@ class Store:
         self.name(prefix)
         begun = [folder for folder in self.place.children("trials") if folder.startswith(prefix)]
         matches = [result for result in map(self.get, begun) if result]
+        matches = matches or [result for today, result in self.read().results.items() if today.startswith(prefix)]
         if len(matches) != 1:
             how = "no trial" if not matches else f"{len(matches)} trials"
             raise StoreError(f"{self.place.name}: {how} with an id that begins {prefix!r}; see `ablate status`")

@@ -157,6 +157,13 @@ class Study(BaseModel):
             raise ValueError("seeds are distinct numbers from 0 up to 2**63, or how many of them")
         return value
 
+    @field_validator("metrics")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return value
+
     @model_validator(mode="after")
     def _countable(self) -> Self:
         arms = math.prod(len(factor.levels) for factor in self.factors.values())

@@ -1,5 +1,6 @@
 """Where a study is mirrored: whether that answers, how a run is followed, and how what was missed is filled in."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -103,8 +104,9 @@ class Tracker:
 
     @property
     def _behind(self) -> Path:
-        """A file that is there while the tracker may lack something: from the start of a run to its good end."""
-        return self.store.root / "mlflow.behind"
+        """A file that is there while the tracker may lack something of the study: from a run's start to a good end."""
+        about = f"{self.study.name}\n{self.study.scale}"  # names may hold what a file's cannot
+        return self.store.root / f"mlflow.behind.{hashlib.sha256(about.encode()).hexdigest()[:12]}"
 
     def _note(self, *, behind: bool) -> None:
         if behind:
@@ -121,6 +123,7 @@ def check_reachable(uri: str) -> None:
     """
     if not uri.startswith(("http://", "https://")):
         return
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import urlopen
 
@@ -128,5 +131,5 @@ def check_reachable(uri: str) -> None:
         urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
     except HTTPError:
         return  # something answers; credentials are MLflow's business
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, HTTPException, OSError, ValueError) as error:
         raise ServiceError(f"MLflow at {uri} cannot be reached: {error}; start it, or leave --mlflow out") from None

@@ -36,6 +36,7 @@ def trainable(tune: Any) -> type:
         def setup(self, config: dict[str, Any]) -> None:
             import ablate.run  # noqa: F401  takes long, and is no training step
 
+            os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
             registry.load_plugins(tuple(config["plugins"]))
             self.begin(config)
 
@@ -83,7 +84,7 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     from ablate import followers, muster
     from ablate.run import Cancelled, run_trial
 
-    status, epochs = "busy", 0
+    status, epochs, closed = "busy", 0, False
     try:
         with closing(run_trial(trial, site, followers.on_ray if on_ray else muster.here)) as events:
             for event in events:
@@ -91,7 +92,9 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
                     status = "elsewhere" if event.status == "done" and not epochs else event.status
                 else:
                     epochs += 1
+                    closed = True  # if this is as far as it goes
                     yield {"row": event.model_dump_json()}
+                    closed = False
     except Cancelled:
         status = "cancelled"
     except torch.OutOfMemoryError as error:
@@ -99,6 +102,8 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     except TeamError:
         raise  # ends the attempt, and there may be another
     except AblateError as error:
+        if closed:
+            raise  # its state could not be saved
         yield {"trouble": str(error), "status": "stopped", "done": True}
         return
     yield {"status": status, "done": True}

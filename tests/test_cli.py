@@ -202,7 +202,8 @@ def test_one_trial_can_be_run_and_shown(called, tmp_path):
     status, out, _ = called("show", done[0]["id"][:6])
     assert status == 0
     assert json.loads(out)["recipe"]["model"]["depth"] == 2
-    assert "has no trial" in one_line(called("trial", study, "--seed", "7"))
+    assert "no trial of depth=1 with seed 7; its seeds are 0, 1" in one_line(called("trial", study, "--seed", "7"))
+    assert "--arm depth=9: no level '9'" in one_line(called("trial", study, "--arm", "depth=9", "--seed", "0"))
 
 
 def test_a_trial_is_reproduced(called, tmp_path):

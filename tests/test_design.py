@@ -42,19 +42,20 @@ def test_full_factorial(tmp_path):
 def test_every_arm_is_compared_with_the_control(tmp_path):
     control = {"depth": "1", "width": "4"}
     single = [(c.factor, c.level) for c in contrasts(study(tmp_path))]
-    assert single == [("depth", "2"), ("width", "8"), ("width", "2")]
+    assert single == [("depth", "depth=2"), ("width", "8"), ("width", "width=2")]
     full = contrasts(study(tmp_path, design="full_factorial"))
     assert [(c.factor, c.level) for c in full] == [
-        ("width", "8"), ("width", "2"), ("depth", "2"), ("depth + width", "2 + 8"), ("depth + width", "2 + 2"),
+        ("width", "8"), ("width", "width=2"), ("depth", "depth=2"), ("depth + width", "depth=2 + 8"),
+        ("depth + width", "depth=2 + width=2"),
     ]  # fmt: skip
     assert all(c.control == control for c in full)
 
 
-def test_labels_name_what_differs():
-    control = {"depth": "1", "width": "4"}
-    assert label(control, control) == "1 + 4"
-    assert label({"depth": "2", "width": "4"}, control) == "2"
-    assert label({"depth": "2", "width": "8"}, control) == "2 + 8"
+def test_labels_name_what_differs_and_the_factor_where_a_level_alone_would_not(tmp_path):
+    made = study(tmp_path)
+    assert label(made, {"depth": "1", "width": "4"}) == "1 + 4"
+    assert label(made, {"depth": "1", "width": "8"}) == "8"
+    assert label(made, {"depth": "2", "width": "8"}) == "depth=2 + 8"  # a width is called 2, too
 
 
 def test_a_level_can_change_the_training_and_the_protocol(tmp_path):

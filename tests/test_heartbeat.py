@@ -1,5 +1,8 @@
 """A process without a sign of life is told from one that is slow."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -37,3 +40,23 @@ def test_an_ended_watch_ends_nobody():
         pass
     time.sleep(1)
     assert not said
+
+
+STOPPED = """
+import time
+from ablate import heartbeat
+heartbeat.SLICE = 0.2
+with heartbeat.watched(1.5 / 60, lambda reason: print("ended", flush=True)):
+    print("begun", flush=True)
+    time.sleep(1)
+"""
+
+
+def test_a_process_that_was_stopped_for_long_is_not_taken_for_hanging():
+    """Ctrl-Z and `fg`, or a batch system that suspends jobs."""
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == ""

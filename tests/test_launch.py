@@ -54,6 +54,20 @@ def test_all_trials_run_on_ray_as_they_run_here(ablate, tmp_path):
 
 
 @pytest.mark.slow
+def test_results_have_the_modes_that_the_user_wants(ablate, tmp_path):
+    """Ray is started under a narrow mask, for its token; a lab's shared folder is not to be closed to the others."""
+    mask = os.umask(0o027)
+    try:
+        run = ablate("run", write_study(tmp_path, seeds=1))
+    finally:
+        os.umask(mask)
+    assert run.returncode == 0, run.stderr
+    found = list((tmp_path / "results" / "trials").glob("*/result.json"))
+    assert {file.stat().st_mode & 0o777 for file in found} == {0o640}
+    assert {file.parent.stat().st_mode & 0o777 for file in found} == {0o750}
+
+
+@pytest.mark.slow
 def test_workers_are_kept_between_trials(ablate, tmp_path):
     """Twelve trials in as few processes as run at once, told by the pids that wrote them."""
     trace = tmp_path / "pids"

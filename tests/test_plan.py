@@ -43,7 +43,7 @@ def test_a_plan_counts_what_is_there_and_what_is_missing(tmp_path):
     second = made(tmp_path)
     assert [(arm.done, arm.failed) for arm in second.arms] == [(2, 0), (1, 0)]
     assert [trial.id for trial in second.missing] == [first.missing[3].id]
-    assert second.basis == "3 trials of this machine"
+    assert second.basis == "3 trials of this kind of machine"
 
 
 @pytest.mark.usefixtures("small_shelf")

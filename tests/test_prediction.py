@@ -91,7 +91,7 @@ def test_a_run_keeps_its_prediction_and_says_how_far_it_was_off(called, tmp_path
     status, _, err = called("run", write_study(tmp_path, seeds=4), "--local")
     assert status == 0
     second = last_run(load(study), Store(tmp_path / "results"))
-    assert second.basis == "4 trials of this machine"
+    assert second.basis == "4 trials of this kind of machine"
     assert not second.predicted_seconds.keys() & first.predicted_seconds.keys()
     assert "; its 4 trials took " in err
     assert " were predicted (" in err

@@ -35,7 +35,7 @@ def test_the_row_has_an_arm(row):
         return  # between two arms, and so beside neither
     assert row["metric"] == study.metrics[0]
     table, control = published(study.paper), trials[0].arm
-    names = trial.arm.values() if trial.arm == control else [label(trial.arm, control)]
+    names = trial.arm.values() if trial.arm == control else [label(study, trial.arm)]
     assert [table.levels[name] for name in names if name in table.levels] == [row["value"]], "what the report prints"
 
 

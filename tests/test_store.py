@@ -299,9 +299,11 @@ def write(seed):
         store.put(result(seed, seconds=float(seed)), arrays)
 
 store, rng, cut = Store(sys.argv[1]), random.Random(1), 0
-begun = time.monotonic()
-store.put(result(999), {"closeness/error": np.full(3000, 999) + np.arange(3000)})
-pace = time.monotonic() - begun
+pace = 1.0
+for _ in range(20):  # the first takes as long as a hundred
+    begun = time.monotonic()
+    store.put(result(999), {"closeness/error": np.full(3000, 999) + np.arange(3000)})
+    pace = min(pace, time.monotonic() - begun)
 for turn in range(int(sys.argv[3])):
     child = os.fork()
     if not child:
@@ -416,7 +418,10 @@ def test_taking_in_keeps_what_one_has(store, tmp_path):
     mine = Store(tmp_path / "mine")
     mine.put(result(scores={"closeness": 0.5}), ARRAYS)
     store.put(result(scores={"closeness": 0.9}), ARRAYS)
-    assert imported(store.root, mine) == ([], [])
+    assert imported(store.root, mine) == (
+        [], [f"trials/{trial().id}: here is another result of that trial, and it stays"]
+    )  # fmt: skip
+    assert imported(mine.root, mine) == ([], [])
     assert mine.get(trial().id).scores == {"closeness": 0.5}
 
 

@@ -1,11 +1,15 @@
 """ablate cancel: end trials that another process runs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
+
+if TYPE_CHECKING:
+    from ablate.store import Store
 
 
 @click.command("cancel")
@@ -27,20 +31,20 @@ def command(what: str, scale: str | None, results: str) -> None:
         study = opened(what, scale=scale, results=results, keep=False)
         ids = [trial.id for trial in store.missing(expand(study))]
     else:
-        ids = [_only(store.root / "trials", what)]
+        ids = [_only(store, what)]
     for trial_id in ids:
         notes.leave(store, trial_id, notes.CANCEL, "cancelled")
     click.echo(f"{len(ids)} trials end at their next epoch, or before they begin", err=True)
 
 
-def _only(folder: Path, prefix: str) -> str:
+def _only(store: "Store", prefix: str) -> str:
     """The one trial without a result whose id begins so."""
     from ablate.errors import StoreError
-    from ablate.store import Store
 
-    Store(folder.parent).folder(prefix)  # refuses what is no id
-    begun = [path for path in folder.glob(f"{prefix}*") if not (path / "result.json").exists()]
+    store.name(prefix)  # refuses what is no id
+    begun = [name for name in store.place.children("trials") if name.startswith(prefix)]
+    begun = [name for name in begun if store.place.read(store.name(name, "result.json")) is None]
     if len(begun) != 1:
         how = "no trial" if not begun else f"{len(begun)} trials"
-        raise StoreError(f"{folder.parent}: {how} without a result and with an id that begins {prefix!r}")
-    return begun[0].name
+        raise StoreError(f"{store.place.name}: {how} without a result and with an id that begins {prefix!r}")
+    return begun[0]

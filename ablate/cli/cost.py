@@ -82,7 +82,7 @@ def _study(file: str, scale: str | None) -> Priced:
     check_study(study)
     trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
     costs = price_arms(trials, file=study.file)
-    return [(label(trial.arm, trials[0].arm), trial.recipe, costs[trial.id]) for trial in trials]
+    return [(label(study, trial.arm), trial.recipe, costs[trial.id]) for trial in trials]
 
 
 def _models(name: str | None, task: str, size: tuple[int, int] | None) -> Priced:

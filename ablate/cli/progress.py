@@ -25,7 +25,6 @@ class Progress:
 
     def __init__(self, study: Study, trials: list[Trial], store: Store) -> None:
         self.study, self.trials, self.store = study, trials, store
-        self.control = {name: factor.control for name, factor in study.factors.items()}
         shelf = store.read()
         self.waiting = {trial.id for trial in store.missing(trials, shelf=shelf)}
         self.damaged = shelf.damaged
@@ -105,7 +104,7 @@ class Progress:
         return (time.monotonic() - self.begun) / self.epochs_seen * todo
 
     def _name(self, trial: Trial) -> str:
-        return f"{label(trial.arm, self.control)} seed {trial.seed}"
+        return f"{label(self.study, trial.arm)} seed {trial.seed}"
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)

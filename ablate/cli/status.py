@@ -34,7 +34,7 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
         rows.append(
             {
                 "id": trial.id,
-                "arm": label(trial.arm, trials[0].arm),
+                "arm": label(chosen, trial.arm),
                 "seed": trial.seed,
                 "status": result.status if result else ("begun" if begun(documents) else "missing"),
                 primary: round(result.scores.get(primary, float("nan")), 4) if result else float("nan"),

@@ -37,9 +37,12 @@ def command(
     store, chosen = Store(results), opened(study, scale=scale, results=results)
     wanted = {name: factor.control for name, factor in chosen.factors.items()}
     wanted |= {name: level for name, _, level in (choice.partition("=") for choice in arm)}
-    matches = [t for t in selected(chosen, arm) if t.arm == wanted and t.seed == seed]
+    of_arm = [t for t in selected(chosen, arm, flag="--arm") if t.arm == wanted]
+    matches = [t for t in of_arm if t.seed == seed]
     if not matches:
-        raise StudyError(f"{study}: the design has no trial {wanted} with seed {seed}; see `ablate status {study}`")
+        named, seeds = ", ".join(f"{name}={level}" for name, level in wanted.items()), [t.seed for t in of_arm]
+        there = f"its seeds are {', '.join(map(str, seeds))}" if seeds else "no arm combines these levels"
+        raise StudyError(f"{study}: no trial of {named} with seed {seed}; {there}")
     if predictions:
         _prepare(predictions, ended=not store.missing(matches), where=f"{results}: the trial {matches[0].id}")
     with Progress(chosen, matches, store) as progress:

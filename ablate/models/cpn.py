@@ -97,7 +97,12 @@ class CPN(nn.Module):
         return [refined, *(resized(x, refined) for x in between)]
 
 
-@model("cpn", meaning=1, imagenet="torchvision, ResNet50_Weights to ResNet152_Weights: for the encoder")
+@model(
+    "cpn",
+    meaning=1,
+    supervised_between=True,
+    imagenet="torchvision, ResNet50_Weights to ResNet152_Weights: for the encoder",
+)
 def cpn(
     *,
     depth: Literal[50, 101, 152] = 50,  # of the ResNet

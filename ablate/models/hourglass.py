@@ -97,7 +97,7 @@ class StackedHourglass(nn.Module):
         return maps
 
 
-@model("hourglass", meaning=1)
+@model("hourglass", meaning=1, supervised_between=True)
 def hourglass(
     *,
     stages: Literal[1, 2, 3, 4, 5, 6, 7, 8] = 8,  # hourglasses, one after the other (sec. 3.3)

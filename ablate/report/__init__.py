@@ -111,9 +111,9 @@ def _warnings(evidence: Evidence) -> list[str]:
     if evidence.damaged:
         lines.append(f"Files that could not be trusted were left out: {'; '.join(evidence.damaged)}.")
     lines += [evidence.unlike_starts] if evidence.unlike_starts else []
-    if evidence.mixed_revisions:
-        revisions = ", ".join(revision[:10] for revision in evidence.provenance.get("revision", {}))
-        lines.append(f"Mixed revisions: the numbers below come from different states of the code ({revisions}).")
+    for what, values in evidence.mixed.items():
+        shown = ", ".join(one[:10] if what == "revisions" else one[:40] for one in values)
+        lines.append(f"Mixed {what}: the numbers below were not all made with the same ({shown}).")
     seeds = len(evidence.study.seeds)
     if seeds < evidence.seeds_needed:
         lines.append(

@@ -92,9 +92,9 @@ def test_missing_trials_and_damaged_files_are_named(tmp_path):
     assert len(evidence.missing) == 4
     assert len(evidence.damaged) == 1
     assert str(tmp_path) not in evidence.damaged[0]
-    assert evidence.mixed_revisions
+    assert list(evidence.mixed) == ["revisions", "torch versions"]
     assert evidence.provenance["torch"] == {"2.9.0": 7, "2.8.0": 1}
-    assert not made_up.full(tmp_path / "other").mixed_revisions
+    assert not made_up.full(tmp_path / "other").mixed
 
 
 def test_image_interval_is_that_of_a_mean_of_differences(tmp_path):

@@ -60,7 +60,8 @@ def _table(evidence: Evidence) -> Table:
         "Counted for one image. MACs: multiply-adds of convolution and linear layers; the papers' tool counts "
         "transposed convolutions by their output's size; attention: matrix products outside such layers; activations: "
         "elements of such layers' outputs. Not counted: other operators with arithmetic.",
-        "Images/s (median over seeds) and memory (highest) are as measured, and hold for the machine they ran on.",
+        "Images/s (median over seeds) and memory (highest) are as measured, and hold for the machine they ran on, with "
+        "whatever else ran there: trials at once share processors, and GPUs where the budget says so.",
     ]
     return Table("What the arms cost.", list(columns), rows, notes)
 

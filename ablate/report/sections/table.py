@@ -148,14 +148,23 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _transposed(evidence: Evidence) -> bool:
+    return any(row.cost and row.cost.transposed_excess for row in evidence.rows)
+
+
 def _notes(evidence: Evidence) -> list[str]:
     notes = [
         "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: difference from the "
         "control over paired seeds with a t interval. Verdict: exact sign-flip test, Holm over "
         f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
-        f"GMACs: 10⁹ multiply-adds of convolutions and linear layers for {_one_image(evidence)}; in brackets what the "
-        "papers call GFLOPs, the same count over 2³⁰."
+        f"GMACs: 10⁹ multiply-adds of convolutions and linear layers for {_one_image(evidence)}; in brackets the "
+        "same count over 2³⁰, the papers' GFLOPs"
+        + (
+            " but for transposed convolutions, which their tool counts higher (see Cost)."
+            if _transposed(evidence)
+            else "."
+        )
         + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
         evidence.one_recipe,
     ]
