@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from ablate.errors import DamagedError, LinkError, StoreError
+from ablate.errors import DamagedError, LinkError, UnreadableError
 
 ODD_FILES = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)  # a link, a socket, a folder
 
@@ -27,7 +27,7 @@ def read(path: Path, *, most: int, first: int | None = None) -> bytes:
 
     Raises:
         DamagedError: it is missing, larger, a link, or no file.
-        StoreError: it cannot be read now, which says nothing of what is in it.
+        UnreadableError: it cannot be read now, which says nothing of what is in it.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -38,7 +38,7 @@ def read(path: Path, *, most: int, first: int | None = None) -> bytes:
     except (FileNotFoundError, ValueError) as error:
         raise DamagedError(f"{path}: {_why(path, error)}") from None
     except OSError as error:
-        kind = DamagedError if error.errno in ODD_FILES else StoreError
+        kind = DamagedError if error.errno in ODD_FILES else UnreadableError
         raise kind(f"{path}: {_why(path, error)}") from None
     if len(content) > most:
         raise DamagedError(f"{path}: damaged (larger than {most // 2**20} MiB)")

@@ -6,9 +6,11 @@
     ├── DataError     a data folder: missing, damaged, or not the declared version
     ├── StoreError    a results folder: full, not writable, or written by a newer version
     │   ├── DamagedError  one document in it cannot be trusted, and counts as missing
+    │   ├── UnreadableError  one document cannot be read now, and is left as it is
     │   ├── LostError     another process has taken over the trial that this one held
     │   └── LinkError     a link in it leads out of it
     ├── TeamError     the processes of one trial lost each other; it goes on from its state
+    │   └── LoadingError  one that loads data is gone, or has no room
     └── ServiceError  something we talk to: Ray or MLflow cannot be reached
 
 A bug of ours is any other exception, and keeps its traceback.
@@ -44,6 +46,10 @@ class StoreError(AblateError):
 
 class DamagedError(StoreError):
     """One document of a results folder is damaged or missing."""
+
+
+class UnreadableError(StoreError):
+    """One document of a results folder cannot be read at the moment, which says nothing of what is in it."""
 
 
 class LostError(StoreError):

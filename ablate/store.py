@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ablate.arrays import Arrays, packed, unpacked
-from ablate.errors import DamagedError, LinkError, PartError, StoreError
+from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError
 from ablate.lease import Hold
 from ablate.place import Folder, opened
 from ablate.result import VERSION, Result
@@ -103,7 +103,7 @@ class Store:
         for (name, content), (_, arrays) in zip(documents, documents, strict=True):
             try:
                 result = self._result(name, content, arrays)
-            except (DamagedError, LinkError) as error:
+            except (DamagedError, LinkError, UnreadableError) as error:
                 shelf.damaged.append(str(error))
                 continue
             if result:

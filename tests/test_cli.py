@@ -352,3 +352,17 @@ def test_plain_lines_when_piped(called, tmp_path):
     assert lines[0].startswith("2 seed 0  epoch 1/3  loss 0.")  # the longer one first
     assert "img/s" in lines[0]
     assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"paper": "fusion_coun"}, "paper: no published table 'fusion_coun'; did you mean 'fusion_count'?"),
+        ({"metrics": ["closeness", "closeness"]}, "metrics: 'closeness' is named twice"),
+    ],
+)
+def test_what_only_the_report_needs_is_refused_before_any_training(called, tmp_path, changes, said):
+    study = write_study(tmp_path, **changes)
+    assert said in one_line(called("plan", study))
+    assert said in called("run", study, "--local")[2]
+    assert not (tmp_path / "results" / "trials").exists()

@@ -1,5 +1,6 @@
 """Nothing that a study, a result or a data set names is read or written outside the place it belongs to."""
 
+import errno
 import json
 import os
 import subprocess
@@ -17,12 +18,12 @@ from ablate.datasets import under
 from ablate.datasets.coco_pose import coco_pose
 from ablate.design import expand
 from ablate.drive import imported
-from ablate.errors import AblateError, DataError, LinkError, StoreError
+from ablate.errors import AblateError, DamagedError, DataError, LinkError, StoreError
 from ablate.evidence import gather
 from ablate.place import write_atomically
 from ablate.run import run_trial
 from ablate.site import Site
-from ablate.store import Store, _canonical, _digest
+from ablate.store import RESULT, Store, _canonical, _digest
 from ablate.study import load
 from ablate.trial import Weights
 from ablate.weights import find
@@ -85,6 +86,27 @@ def test_a_result_behind_a_link_is_refused_by_name_and_the_rest_read(store, tmp_
     new, refused = imported(store.root, mine)
     assert (new, len(refused)) == ([trial(1).id], 1)
     assert not mine.folder(trial().id).exists()
+
+
+def test_what_cannot_be_read_now_is_left_where_it_is(store, monkeypatch):
+    """A server of files that is away, or no descriptor left: not damage, for which a result would be trained anew."""
+    store.put(result(), ARRAYS)
+    store.put(result(1), ARRAYS)
+    opened, away = os.open, store.folder(trial().id) / RESULT
+
+    def open_or_fail(path, *arguments, **options):
+        if path == away:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_or_fail)
+    with pytest.raises(StoreError, match=r"cannot be read \(Input") as caught:
+        list(run_trial(trial(), Site(results=store.root)))
+    assert not isinstance(caught.value, DamagedError)
+    shelf = store.read()
+    assert (list(shelf.results), len(shelf.damaged)) == ([trial(1).id], 1)
+    monkeypatch.undo()
+    assert store.get(trial().id).scores == result().scores
 
 
 def test_a_link_within_the_folder_is_followed(store):

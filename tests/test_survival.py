@@ -283,6 +283,7 @@ def test_gc_drops_what_nobody_needs_and_nothing_else(called, request, tmp_path, 
     place.write(store.name(one.id, "state"), b"x" * 1000)
     place.write(store.name(two.id, ".result.json.123"), b"x" * 100)
     place.write(store.name("ab", "per_image.npz"), b"x" * 10)
+    place.write(".gitignore", b"*")
     place.write(store.name("cd", "state"), b"x")  # begun
     place.write(store.name(three.id, "state"), b"x")  # held
     place.write(store.name(four.id, "state"), b"x")  # its result is damaged
@@ -303,6 +304,7 @@ def test_gc_drops_what_nobody_needs_and_nothing_else(called, request, tmp_path, 
     extra = {store.name(three.id, "state"), store.name(four.id, "state"), store.name("cd", "state")}
     assert after.keys() == before.keys() | extra
     assert "ab" not in place.children("trials")
+    assert ".gitignore" in place.children("")
     assert len(store.read().results) == 3
 
 
