@@ -1,5 +1,6 @@
 """Processes that load data may be killed or told to end: the trial is not at fault, and goes on from its state."""
 
+import errno
 import os
 import signal
 import threading
@@ -10,10 +11,11 @@ import pytest
 from test_run import finish, one_thread, site, trials
 
 from ablate.batches import served
-from ablate.errors import TeamError
+from ablate.errors import StoreError, TeamError
 from ablate.result import Result
 from ablate.run import run_trial
 from ablate.store import Store
+from ablate.worker import reports
 
 pytestmark = pytest.mark.usefixtures("small_shelf", one_thread.__name__)
 
@@ -66,6 +68,33 @@ def test_a_job_that_is_told_to_end_keeps_its_loaders_for_the_epoch(tmp_path):
     assert result
     assert result.status == "done"
     assert {child.status() for child in psutil.Process().children()} <= {psutil.STATUS_ZOMBIE}
+
+
+def test_a_state_that_cannot_be_saved_when_a_trial_is_closed_is_said(tmp_path, monkeypatch):
+    """The disk is full, and the user stops the run: one line, as StoreErrors are, and no broken generator."""
+    trial, place = trials(tmp_path, train={"epochs": 20})[0], site(tmp_path)
+
+    def full(*_, **__):
+        raise StoreError("no room left on the disk")
+
+    told = reports(trial, place)
+    assert "row" in next(told)
+    monkeypatch.setattr(Store, "save", full)
+    with pytest.raises(StoreError, match="no room left"):
+        told.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_what_the_machine_lacks_is_no_result(tmp_path, monkeypatch, number):
+    trial, place = trials(tmp_path)[0], site(tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("ablate.run.evaluate", fails)
+    with pytest.raises(StoreError, match="it goes on from its last state"):
+        finish(trial, place)
+    assert Store(place.results).read().results == {}
 
 
 def test_other_errors_are_left_alone():

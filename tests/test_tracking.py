@@ -481,7 +481,7 @@ def test_a_server_that_is_not_there_is_known_before_training(tmp_path):
     with pytest.raises(ServiceError):
         drive_here(tmp_path, tracker=uri)
     assert not list((tmp_path / "results").glob("trials/*"))
-    for bad in ("http://", "http://127.0.0.1:99999", "https://no.such.host.invalid"):
+    for bad in ("http://", "http://127.0.0.1:99999", "http://localhost:50OO", "https://no.such.host.invalid"):
         with pytest.raises(ServiceError, match="cannot be reached"):
             check_reachable(bad)
 
