@@ -1,5 +1,6 @@
 """A Ray cluster, this machine's own or a running one: reached, quiet, watched, and able to place a trial at all."""
 
+import gc
 import logging
 import os
 import socket
@@ -45,6 +46,20 @@ def connect(ray: Any, address: str | None) -> None:
         raise ServiceError(f"{where} cannot be reached: {' '.join(str(error).split())[:200]}; try --local") from None
     finally:
         os.umask(old_mask)
+
+
+def leave(ray: Any) -> None:
+    """Leave the cluster, or end this machine's own.
+
+    Ray ends a process in which another thread frees a handle of an actor meanwhile, as the collector of garbage may at
+    any time: what there is of it goes before, and none is collected until Ray is gone.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def umask() -> int:

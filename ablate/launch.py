@@ -111,4 +111,4 @@ def run_on_ray(
         if relay.trouble:
             raise AblateError(relay.trouble)
     finally:
-        ray.shutdown()
+        cluster.leave(ray)
