@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,10 @@ def _refuse_stranger(address: str) -> None:
     from ray._private import services
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-    place: str | None = address
-    if address == "auto":
-        with suppress(ConnectionError):  # what Ray raises where none runs and none ever ran
-            place = None
-            place = services.canonicalize_bootstrap_address("auto")
+    try:
+        place = services.canonicalize_bootstrap_address("auto") if address == "auto" else address
+    except ConnectionError:  # what Ray raises where none runs and none ever ran
+        place = None
     if place is None:
         raise ServiceError(
             "--address auto: no Ray runs on this machine; start one (`ray start --head`) or give HOST:PORT"

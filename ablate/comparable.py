@@ -62,7 +62,7 @@ def one_recipe(study: Study, trials: list[Trial]) -> str:
     unlike = "; ".join(_differences(flat))
     odd = [arm for arm in others if flat[label(study, arm)] != flat[label(study, control)]]
     if not all(_about(study, arm, control, TRAINING) for arm in odd):
-        return f"The arms' training recipes differ: {unlike}. The control's: {shared}."
+        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(recipes)}"
     asked = f", but for what is asked about: {unlike}" if unlike else ""
     return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}{_between(recipes)}"
 

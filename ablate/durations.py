@@ -169,7 +169,7 @@ def _comparable(study: Study, shelf: Shelf) -> list[Result]:
         if result.status == "done" and result.cost and result.curve
         if result.env.get("processor") == processor and result.env.get("threads") == threads
         if (result.env.get("device") == "cpu") == (study.budget.gpus == 0)
-        if (float(result.env.get("share of the GPU", 1)) < 1) == (study.budget.share or 0 < study.budget.gpus < 1)
+        if (result.env.get("share of the GPU", "1") != "1") == (study.budget.share or 0 < study.budget.gpus < 1)
         if result.env.get("processes", "1") == str(study.budget.team)
     ]
 

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from small_studies import small_study, write_study
+from small_studies import TESTS, small_study, write_study
 
 from ablate import registry, report
 from ablate.comparable import one_recipe, starts_from, unlike_starts
 from ablate.design import expand
 from ablate.evidence import gather
+from ablate.match import solve
 from ablate.presets import presets
 from ablate.report.blocks import Table, Text
 from ablate.store import Store
@@ -158,3 +159,12 @@ def test_lists_say_which_family_has_imagenet_weights(called):
     rows = {row["name"]: row["ImageNet weights"] for row in json.loads(called("list", "models", "--json")[1])}
     assert rows["hrnet"].startswith("github.com/HRNet/HRNet-Image-Classification")
     assert rows["dots"] == "none known"
+
+
+def test_networks_that_are_trained_on_more_outputs_are_named():
+    """Of the baselines of pose estimation, the hourglasses and CPN; SimpleBaseline and HRNet have one output."""
+    study = solve(load(TESTS.parent / "studies" / "pose_baselines.yaml", scale="demo"))
+    said = one_recipe(study, expand(study))
+    assert said.endswith(" The loss of hourglass matched, cpn matched also counts outputs between.")
+    alike = load(TESTS.parent / "studies" / "fusion_count.yaml", scale="demo")
+    assert "outputs between" not in one_recipe(alike, expand(alike))
