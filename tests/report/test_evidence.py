@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import made_up
 import numpy as np
@@ -94,7 +95,10 @@ def test_missing_trials_and_damaged_files_are_named(tmp_path):
     assert str(tmp_path) not in evidence.damaged[0]
     assert list(evidence.mixed) == ["revisions", "torch versions"]
     assert evidence.provenance["torch"] == {"2.9.0": 7, "2.8.0": 1}
-    assert not made_up.full(tmp_path / "other").mixed
+    whole = made_up.full(tmp_path / "other")
+    assert not whole.mixed
+    devices = {"cpu": 7, "NVIDIA H100": 1}
+    assert replace(whole, provenance=whole.provenance | {"device": devices}).mixed == {"devices": list(devices)}
 
 
 def test_image_interval_is_that_of_a_mean_of_differences(tmp_path):

@@ -133,12 +133,17 @@ def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matt
     from ablate.result import Cost
     from ablate.store import Store
 
+    remarks = {}
+
     def minors(**more):
         folder = tmp_path / "-".join(["plain", *more])
         cost = Cost(parameters=5, used_parameters=5, macs=2**31, uncounted=["add"], activations=3_000_000, **more)
         chosen, store = made_up.study(), Store(folder)
         made_up.fill(store, chosen, lambda trial: {"cost": cost})
-        blocks = registry.build("section", "cost", {})(gather(chosen, store, images=False))
+        evidence = gather(chosen, store, images=False)
+        results = next(block for block in registry.build("section", "table", {})(evidence) if isinstance(block, Table))
+        remarks[tuple(more)] = " ".join(results.notes)
+        blocks = registry.build("section", "cost", {})(evidence)
         table = next(block for block in blocks if isinstance(block, Table))
         assert [cell.text for cell in table.rows[0]][1] == "2"
         return [column.minor for column in table.columns if column.minor]
@@ -146,3 +151,5 @@ def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matt
     assert minors() == ["MACs / 2³⁰", "10⁶", "evaluation", "MiB"]
     assert minors(transposed_excess=2**30)[:2] == ["MACs / 2³⁰", "papers' tool"]
     assert "10⁹ MACs" in minors(matmul_macs=10**9)
+    assert "the papers' GFLOPs but for transposed convolutions" in remarks["transposed_excess",]
+    assert "the papers' GFLOPs." in remarks[()]
