@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -88,7 +89,7 @@ class Training:
             tensors = safetensors.torch.load(state)
             if header["digest"] != _digest(tensors, header["curve"]):
                 return False
-            curve = [Epoch.model_validate(row) for row in json.loads(header["curve"])]
+            curve = TypeAdapter(list[Epoch]).validate_json(header["curve"])
             net = {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
             moments = self._moments(tensors)
         except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, safetensors.SafetensorError):
@@ -114,10 +115,12 @@ class Training:
             if name.startswith("optimizer/"):
                 _, index, field = name.split("/")
                 own = parameters[int(index)] if 0 <= int(index) < len(parameters) else None
-                if own is None or value.shape not in (own.shape, ()) or value.dtype != own.dtype:
+                if own is None or value.dtype != own.dtype:
                     raise ValueError(name)
                 # In its parameter's memory layout again: steps over mixed layouts round differently.
-                alike = own if value.dim() else value
+                alike = value if field == "step" else own
+                if value.shape != (() if field == "step" else own.shape):  # fused kernels would write beyond its end
+                    raise ValueError(name)
                 state.setdefault(int(index), {})[field] = torch.empty_like(alike, dtype=value.dtype).copy_(value)
         if not all(moments.keys() == MOMENTS[self.spec.optimizer] for moments in state.values()):
             raise ValueError("optimizer")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ablate.attempts import Listener
 from ablate.durations import of_trials
@@ -155,9 +155,8 @@ def _keep(store: Store, study: Study, run: Run) -> None:
 def _read(store: Store, study: Study) -> dict[str, Run]:
     """The runs by scale; none where the document is missing or damaged: a prediction is not worth an error."""
     try:
-        document = json.loads(store.place.read(_name(study)) or b"{}")
-        return {str(scale): Run.model_validate(run) for scale, run in document.items()}
-    except (StoreError, ValueError, AttributeError, RecursionError, ValidationError):
+        return TypeAdapter(dict[str, Run]).validate_json(store.place.read(_name(study)) or b"{}")
+    except (StoreError, ValidationError):
         return {}
 
 

@@ -218,6 +218,7 @@ class Store:
             return None
         try:
             document = json.loads(content)
+            json.dumps(document, ensure_ascii=False).encode()  # halves of characters can be read, but never be written
         except (ValueError, RecursionError) as error:
             raise DamagedError(f"{self.place.name}/{name}: damaged ({type(error).__name__})") from None
         if not isinstance(document, dict):

@@ -1,10 +1,12 @@
 """Where a study is mirrored: whether that answers, how a run is followed, and how what was missed is filled in."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from ablate import alive
 from ablate.design import expand
 from ablate.errors import ServiceError
 from ablate.experiment import answering
@@ -41,7 +43,7 @@ class Tracker:
 
     def follow(self, missing: list[Trial], reused: list[Trial]) -> Writer:
         """Begin to mirror an `ablate run`; what an earlier driver left behind is filled in on the way."""
-        session, behind = uuid4().hex, self._behind.exists()
+        session, behind = uuid4().hex, self._behind()
 
         def opened() -> Mirror:
             mirror = self._mirror(session)
@@ -51,8 +53,9 @@ class Tracker:
             mirror.reconcile()
             return mirror
 
-        self._note(behind=True)
-        writer = Writer(self.store, opened)
+        write_atomically(self._mark, alive.mark().encode())
+        _remove(behind)  # what they stood for, ours stands for now
+        writer = Writer(self.store, opened, self._mark.touch)
         for trial in reused if behind else []:
             writer.ended(trial)
         return writer
@@ -60,7 +63,8 @@ class Tracker:
     def finish(self, writer: Writer, status: str, *, hurry: bool = False) -> str:
         """End what `follow` began, in seconds if need be; returns why the tracker lacks something, or an empty text."""
         trouble = writer.close(status, LITTLE if hurry else PATIENCE if self.uri else LOCAL)
-        self._note(behind=bool(trouble))
+        if not trouble:
+            _remove([self._mark])
         return trouble
 
     def fill(self) -> tuple[int, int]:
@@ -73,6 +77,7 @@ class Tracker:
         """
         if self.uri:
             check_reachable(self.uri)
+        behind = self._behind()
         results = self.store.read().results
         trials = [trial for trial in expand(self.study) if trial.id in results]
         with answering(self.uri or "the results folder"):
@@ -85,12 +90,12 @@ class Tracker:
                 for trial in new:
                     mirror.ended(trial, results[trial.id])
                 mirror.close("FINISHED")
-        self._note(behind=False)
+        _remove(behind)
         return len(trials), mended
 
     def fill_if_behind(self) -> str:
         """Fill it in if an earlier driver ended, or died, before the tracker had it all; returns any trouble."""
-        if self._behind.exists():
+        if self._behind():
             try:
                 self.fill()
             except ServiceError as error:
@@ -102,17 +107,37 @@ class Tracker:
         write_atomically(self.store.root / "mlflow.link", mirror.experiment.link().encode())  # for `ablate status`
         return mirror
 
-    @property
-    def _behind(self) -> Path:
-        """A file that is there while the tracker may lack something of the study: from a run's start to a good end."""
-        about = f"{self.study.name}\n{self.study.scale}"  # names may hold what a file's cannot
-        return self.store.root / f"mlflow.behind.{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    def _behind(self) -> list[Path]:
+        """Marks of drivers that ended, or died, before the tracker had all they knew; none of one that runs."""
+        return [mark for mark in self.store.root.glob(f"{self._about}*") if not _has_a_driver(mark)]
 
-    def _note(self, *, behind: bool) -> None:
-        if behind:
-            write_atomically(self._behind, b"")
-        else:
-            self._behind.unlink(missing_ok=True)
+    @property
+    def _mark(self) -> Path:
+        """A file that is there while the tracker may lack something of ours: from a run's start to a good end."""
+        return self.store.root / f"{self._about}.{_short(alive.mark())}"
+
+    @property
+    def _about(self) -> str:
+        """What the names of a study's marks begin with; the study's own name may hold what a file's cannot."""
+        return "mlflow.behind." + _short(f"{self.study.name}\n{self.study.scale}")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _has_a_driver(mark: Path) -> bool:
+    """Whether another process than this one keeps it up to date."""
+    try:
+        process, silence = mark.read_text(), time.time() - mark.stat().st_mtime
+    except FileNotFoundError:  # it ended well just now
+        return True
+    return process != alive.mark() and alive.lives(process, silence)
+
+
+def _remove(marks: list[Path]) -> None:
+    for mark in marks:
+        mark.unlink(missing_ok=True)
 
 
 def check_reachable(uri: str) -> None:

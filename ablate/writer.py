@@ -37,8 +37,11 @@ class News:
 class Writer:
     """A thread that mirrors: it keeps what it cannot write yet, and tries again, later and later."""
 
-    def __init__(self, store: Store, open_mirror: Callable[[], Mirror]) -> None:
-        self._store, self._open = store, open_mirror
+    def __init__(
+        self, store: Store, open_mirror: Callable[[], Mirror], beat: Callable[[], None] = lambda: None
+    ) -> None:
+        """`beat` is called about once a minute, whether the tracker answers or not."""
+        self._store, self._open, self._beat = store, open_mirror, beat
         self._news: dict[str, News] = {}
         self._lock = threading.Lock()
         self._hurry = threading.Event()
@@ -84,16 +87,19 @@ class Writer:
     def _work(self) -> None:
         mirror, pause, beaten = None, 0.0, time.monotonic()
         while not self._stopped:
+            due = time.monotonic() - beaten > HEARTBEAT
+            beaten = time.monotonic() if due else beaten
             try:
+                if due:
+                    self._beat()
                 mirror = mirror or self._open()
                 self._answers = True
                 self._round(mirror)
                 if self._end and not self._news:
                     mirror.close(self._end)
                     return
-                if time.monotonic() - beaten > HEARTBEAT:
+                if due:
                     mirror.beat()
-                    beaten = time.monotonic()
                 self._down, pause = "", 0.0 if self._end else PAUSE
             except Exception as error:  # whatever the tracker does, training goes on
                 self._down, self._answers = _line(error), mirror is not None

@@ -170,7 +170,7 @@ from ablate import cluster, design, preflight, registry, study
 from ablate.errors import ServiceError
 from ablate.site import Site, packed
 registry.load_plugins(("small_parts",))
-cluster.quiet()
+cluster.quiet(alone=False)
 cluster.connect(ray, {ray_cluster.address!r})
 opened = study.load(Path({str(file)!r}))
 try:
@@ -181,6 +181,7 @@ except ServiceError as error:
 """
     environment = ablate.environment
     asked = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert asked.stdout, asked.stderr
     lines = asked.stdout.splitlines()
     assert lines[0] == "2 of 3 nodes cannot run this study; no trial has begun", asked.stderr
     assert any("node 127.0.0.3" in line and "gave no answer within 60 s" in line for line in lines)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from small_studies import TESTS, small_study, write_study
 
-from ablate import network, registry
+from ablate import fit, network, registry
 from ablate.batches import Encoded, Shuffled, batches
 from ablate.design import expand
 from ablate.errors import DataError
@@ -180,6 +180,11 @@ def damage(state: Path, how: str) -> None:
         state.write_bytes(safetensors.torch.save(values | {last: values[last].new_zeros(99)}, header))
     elif how == "strange optimiser":
         state.write_bytes(safetensors.torch.save(values | {"optimizer/first/exp_avg": torch.zeros(1)}, header))
+    elif how == "a moment of another shape":  # by somebody who seals it anew
+        name = next(name for name in values if name.endswith("/exp_avg") and values[name].dim())
+        changed = values | {name: torch.zeros(())}
+        digest = fit._digest(changed, header["curve"])
+        state.write_bytes(safetensors.torch.save(changed, header | {"digest": digest}))
     elif how == "no optimiser":
         state.write_bytes(safetensors.torch.save({k: v for k, v in values.items() if k.startswith("net/")}, header))
 
@@ -187,7 +192,7 @@ def damage(state: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how",
     ["empty", "cut short", "rubbish", "a bit flipped", "no curve", "another network", "strange optimiser",
-     "no optimiser"],
+     "a moment of another shape", "no optimiser"],
 )  # fmt: skip
 def test_a_damaged_state_is_not_gone_on_from(tmp_path, how):
     """The trial starts anew, and nothing of the damaged state is in its weights."""

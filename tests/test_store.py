@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_studies import TESTS, small_study
 
+from ablate import store as store_module
 from ablate.drive import imported
 from ablate.errors import DamagedError, StoreError
 from ablate.place import write_atomically
@@ -163,6 +164,17 @@ def test_arrays_of_another_trial_are_seen(store):
 def test_a_result_in_another_trials_folder_is_seen(store):
     store.put(result(), ARRAYS)
     store.folder(trial().id).rename(store.folder("0123456789abcdef"))
+    assert_not_trusted(store, "result.json")
+
+
+def test_a_result_with_half_a_character_is_damaged(store):
+    """JSON can hold one half of a surrogate pair, which no file that we write could."""
+    store.put(result(), ARRAYS)
+    file = store.folder(trial().id) / "result.json"
+    document = json.loads(file.read_text())
+    document["result"]["env"]["host"] = "\ud800"
+    document["checksum"] = store_module._digest(store_module._canonical(document["result"]))
+    file.write_text(json.dumps(document))
     assert_not_trusted(store, "result.json")
 
 

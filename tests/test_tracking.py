@@ -195,6 +195,27 @@ def test_a_tracker_that_is_away_costs_no_training(tmp_path):
     assert len(runs(uri)[1]) == 4
 
 
+def test_a_good_end_forgets_no_other_driver(tmp_path):
+    """Two drivers share a study; the second is killed after the first ended well: its marks and runs are taken over."""
+    study, store, trials = trained(tmp_path, seeds=1)
+    uri = local_uri(store.root)
+    tracker = Tracker(store, study)
+    second = subprocess.Popen(["sleep", "600"])
+    mark = store.root / f"{tracker._about}.second"
+    mark.write_text(f"{alive._machine()}/{second.pid}/{alive._start(second.pid)}")
+    writer = tracker.follow([trials[0]], [])
+    writer.ended(trials[0])
+    assert tracker.finish(writer, "FINISHED") == ""
+    assert list(store.root.glob("mlflow.behind*")) == [mark]
+    assert tracker.fill_if_behind() == ""
+    assert len(runs(uri)[1]) == 1  # the second may still write its own
+    second.kill()
+    second.wait()
+    assert tracker.fill_if_behind() == ""
+    assert not list(store.root.glob("mlflow.behind*"))
+    assert_mirrors(uri, store, tmp_path / "artifacts")
+
+
 def test_what_is_said_twice_is_kept_once(tmp_path):
     """A request whose answer was lost is made again: by the same mirror, and by one that was opened anew."""
     study, store, trials = trained(tmp_path, seeds=1)

@@ -235,3 +235,24 @@ def test_the_catalog_lists_the_set_under_its_folder():
     known = catalog()["camvid"]
     assert (known.folder, known.part) == ("seg_camvid", "cityscapes")
     assert set(known.labels.sizes) == set(FOLDERS)
+
+
+@pytest.mark.parametrize("how", ["name", "lzma"])
+def test_what_zipfile_stumbles_over_is_one_line(tmp_path, how):
+    """A name that is no UTF-8 where a member lies, and a compressed stream that is none."""
+    source = tmp_path / "segnet.zip"
+    name = b"CamVid/train.txt"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_LZMA if how == "lzma" else zipfile.ZIP_STORED) as archive:
+        archive.writestr(name.decode(), bytes(range(100)))
+    content = bytearray(source.read_bytes())
+    at = content.index(name)
+    if how == "name":
+        content[at] = 0xFF
+        for flags in (6, content.index(b"PK\1\2") + 8):  # here and in the directory
+            content[flags + 1] |= 0x08  # "names are UTF-8"
+    else:
+        content[at + len(name) + 4 : at + len(name) + 20] = b"\xff" * 16
+    source.write_bytes(content)
+    with pytest.raises(DataError, match=r"segnet.zip: CamVid/train.txt: ") as caught:
+        make_camvid(source, tmp_path / "data" / "seg_camvid")
+    assert "\n" not in str(caught.value)
