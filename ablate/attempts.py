@@ -17,6 +17,8 @@ from ablate.store import Store
 from ablate.trial import Trial
 
 NODE_LOSSES = 100  # that a trial survives: a bound only so that nothing goes on for ever
+REST = 60.0  # seconds from a trouble with the place until the trial is tried again
+TROUBLES = 5  # of one trial, after which the place is given up
 LOOK_AGAIN = 5.0  # seconds between two looks at a trial that another process is at
 
 
@@ -48,6 +50,7 @@ class Attempt:
     alone: bool = False  # is to have a device of its own
     deaths: list[str] = field(default_factory=list)  # the node of each; "" when that is not known
     losses: int = 0  # deaths that were certainly a node's
+    troubles: int = 0  # with the results folder or the data, where it ran
 
 
 class Attempts:
@@ -67,16 +70,19 @@ class Attempts:
         self.waiting = deque(Attempt(trial) for trial in trials)
         self.running: dict[str, Attempt] = {}
         self.elsewhere: list[Attempt] = []  # another process is at them
+        self.resting: deque[tuple[float, Attempt]] = deque()  # until when, and what
         self._looked = -LOOK_AGAIN
 
     @property
     def over(self) -> bool:
         """Nothing is left to do."""
-        return not (self.waiting or self.running or self.elsewhere)
+        return not (self.waiting or self.running or self.elsewhere or self.resting)
 
     def take(self) -> Attempt | None:
         """The next one to try; None when there is none at the moment."""
         self._look_elsewhere()
+        while self.resting and self.resting[0][0] <= time.monotonic():
+            self.waiting.append(self.resting.popleft()[1])
         while self.waiting:
             attempt = self.waiting.popleft()
             if self._stored(attempt.trial):
@@ -100,6 +106,16 @@ class Attempts:
         attempt.alone = True
         self.listener.retried(trial, f"{reason}; at the end it has a device alone")
         self.waiting.append(attempt)  # an empty device is long to wait for while others still share them
+
+    def troubled(self, trial: Trial, reason: str) -> bool:
+        """Where it ran, the results or the data could not be reached: it rests. False: that was once too often."""
+        attempt = self.running.pop(trial.id)
+        attempt.troubles += 1
+        if attempt.troubles > TROUBLES:
+            return False
+        self.listener.retried(trial, reason)
+        self.resting.append((time.monotonic() + REST, attempt))
+        return True
 
     def died(self, trial: Trial, reason: str, *, node: str = "", with_node: bool = False) -> None:
         """Its process died, on that node where it is known, perhaps with the node."""

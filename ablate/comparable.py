@@ -76,7 +76,7 @@ def _between(recipes: dict[str, Recipe]) -> str:
 
 
 def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
-    """Scores of one table come from one task, data set and protocol; only a factor may change that.
+    """Scores of one table come from one task, test images and protocol; only the last may be a factor.
 
     Raises:
         StudyError: two arms are evaluated differently.
@@ -87,7 +87,7 @@ def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
     def protocol(recipe: Recipe) -> dict[str, object]:
         knobs = {} if "evaluation" in paths else recipe.evaluation
         fixed = {knob: value for knob, value in knobs.items() if knob not in free}
-        return {"task": recipe.task.name, "data set": recipe.dataset.name} | fixed
+        return {"task": recipe.task.name, **_test_images(recipe)} | fixed
 
     first = protocol(trials[0].recipe)
     for trial in trials:
@@ -98,6 +98,19 @@ def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
                     f"arm {label(study, trial.arm)} is evaluated with {name} {this.get(name)!r}, "
                     f"the control with {first.get(name)!r}: these are not scores of one table"
                 )
+
+
+def _test_images(recipe: Recipe) -> dict[str, object]:
+    """What is known of the evaluation split before it is opened; how many samples train is a factor like any other."""
+    part = recipe.dataset
+    info = registry.build("dataset", part.name, part.knobs).info
+    return {
+        "data set": f"{part.name} {info.name}",
+        "test images of version": (info.version or "").rpartition("-")[2],
+        "so many test samples": (info.sizes or {}).get("val"),
+        "so many test images": (info.images or {}).get("val"),
+        "pictures of size": info.size,
+    }
 
 
 def refuse_different_data(results: Iterable[Result]) -> None:

@@ -54,6 +54,7 @@ def expand(study: Study) -> list[Trial]:
         for name, factor in study.factors.items():
             if factor.match:
                 raise StudyError(f"factors.{name}.match: not solved; ablate.match.solve makes its levels")
+        _refuse_equal_labels(study)
         trials = _trials(study)
         _refuse_collapsed(trials)
     return trials
@@ -83,9 +84,13 @@ def _changed(arm: Arm, control: Arm) -> str:
 
 def _recipe(study: Study, arm: Arm) -> Recipe:
     document = study.recipe.model_dump(exclude_unset=True)
-    for name, level in arm.items():
-        for path, value in study.factors[name].levels[level].items():
-            document = merge(document, _nested(path.split("."), value, factor=name))
+    settings = [
+        (path.split("."), value, name)
+        for name, level in arm.items()
+        for path, value in study.factors[name].levels[level].items()
+    ]
+    for path, value, name in sorted(settings, key=lambda setting: len(setting[0])):  # a part before its knobs
+        document = merge(document, _nested(path, value, factor=name))
     try:
         return Recipe.model_validate(document).settled(on_gpu=study.budget.gpus > 0)
     except ValidationError as error:
@@ -117,6 +122,16 @@ def _data_version(recipe: Recipe) -> str | None:
     part = recipe.dataset
     version: str | None = registry.build("dataset", part.name, part.knobs).info.version
     return version
+
+
+def _refuse_equal_labels(study: Study) -> None:
+    """Tables, lines and verdicts name an arm by its label."""
+    seen: set[str] = set()
+    for arm in arms(study):
+        name = label(study, arm)
+        if name in seen:
+            raise StudyError(f"factors: two arms would both be called {name!r}; give one of their levels another name")
+        seen.add(name)
 
 
 def _refuse_collapsed(trials: list[Trial]) -> None:

@@ -65,7 +65,7 @@ class Comparison:
     image_low: float  # interval of the same difference over draws of test images; nan when not resampled
     image_high: float
     p_holm: float  # nan outside the primary metric
-    smallest_p: float  # that these seeds could give after Holm, whatever they had scored
+    smallest_p: float  # that these seeds could give after Holm, beside what the other comparisons gave
     detectable: float  # true difference found with power .8 by these seeds; nan if not testable or not primary
     verdict: Verdict | None  # None outside the primary metric
 
@@ -238,8 +238,13 @@ def _comparisons(study: Study, rows: list[Row], images: TestImages | None) -> li
     pairs = [(by_arm[tuple(c.control.items())], by_arm[tuple(c.arm.items())]) for c in contrasts(study)]
     found = [_compare(control, row, metric, images) for metric in study.metrics for control, row in pairs]
     k = len(pairs)
-    adjusted = stats.holm([comparison.effect.p for comparison in found[:k]])
-    tested = [_judge(c, p_holm=float(p), comparisons=k) for c, p in zip(found[:k], adjusted, strict=True)]
+    raw = [comparison.effect.p for comparison in found[:k]]
+    adjusted = stats.holm(raw)
+    smallest = [stats.smallest_p_beside(raw[:at] + raw[at + 1 :], c.effect.n) for at, c in enumerate(found[:k])]
+    tested = [
+        _judge(c, p_holm=float(p), smallest=s, comparisons=k)
+        for c, p, s in zip(found[:k], adjusted, smallest, strict=True)
+    ]
     return tested + found[k:]
 
 
@@ -262,17 +267,14 @@ def _compare(control: Row, row: Row, metric: str, images: TestImages | None) -> 
     )
 
 
-def _judge(comparison: Comparison, *, p_holm: float, comparisons: int) -> Comparison:
+def _judge(comparison: Comparison, *, p_holm: float, smallest: float, comparisons: int) -> Comparison:
     effect = comparison.effect
-    testable = stats.testable(effect.n, comparisons)
     return replace(
         comparison,
         p_holm=p_holm,
-        smallest_p=stats.smallest_p(effect.n, comparisons),
-        detectable=stats.minimum_detectable(effect.sd_diff, effect.n, comparisons=comparisons)
-        if testable
-        else math.nan,
-        verdict=stats.verdict(effect, p_holm, comparisons=comparisons),
+        smallest_p=smallest,
+        detectable=stats.minimum_detectable(effect.sd_diff, effect.n, comparisons=comparisons),
+        verdict=stats.verdict(effect, p_holm, smallest=smallest),
     )
 
 

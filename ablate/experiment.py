@@ -44,6 +44,11 @@ class Experiment:
 
         self.uri, self.client = uri, mlflow.MlflowClient(tracking_uri=uri)
         found = self.client.get_experiment_by_name(name)
+        if found and place and found.artifact_location != place.as_uri():  # made elsewhere, by us or by a stranger
+            raise ServiceError(
+                f"{uri}: its files lie in {found.artifact_location}, not beside it; move it away, and `ablate track` "
+                f"makes another"
+            )
         self.id = found.experiment_id if found else self.client.create_experiment(name, place and place.as_uri())
 
     @property

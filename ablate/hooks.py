@@ -15,14 +15,19 @@ from ablate.errors import AblateError
 from ablate.stop import Stop
 from ablate.trial import Trial
 
+SAVING = 10.0  # seconds beyond the grace, which ends a run by itself
 COUNT_AGAIN = 5.0  # seconds between two looks at the size of the cluster
 
 
 class Relay:
     """What the hooks share: trials that Tune was given, and whether the run is ending."""
 
-    def __init__(self, attempts: Attempts, listener: Listener, stop: Stop, *, slots: Callable[[], int]) -> None:
+    def __init__(
+        self, attempts: Attempts, listener: Listener, stop: Stop, *, slots: Callable[[], int], patient: bool
+    ) -> None:
         self.attempts, self.listener, self.stop, self.slots = attempts, listener, stop, slots
+        self.patient = patient  # what one of several nodes finds wrong with the place need not be so on all
+        self.silent: dict[str, str] = {}  # trials whose processes are killed for that, and what was seen
         self.pending: set[str] = set()  # ids of trials that Tune has and no worker yet
         self.nodes: dict[str, str] = {}  # where a trial runs
         self.tries = 0
@@ -55,14 +60,19 @@ class Relay:
         self.pending.discard(trial.id)
         self.listener.started(trial)
 
+    def training(self) -> set[str]:
+        """The ids of trials that a worker has."""
+        return set(self.attempts.running) - self.pending
+
     def heard(self, trial: Trial, report: dict[str, Any]) -> None:
         """A worker's report."""
         self.nodes[trial.id] = str(report.get("node", ""))
         if "row" in report:
             self.listener.epoch(trial, worker.row(report))
         elif "trouble" in report:
-            self.trouble = str(report["trouble"])
-            self.attempts.running.pop(trial.id)
+            if not (self.patient and self.attempts.troubled(trial, str(report["trouble"]))):
+                self.trouble = str(report["trouble"])
+                self.attempts.running.pop(trial.id, None)
         else:
             self.attempts.ended(trial, str(report["status"]))
 
@@ -73,7 +83,7 @@ class Relay:
         if self.ending:
             self.attempts.running.pop(trial.id)
             return
-        last_words = notes.take(self.attempts.store, trial.id, notes.LAST_WORDS)
+        last_words = notes.take(self.attempts.store, trial.id, notes.LAST_WORDS) or self.silent.pop(trial.id, "")
         line = next((line for line in reversed(error.splitlines()) if line.strip()), "").strip()[:300]
         if f"{worker.CROWDED}: " in line:
             self.attempts.crowded_out(trial, line.partition(f"{worker.CROWDED}: ")[2])
@@ -122,7 +132,10 @@ def scheduler(relay: Relay) -> Any:
 
     class ToTheEnd(FIFOScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            return str(self.STOP if relay.ending else self.CONTINUE)
+            if relay.ending:  # Tune would give a state 10 s to be saved
+                tune_controller._tune_controller._actor_force_cleanup_timeout = relay.stop.grace + SAVING
+                return str(self.STOP)
+            return str(self.CONTINUE)
 
         def choose_trial_to_run(self, tune_controller: Any) -> None:
             for trial in tune_controller.get_trials() if relay.ending else ():

@@ -7,10 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ablate.errors import DamagedError
+from ablate.notes import CANCEL
 from ablate.store import DAMAGED, RESULT, STATES, Store
 
 Documents = dict[str, int]  # name -> bytes
 UNFINISHED = re.compile(r"\..+\.\d+")  # what a file is called while it is written
+HEADER = 16 * 2**20  # bytes; of a thousand layers it takes a hundredth
 HOUR = 3600  # seconds; nobody takes so long to write a file
 
 
@@ -86,7 +88,8 @@ def _cleaned(store: Store, trial_id: str) -> bool:
 
 def _litter(store: Store, trial_id: str, documents: Documents) -> Litter | None:
     if RESULT not in documents and not begun(documents):
-        return Litter(trial_id, "neither result nor state", documents)
+        unneeded = {name: size for name, size in documents.items() if name != CANCEL}  # a wish for one that waits yet
+        return Litter(trial_id, "neither result nor state", unneeded) if unneeded else None
     names = [name for name in documents if name.startswith((".", "lease."))]
     why = ["unfinished writes"] if any(name.startswith(".") for name in names) else []
     why += ["expired leases"] if any(name.startswith("lease.") for name in names) else []
@@ -114,7 +117,7 @@ def _is_whole(store: Store, name: str, size: int) -> bool:
     """Whether a safetensors file is as long as its header says."""
     with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, DamagedError):
         length = int.from_bytes(store.place.read(name, first=8) or b"", "little")
-        if not 0 < length <= size:
+        if not 0 < length <= min(size, HEADER):
             return False
         header = json.loads((store.place.read(name, first=8 + length) or b"")[8:])
         ends = [about["data_offsets"][1] for tensor, about in header.items() if tensor != "__metadata__"]

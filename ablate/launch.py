@@ -1,5 +1,5 @@
 """Trials to processes: Ray Tune on a machine or a cluster, or a plain loop in this one. Ray is known here, in
-cluster.py, followers.py, hooks.py, preflight.py and worker.py only.
+cluster.py, followers.py, hooks.py, preflight.py, pulse.py and worker.py only.
 
 Tune is the scheduler, not the designer: it asks us for trial after trial, places them and tells us what died. Workers
 are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of Tune's
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from ablate import cluster, heartbeat, hooks, preflight, share, worker
+from ablate import cluster, heartbeat, hooks, preflight, pulse, share, worker
 from ablate.attempts import Attempts, Listener
 from ablate.budget import Budget
 from ablate.errors import AblateError
@@ -78,6 +78,7 @@ def run_on_ray(
     from ray import tune
 
     cluster.connect(ray, address)
+    stop.listen()  # Ray has just taken SIGTERM
     try:
         cluster.refuse_unplaceable(ray.nodes(), budget)
         if address:
@@ -86,8 +87,14 @@ def run_on_ray(
         attempts = Attempts(
             trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)
         )
-        relay = hooks.Relay(attempts, listener, stop, slots=lambda: cluster.slots(ray, budget))
-        with cluster.watched(ray, lost), tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch:
+        relay = hooks.Relay(
+            attempts, listener, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None
+        )
+        with (
+            cluster.watched(ray, lost),
+            pulse.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__),
+            tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch,
+        ):
             tune.Tuner(
                 tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),
                 param_space={"site": packed(site), "plugins": list(plugins), "umask": cluster.umask()},

@@ -13,6 +13,7 @@ import uuid
 from contextlib import suppress
 from typing import Protocol
 
+from ablate import heartbeat
 from ablate.errors import LostError, StoreError
 
 EXPIRY = 120.0  # seconds without a new generation after which others may take a trial over
@@ -64,6 +65,7 @@ class Lease:
             if not wait or (first and newest > first):  # renewed: its holder is alive
                 return False
             first = first or newest
+            heartbeat.beat()  # to wait is not to hang
             time.sleep(POLL)
         if not self._advance(newest):
             return False

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ablate import alive, env, logged
+from ablate import alive, confined, env, logged
 from ablate.errors import StoreError
 from ablate.experiment import RUNNING, Child, Experiment, Row
 from ablate.result import Epoch, Result
@@ -38,6 +38,8 @@ class Mirror:
     ) -> None:
         self.store, self.study, self.session = store, study, session
         place = None if uri else (store.root / "mlflow").resolve()
+        for own in () if uri else ("mlflow", "mlflow.db"):
+            confined.refuse_outside(store.root / own, store.root)
         self.experiment = Experiment(uri or local_uri(store.root), experiment or study.name, place)
         self.parent = ""
         self.children: dict[str, Child] = {}  # those that were looked up

@@ -40,13 +40,14 @@ def take(store: Store, trial_id: str, name: str) -> str:
 
 
 def clear(store: Store, trials: Iterable[Trial]) -> None:
-    """Take all notes of these trials away.
+    """Take all notes of these trials away, but for those that another process is at: they are for that one.
 
     Raises:
         StoreError: the place cannot be reached or written.
     """
     lie = store.place.sizes("trials")
     for trial in trials:
-        for note in (store.name(trial.id, name) for name in (CANCEL, LAST_WORDS)):
-            if note in lie:
+        found = [note for name in (CANCEL, LAST_WORDS) if (note := store.name(trial.id, name)) in lie]
+        if found and not store.place.is_held(store.name(trial.id)):
+            for note in found:
                 store.place.remove(note)

@@ -131,14 +131,17 @@ class Folder:
 
     def sizes(self, under: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        folder = self._within(f"{under}/")
-        with _in_words(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
-            for entry in entries:
-                name = f"{under}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    found |= self.sizes(name)
-                else:
-                    found[name] = entry.stat(follow_symlinks=False).st_size
+        folders = [under]
+        while folders:
+            name = folders.pop()
+            folder = self._within(f"{name}/")
+            with _in_words(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{name}/{entry.name}")
+                        continue
+                    with suppress(FileNotFoundError):  # it went while we looked
+                        found[f"{name}/{entry.name}"] = entry.stat(follow_symlinks=False).st_size
         return found
 
     def age(self, name: str) -> float:
@@ -202,10 +205,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         StoreError: no room, or no right to write.
     """
     _make(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{int.from_bytes(os.urandom(8))}")  # process numbers repeat in containers
     try:
         with _in_words(path):
-            temporary.unlink(missing_ok=True)
             with temporary.open("xb") as file:  # never through a link that lies there
                 file.write(content)
                 file.flush()

@@ -97,8 +97,8 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Gen
         except Exception as error:  # whatever a part does, the other trials go on
             if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
                 raise StoreError(f"trial {trial.id}: {error}; run again, it goes on from its last state") from None
-            if isinstance(error, torch.OutOfMemoryError) and site.gpu_share < 1:
-                raise
+            if _is_out_of_memory(error) and site.gpu_share < 1:
+                raise torch.OutOfMemoryError(str(error)) from None
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
             result, statistics = _failed(trial, error, site, curve, time.perf_counter() - start), {}
@@ -123,8 +123,17 @@ def _one_line(error: AblateError) -> AblateError:
 
 
 def _refuse_cancelled(store: Store, trial: Trial) -> None:
-    if notes.there(store, trial.id, notes.CANCEL):
-        raise Cancelled(trial.id)
+    with suppress(StoreError):  # a wish that cannot be read now is read after the next epoch
+        if notes.there(store, trial.id, notes.CANCEL):
+            raise Cancelled(trial.id)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device had no room: torch says so by a type, the libraries below it by texts."""
+    texts = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
 
 
 def _finished(store: Store, trial: Trial) -> Result | None:
@@ -202,6 +211,8 @@ def _settle(site: Site) -> torch.device:
     try:
         torch.cuda.synchronize()
     except RuntimeError as error:  # what a kernel of an earlier trial did stays with this process
+        if _is_out_of_memory(error):
+            raise
         raise TeamError(f"this process's CUDA context is broken ({str(error).splitlines()[0]}); run again") from None
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(site.gpu_share)

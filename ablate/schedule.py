@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -96,6 +96,11 @@ def forecast(jobs: Sequence[Job], cluster: Cluster, *, seed: int = 0) -> Forecas
             f"trials save their state every {longest / 60:.0f} min, nodes are preempted every "
             f"{cluster.preempted_every / 60:.0f} min: hardly any would end"
         )
+    if cluster.back_after > HOPELESS * cluster.preempted_every:
+        raise ValueError(
+            f"nodes come back after {cluster.back_after / 60:.0f} min and are preempted every "
+            f"{cluster.preempted_every / 60:.0f} min: hardly any would ever be there"
+        )
     rng = np.random.default_rng(seed)
     draws = min(max(STARTS // len(jobs), DRAWS[0]), DRAWS[1])
     found = [max(_ends(jobs, cluster, rng)) for _ in range(draws)]
@@ -110,6 +115,9 @@ def _ends(jobs: Sequence[Job], cluster: Cluster, rng: np.random.Generator | None
         if job.devices > cluster.devices:
             raise ValueError(f"a job takes {job.devices:g} devices, a node has {cluster.devices}")
         waiting.setdefault(job.devices, deque()).append(index)
+    # What no job will ever need is left out: numbers of nodes and devices may be anything.
+    devices = min(cluster.devices, sum(math.ceil(job.devices) for job in jobs))
+    cluster = replace(cluster, nodes=min(cluster.nodes, len(jobs)), devices=devices)
     nodes = [_Node(cluster, rng) for _ in range(cluster.nodes)]
     running: list[tuple[float, int, int, list[int]]] = []  # end, job, node, its devices
 

@@ -1,9 +1,9 @@
 """Says what paired seeds show and what they cannot: arrays in, numbers out.
 
-Seeds are the random unit. An effect is the mean over seeds of (level - control), with a Student t interval
-and an exact sign-flip test; a percentile bootstrap over so few values covers far less than it claims. Test
-images are another source of chance, resampled separately. The planning functions describe the rule that
-`verdict` applies, not the t test it resembles: with few seeds sign flips are coarser and need larger effects.
+Seeds are the random unit. An effect is the mean over seeds of (level - control), with a Student t interval and an exact
+sign-flip test; a percentile bootstrap over so few values covers far less than it claims. Test images are another source
+of chance, resampled separately. The planning functions describe the rule that `verdict` applies, not the t test it
+resembles: with few seeds sign flips are coarser and need larger effects.
 """
 
 import itertools
@@ -64,8 +64,8 @@ def summary(values: ArrayLike) -> Summary:
 def paired(control: ArrayLike, level: ArrayLike, *, confidence: float = 0.95) -> Effect:
     """The effect of a level, from the scores (n,) of both arms in the same order of seeds.
 
-    With fewer than two seeds the spreads, intervals and p are nan. ValueError where the counts differ or a
-    score is not finite: the caller drops a failed seed from both arms.
+    With fewer than two seeds the spreads, intervals and p are nan. ValueError where the counts differ or a score is not
+    finite: the caller drops a failed seed from both arms.
     """
     a, b = _finite(control), _finite(level)
     if a.size != b.size:
@@ -93,8 +93,8 @@ def paired(control: ArrayLike, level: ArrayLike, *, confidence: float = 0.95) ->
 def holm(p_values: ArrayLike) -> Array:
     """Holm's step-down adjustment (1979) of the p values (k,) of all planned comparisons.
 
-    A nan (a comparison that could not be tested) stays nan but counts among the k: that an arm failed must
-    not make the others easier to show, and the plan was made with k. ValueError outside 0..1.
+    A nan (a comparison that could not be tested) stays nan but counts among the k: that an arm failed must not make the
+    others easier to show, and the plan was made with k. ValueError outside 0..1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     untested = np.isnan(p)
@@ -108,17 +108,17 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
-def verdict(effect: Effect, p_holm: float, *, comparisons: int, alpha: float = 0.05) -> Verdict:
+def verdict(effect: Effect, p_holm: float, *, smallest: float, alpha: float = 0.05) -> Verdict:
     """Whether the level scores higher or lower: p_holm < alpha and the paired interval excludes 0.
 
-    'not testable' says that no outcome at this n could have passed the first step of Holm over the planned
-    comparisons. Higher is a statement about the number; whether that is better is the metric's business.
+    'not testable': no outcome of these seeds could have been shown, for `smallest_p_beside` is not below alpha.
+    Higher is a statement about the number; whether that is better is the metric's business.
     """
     if p_holm < alpha and effect.low > 0:
         return "higher"
     if p_holm < alpha and effect.high < 0:
         return "lower"
-    return "not shown" if testable(effect.n, comparisons, alpha=alpha) else "not testable"
+    return "not shown" if smallest < alpha else "not testable"
 
 
 def smallest_p(n: int, comparisons: int) -> float:
@@ -128,8 +128,13 @@ def smallest_p(n: int, comparisons: int) -> float:
     return min(1.0, math.ldexp(comparisons, 1 - n))
 
 
+def smallest_p_beside(others: ArrayLike, n: int) -> float:
+    """The same beside the p values (k - 1,) that the other comparisons gave: Holm's later steps ask for fewer seeds."""
+    return float(holm([smallest_p(n, 1), *np.asarray(others, dtype=np.float64)])[0])
+
+
 def testable(n: int, comparisons: int, *, alpha: float = 0.05) -> bool:  # noqa: PT028 (not a test)
-    """Whether n paired seeds can show anything at all when `comparisons` are planned."""
+    """Whether so many paired seeds can show anything at all."""
     return smallest_p(n, comparisons) < alpha
 
 
@@ -141,12 +146,11 @@ def seeds_needed(comparisons: int, *, alpha: float = 0.05) -> int:
 def minimum_detectable(sd_diff: float, n: int, *, comparisons: int, alpha: float = 0.05, power: float = 0.8) -> float:
     """The smallest true effect that n paired seeds show with the given power; nan when they can show none.
 
-    `sd_diff` is the standard deviation of the paired differences, which are taken as normal; one estimated
-    from a few seeds is itself uncertain. p is multiplied by all `comparisons`; Holm's later steps do better.
-    Up to 12 seeds the rule of `verdict` itself is simulated (power to about .01). Beyond, a t test at
-    alpha / comparisons stands in; for 13 seeds that is 1 % too hopeful with 1 comparison, 4 % with 20.
-    """
-    if not testable(n, comparisons, alpha=alpha):
+    `sd_diff` is the standard deviation of the paired differences, taken as normal; one from a few seeds is uncertain,
+    and 0 tells nothing. p is multiplied by all `comparisons`; Holm's later steps do better. Up to 12 seeds the rule of
+    `verdict` itself is simulated (power to about .01). Beyond, a t test at alpha / comparisons stands in; for 13 seeds
+    that is 1 % too hopeful with 1 comparison, 4 % with 20."""
+    if not testable(n, comparisons, alpha=alpha) or sd_diff < _ROUNDING:
         return math.nan
     return sd_diff * _detectable_in_sd(n, comparisons=comparisons, alpha=alpha, power=power)
 
@@ -168,8 +172,7 @@ def bootstrap_images(
     if image_count < 1:
         raise ValueError(f"resampling needs at least one image, got {image_count}")
     even = np.full(image_count, 1 / image_count)
-    scores = [aggregate(rng.multinomial(image_count, even)) for _ in range(resamples)]
-    return np.array(scores, dtype=np.float64)
+    return np.array([aggregate(rng.multinomial(image_count, even)) for _ in range(resamples)], dtype=np.float64)
 
 
 def paired_image_interval(

@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 GRACE = 20.0  # seconds: batch systems and Kubernetes kill 30 s after SIGTERM
+LONGEST = 1e8  # seconds, three years: timers take no more than a few times that
 REASONS = {
     signal.SIGINT: ("Ctrl-C", 130),
     signal.SIGTERM: ("SIGTERM", 143),
@@ -35,7 +36,7 @@ class Stop:
         self._before = {number: signal.getsignal(number) for number in REASONS}
         self.listen()
         if self.minutes < math.inf:
-            signal.setitimer(signal.ITIMER_REAL, max(0.001, 60 * self.minutes))
+            _alarm(60 * self.minutes)
         return self
 
     def __exit__(
@@ -57,4 +58,8 @@ class Stop:
                 signal.signal(other, signal.SIG_IGN)  # the way out is short, and is not to be left half-way
             raise KeyboardInterrupt
         self.asked, self.status = REASONS[signal.Signals(number)]
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.grace))
+        _alarm(self.grace)
+
+
+def _alarm(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, min(max(0.001, seconds), LONGEST))

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 
 import numpy as np
 from pydantic import ValidationError
@@ -78,6 +79,15 @@ class Store:
         """
         if self.place.read("store.json") is None:
             self.place.write("store.json", json.dumps({"version": VERSION}).encode())
+
+    def refuse_missing(self) -> None:
+        """Look whether this process sees the place that a driver made.
+
+        Raises:
+            StoreError: it does not: a disk is not mounted here, or not any more.
+        """
+        if self.place.read("store.json") is None:
+            raise StoreError(f"{self.place.name}/store.json: missing here; are the results mounted on {gethostname()}?")
 
     def folder(self, trial_id: str) -> Path:
         """Where a trial lives in a results folder on a disk."""

@@ -19,6 +19,7 @@ RecipePath = str  # a dotted path into the recipe, such as model.fusions
 MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
 MOST = 2**18  # characters of a file; those of the project have 3,000
 SET_BY_LOAD = {"scale", "file"}
+PARTS = ("task", "dataset", "model")
 
 
 class Match(BaseModel):
@@ -240,13 +241,17 @@ def blaming(file: str) -> Iterator[None]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, mapping by mapping; a part of another name replaces the old one whole."""
+    """`base` with the values of `over`, mapping by mapping; a part of another name, bare or not, replaces it whole."""
     if "name" in over and over["name"] != base.get("name"):
         return over
     merged = dict(base)
     for name, value in over.items():
-        old = merged.get(name)
-        merged[name] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old, new = merged.get(name), value
+        if isinstance(old, dict) and "name" in old and isinstance(new, str):
+            new = {"name": new}
+        elif isinstance(old, str) and isinstance(new, dict) and name in PARTS:
+            old = {"name": old}
+        merged[name] = merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
     return merged
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from ablate import alive
+from ablate import alive, confined
 from ablate.design import expand
-from ablate.errors import ServiceError
+from ablate.errors import DamagedError, ServiceError
 from ablate.experiment import answering
 from ablate.mirror import Mirror
 from ablate.place import write_atomically
@@ -18,6 +19,7 @@ from ablate.trial import Trial
 from ablate.writer import LITTLE, Writer
 
 PATIENCE = 30.0  # seconds that the end of a run waits for a server
+FEW = 4096  # bytes of the small files that drivers leave
 LOCAL = 120.0  # the same, for a file of ours, whose tables may have to be made first
 
 
@@ -36,8 +38,9 @@ class Tracker:
         Raises:
             ServiceError: nothing answers there, nor ever did.
         """
-        link = self.store.root / "mlflow.link"
-        known = link.read_text() if link.exists() else ""
+        known = ""
+        with suppress(DamagedError):
+            known = confined.read(self.store.root / "mlflow.link", most=FEW).decode(errors="replace")
         if self.uri and not known.startswith(self.uri.rstrip("/")):
             check_reachable(self.uri)
 
@@ -129,8 +132,9 @@ def _short(text: str) -> str:
 def _has_a_driver(mark: Path) -> bool:
     """Whether another process than this one keeps it up to date."""
     try:
-        process, silence = mark.read_text(), time.time() - mark.stat().st_mtime
-    except FileNotFoundError:  # it ended well just now
+        process = confined.read(mark, most=FEW).decode(errors="replace")
+        silence = time.time() - mark.stat().st_mtime
+    except (DamagedError, FileNotFoundError):  # it ended well just now, or is no mark of ours
         return True
     return process != alive.mark() and alive.lives(process, silence)
 

@@ -73,6 +73,11 @@ class TrainSpec(BaseModel):
             raise ValueError(f"momentum has no effect with optimizer {self.optimizer!r}")
         if self.milestones and self.schedule != "step":
             raise ValueError(f"milestones have no effect with schedule {self.schedule!r}")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones")
+        for name, schedule in (("gamma", "step"), ("power", "poly")):
+            if self.schedule != schedule and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with schedule {self.schedule!r}")
         if any(not 0 < point < 1 for point in self.milestones):
             raise ValueError("milestones are fractions of the training, between 0 and 1")
         return self

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
-from ablate import heartbeat, notes, registry
+from ablate import heartbeat, notes, pulse, registry
 from ablate.errors import AblateError, TeamError
 from ablate.result import Epoch, Result
 from ablate.site import Site, unpacked
@@ -34,10 +34,14 @@ def trainable(tune: Any) -> type:
 
     class OneTrial(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
+            import ray
+
             import ablate.run  # noqa: F401  takes long, and is no training step
 
             os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
             registry.load_plugins(tuple(config["plugins"]))
+            self.node = ray.get_runtime_context().get_node_id()
+            self.pulse = pulse.Pulse(self.node)
             self.begin(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -46,10 +50,8 @@ def trainable(tune: Any) -> type:
             return True
 
         def begin(self, config: dict[str, Any]) -> None:
-            import ray
-
-            self.node = ray.get_runtime_context().get_node_id()
             self.trial, site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
+            self.pulse.at(self.trial.id)
             self.site = replace(site, gpu_share=min(1.0, config["gpus"] or 1.0))
             self.reports = reports(self.trial, self.site, on_ray=True)
 
@@ -85,10 +87,13 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     from ablate.run import Cancelled, run_trial
 
     status, epochs, closed = "busy", 0, False
+    store = Store(site.results)
     try:
+        store.refuse_missing()
         with closing(run_trial(trial, site, followers.on_ray if on_ray else muster.here)) as events:
             for event in events:
                 if isinstance(event, Result):
+                    store.refuse_missing()  # else it went onto another disk, where no driver sees it
                     status = "elsewhere" if event.status == "done" and not epochs else event.status
                 else:
                     epochs += 1

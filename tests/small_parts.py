@@ -52,6 +52,10 @@ class Dots(nn.Module):
             threading.Event().wait()
         if self.fault == "oom" or (self.fault == "oom_once" and self.first_time()):
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate a toy.")
+        if self.fault == "cublas_once" and self.first_time():
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling a toy")
+        if self.fault == "stop_once" and self.first_time():
+            os.kill(os.getpid(), signal.SIGSTOP)
         once = {"kill_once": True, "kill_leader_once": rank() == 0, "kill_follower_once": rank() == 1}
         if self.fault == "kill" or (once.get(self.fault) and self.first_time()):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -90,6 +94,8 @@ def dots(
         "hang_once",
         "oom",
         "oom_once",
+        "cublas_once",
+        "stop_once",
         "wait",
     ] = "",  # what goes wrong
     at: int = 1,  # in which training step of the process

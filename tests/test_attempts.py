@@ -114,3 +114,17 @@ def test_a_trial_of_another_process_is_waited_for(tmp_path, trials, heard, monke
         assert line.over
     else:
         assert again.trial == trials[0]  # it died there, so it is ours
+
+
+def test_trouble_with_the_place_rests_a_trial_and_is_no_death_of_its_own(tmp_path, trials, heard, monkeypatch):
+    monkeypatch.setattr(attempts, "REST", 0.05)
+    line = Attempts(trials[:1], Store(tmp_path / "results"), heard, retries=0)
+    for _ in range(attempts.TROUBLES):
+        assert line.take()
+        assert line.troubled(trials[0], "the disk is not mounted here")
+        assert line.take() is None
+        assert not line.over
+        time.sleep(0.06)
+    assert line.take()
+    assert not line.troubled(trials[0], "the disk is not mounted here")
+    assert (heard.retries, heard.ends, heard.failures) == (attempts.TROUBLES, {}, {})

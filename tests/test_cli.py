@@ -366,3 +366,39 @@ def test_what_only_the_report_needs_is_refused_before_any_training(called, tmp_p
     assert said in one_line(called("plan", study))
     assert said in called("run", study, "--local")[2]
     assert not (tmp_path / "results" / "trials").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["run", "--grace", "inf"], ["run", "--minutes", "nan"], ["run", "--minutes", "1e300"],
+     ["plan", "--back-after", "inf"], ["plan", "--preempted-every", "nan"]],
+)  # fmt: skip
+def test_times_are_numbers_that_clocks_take(called, tmp_path, argv):
+    command, option, value = argv
+    status, _, err = called(command, write_study(tmp_path), option, value)
+    assert status == 2
+    assert f"Invalid value for '{option}'" in err
+
+
+def test_levels_may_look_like_markup_and_hold_what_moves_a_cursor(called, tmp_path):
+    levels = {"base[/x]": {"model.depth": 1}, "try [none] \x1b[2J": {"model.depth": 2}}
+    study = write_study(tmp_path, factors={"[/b]": {"levels": levels}}, seeds=1, question="\x1b[2J?")
+    status, _, err = called("run", study, "--local")
+    assert status == 0
+    assert "base[/x] seed 0  epoch 1/3" in err
+    assert "try [none] \\x1b[2J seed 0" in err
+    for command in ("status", "plan", "report"):
+        status, out, err = called(command, study)
+        assert status == 0
+        assert "\x1b" not in out + err
+    assert "base[/x]" in called("status", study)[1]
+
+
+def test_a_trial_that_waits_is_cancelled_through_its_study(called, tmp_path):
+    study = write_study(tmp_path)
+    ids = [row["id"] for row in json.loads(called("status", study, "--json")[1])]
+    assert called("cancel", ids[0])[0] == 2
+    assert called("cancel", study, ids[0][:8])[0] == 0
+    assert [path.parent.name for path in (tmp_path / "results" / "trials").glob("*/cancel")] == [ids[0]]
+    assert "freed 0 bytes" in called("gc", "--all")[2]  # it is asked for, and is to be heard
+    assert (tmp_path / "results" / "trials" / ids[0] / "cancel").exists()

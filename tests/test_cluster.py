@@ -101,6 +101,7 @@ def said(run: subprocess.CompletedProcess) -> list[str]:
     return lines[next(i for i, line in enumerate(lines) if line.startswith("ablate: ")) :]
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path):
     """Both nodes train, and the numbers are those of the loop without Ray; the token's file is its owner's alone."""

@@ -3,7 +3,9 @@
 import pytest
 from small_studies import small_study, write_study
 
+from ablate.check import check_study
 from ablate.design import arms, contrasts, expand, label
+from ablate.errors import StudyError
 from ablate.study import load
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
@@ -88,3 +90,50 @@ def test_studies_share_trials(tmp_path):
     one = {t.id for t in expand(study(tmp_path, seeds=3))}
     other = {t.id for t in expand(study(tmp_path, seeds=2, name="other", design="full_factorial"))}
     assert len(one & other) == 8  # four of one study's arms are among the other's six, with seeds 0 and 1
+
+
+def models(tmp_path, **changes):
+    return [trial.recipe.model for trial in expand(load(write_study(tmp_path, seeds=1, **changes)))]
+
+
+def test_a_bare_name_is_the_recipes_own_part(tmp_path):
+    recipe = small_study()["recipe"] | {"model": {"name": "dots", "width": 8}}
+    levels = {"plain": {"model": "dots"}, "deep": {"model": {"name": "dots", "depth": 2}}}
+    found = models(tmp_path, recipe=recipe, factors={"net": {"levels": levels}})
+    assert [(model.knobs["width"], model.knobs["depth"]) for model in found] == [(8, 1), (8, 2)]
+
+
+def test_a_part_is_set_before_its_knobs_whatever_their_order(tmp_path):
+    levels = {"plain": {"model.width": 4}, "other": {"model.least": 2, "model": {"name": "scaled"}}}
+    plain, other = models(tmp_path, factors={"net": {"levels": levels}}, plugins=["small_parts", "match_parts"])
+    assert (plain.knobs["width"], other.name, other.knobs["least"]) == (4, "scaled", 2)
+
+
+def test_two_arms_of_one_name_are_refused(tmp_path):
+    factors = {
+        "f": {"levels": {"a": {"model.depth": 1}, "b": {"model.depth": 2}, "b + d": {"model.dropout": 0.5}}},
+        "g": {"levels": {"c": {"model.width": 4}, "d": {"model.width": 8}}},
+    }
+    with pytest.raises(StudyError, match=r"small.yaml: factors: two arms would both be called 'b \+ d'"):
+        expand(load(write_study(tmp_path, factors=factors, design="full_factorial")))
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"power": 0.5}, "power has no effect with schedule 'constant'"),
+        ({"schedule": "poly", "gamma": 0.5}, "gamma has no effect with schedule 'poly'"),
+        ({"schedule": "step"}, "schedule 'step' needs milestones"),
+    ],
+)
+def test_a_knob_of_another_schedule_is_refused(tmp_path, train, said):
+    recipe = small_study()["recipe"]
+    with pytest.raises(StudyError, match=f"small.yaml: recipe.train: {said}"):
+        load(write_study(tmp_path, recipe=recipe | {"train": recipe["train"] | train}))
+
+
+def test_levels_on_other_test_images_are_refused_before_any_training(tmp_path):
+    factors = {"images": {"at": "dataset.val", "levels": [8, 6]}}
+    with pytest.raises(StudyError, match=r"arm 6 is evaluated with so many test samples 6, the control with 8"):
+        check_study(load(write_study(tmp_path, factors=factors)))
+    check_study(load(write_study(tmp_path, factors={"size": {"at": "dataset.train", "levels": [20, 12]}})))

@@ -32,6 +32,7 @@ ORDER = """
     run attempts
     follow
     followers
+    pulse
     logged worker cluster evidence
     experiment
     mirror
@@ -47,7 +48,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "hooks", "worker", "followers", "preflight"),
+    "ray": ("launch", "cluster", "hooks", "worker", "followers", "preflight", "pulse"),
     "mlflow": ("experiment",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),

@@ -13,6 +13,15 @@ from test_launch import results
 
 BOTH = pytest.mark.parametrize("flags", [["--local"], []], ids=["here", "ray"])
 pytestmark = pytest.mark.cluster
+SLOW_STATES = """
+import time
+from ablate import fit, registry
+whole = fit.Training.state
+fit.Training.state = lambda training: (time.sleep(15), whole(training))[1]
+@registry.model("nothing", meaning=1)
+def nothing():
+    pass
+"""
 
 
 def long_study(folder, epochs=10, train=300, **budget) -> None:
@@ -74,6 +83,21 @@ def test_a_signal_stops_at_the_end_of_the_epoch_with_states_saved(ablate, tmp_pa
     assert results(tmp_path / "results") == results(tmp_path / "whole")
 
 
+def test_a_large_state_has_all_the_grace_to_be_saved(ablate, tmp_path):
+    """Tune kills an actor that takes more than 10 s to stop; a state of a GB on a busy file system does."""
+    (tmp_path / "slow_parts.py").write_text(SLOW_STATES)
+    ablate.environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    long_study(tmp_path, epochs=300, parallel=1)
+    document = json.loads((tmp_path / "small.yaml").read_text())
+    (tmp_path / "small.yaml").write_text(json.dumps(document | {"plugins": ["small_parts", "slow_parts"]}))
+    process, _ = started(ablate, tmp_path, "--grace", "60")
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert process.returncode == 143
+    assert len(list((tmp_path / "results" / "trials").glob("*/state"))) == 1
+
+
+@pytest.mark.slow
 @BOTH
 def test_ctrl_c_twice_is_out_at_once(ablate, tmp_path, flags):
     """Epochs that take long do not hold it up; no process stays, nothing is damaged."""
@@ -101,6 +125,7 @@ def test_the_limit_of_time_ends_a_run_whose_epochs_do_not(ablate, tmp_path, flag
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 @BOTH
 def test_one_trial_is_cancelled_and_the_others_go_on(ablate, tmp_path, flags):
     long_study(tmp_path, epochs=60)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -77,11 +78,24 @@ def test_a_state_that_cannot_be_saved_when_a_trial_is_closed_is_said(tmp_path, m
     def full(*_, **__):
         raise StoreError("no room left on the disk")
 
+    Store(place.results).create()
     told = reports(trial, place)
     assert "row" in next(told)
     monkeypatch.setattr(Store, "save", full)
     with pytest.raises(StoreError, match="no room left"):
         told.close()
+
+
+def test_a_worker_that_does_not_see_the_drivers_folder_trains_nothing(tmp_path):
+    """A node that came late, without the storage: it would train into its own disk, where nobody looks."""
+    trial, place = trials(tmp_path)[0], site(tmp_path)
+    (report,) = reports(trial, place)
+    assert "store.json: missing here; are the results mounted on " in report["trouble"]
+    Store(place.results).create()
+    told = reports(trial, place)
+    assert "row" in next(told)
+    (Path(place.results) / "store.json").unlink()  # it goes while a trial trains
+    assert "store.json: missing here" in list(told)[-1]["trouble"]
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOSPC])

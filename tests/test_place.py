@@ -247,3 +247,12 @@ def is_holder(one: Lease) -> bool:
     except LostError:
         return False
     return True
+
+
+def test_folders_without_end_are_listed(tmp_path):
+    deep = tmp_path / "trials" / "0123"
+    for _ in range(300):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("four")
+    assert list(opened(tmp_path).sizes("trials").values()) == [4]

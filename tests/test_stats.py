@@ -125,7 +125,7 @@ def test_sign_flip_has_no_step_where_enumeration_ends():
 def test_equal_arms_show_nothing():
     effect = stats.paired(CONTROL, CONTROL)
     assert (effect.diff, effect.sd_diff, effect.low, effect.high, effect.p) == (0, 0, 0, 0, 1)
-    assert stats.verdict(effect, effect.p, comparisons=1) == "not shown"
+    assert stats.verdict(effect, effect.p, smallest=stats.smallest_p(effect.n, 1)) == "not shown"
 
 
 def test_arms_that_never_vary():
@@ -155,14 +155,14 @@ def test_one_seed_has_means_and_nothing_else():
     assert (effect.n, effect.mean_control, effect.mean_level, effect.p_floor) == (1, 0.5, 0.7, 1)
     unknown = (effect.sd_diff, effect.low, effect.high, effect.unpaired_low, effect.correlation, effect.p)
     assert np.isnan(unknown).all()
-    assert stats.verdict(effect, effect.p, comparisons=1) == "not testable"
+    assert stats.verdict(effect, effect.p, smallest=stats.smallest_p(effect.n, 1)) == "not testable"
 
 
 def test_no_seed_left():
     effect = stats.paired([], [])
     assert effect.n == 0
     assert math.isnan(effect.diff)
-    assert stats.verdict(effect, effect.p, comparisons=1) == "not testable"
+    assert stats.verdict(effect, effect.p, smallest=stats.smallest_p(effect.n, 1)) == "not testable"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -279,21 +279,33 @@ def test_floor_and_seeds_needed_by_hand():
 def test_verdict_needs_both_the_test_and_the_interval():
     higher = stats.paired(CONTROL, LEVEL)
     lower = stats.paired(LEVEL, CONTROL)
-    assert stats.verdict(higher, 0.03, comparisons=2) == "higher"
-    assert stats.verdict(lower, 0.03, comparisons=2) == "lower"
-    assert stats.verdict(higher, 0.05, comparisons=2) == "not shown"
-    assert stats.verdict(higher, math.nan, comparisons=2) == "not shown"
+    assert stats.verdict(higher, 0.03, smallest=stats.smallest_p(higher.n, 2)) == "higher"
+    assert stats.verdict(lower, 0.03, smallest=stats.smallest_p(lower.n, 2)) == "lower"
+    assert stats.verdict(higher, 0.05, smallest=stats.smallest_p(higher.n, 2)) == "not shown"
+    assert stats.verdict(higher, math.nan, smallest=stats.smallest_p(higher.n, 2)) == "not shown"
     # Seven seeds agree, but one of them so far from the rest that the t interval includes 0.
     outlier = stats.paired(np.zeros(7), [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 3.0])
     assert outlier.p == 2 / 128
     assert outlier.low < 0
-    assert stats.verdict(outlier, outlier.p, comparisons=1) == "not shown"
+    assert stats.verdict(outlier, outlier.p, smallest=stats.smallest_p(outlier.n, 1)) == "not shown"
 
 
 def test_verdict_says_when_seeds_are_too_few():
     effect = stats.paired(CONTROL[:3], [0.7, 0.71, 0.69])
     assert effect.low > 0  # however clear it looks
-    assert stats.verdict(effect, effect.p, comparisons=1) == "not testable"
+    assert stats.verdict(effect, effect.p, smallest=stats.smallest_p(effect.n, 1)) == "not testable"
     six = stats.paired(CONTROL[:6], np.add(CONTROL[:6], 0.1))
-    assert stats.verdict(six, six.p, comparisons=1) == "higher"
-    assert stats.verdict(six, 2 * six.p, comparisons=2) == "not testable"
+    assert stats.verdict(six, six.p, smallest=stats.smallest_p(six.n, 1)) == "higher"
+    assert stats.verdict(six, 2 * six.p, smallest=stats.smallest_p(six.n, 2)) == "not testable"
+
+
+def test_holms_later_steps_ask_for_fewer_seeds():
+    """Six seeds beside a comparison that is shown with eight: the rest is one comparison, and 2 / 2^6 is enough."""
+    assert stats.smallest_p_beside([0.004], 6) == 2 / 64
+    assert stats.smallest_p_beside([0.5], 6) == 4 / 64
+    assert stats.smallest_p_beside([math.nan], 6) == 4 / 64
+    assert stats.smallest_p_beside([], 6) == 2 / 64
+
+
+def test_differences_that_do_not_vary_promise_nothing():
+    assert math.isnan(stats.minimum_detectable(0.0, 8, comparisons=2))

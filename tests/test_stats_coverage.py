@@ -35,7 +35,8 @@ def false_verdicts(n, *, studies, comparisons):
         effects = [stats.paired(control, level) for level in levels]
         adjusted = stats.holm([effect.p for effect in effects])
         verdicts = [
-            stats.verdict(effect, p, comparisons=comparisons) for effect, p in zip(effects, adjusted, strict=True)
+            stats.verdict(effect, p, smallest=stats.smallest_p(effect.n, comparisons))
+            for effect, p in zip(effects, adjusted, strict=True)
         ]
         wrong += "higher" in verdicts or "lower" in verdicts
     return wrong / studies
@@ -49,7 +50,7 @@ def simulated_power(n, comparisons, *, studies):
     for differences in rng.normal(shift, 1.0, (studies, n)):
         effect = stats.paired(np.zeros(n), differences)
         p_holm = stats.holm([effect.p, *[1.0] * (comparisons - 1)])[0]
-        hits += stats.verdict(effect, p_holm, comparisons=comparisons) == "higher"
+        hits += stats.verdict(effect, p_holm, smallest=stats.smallest_p(effect.n, comparisons)) == "higher"
     return hits / studies
 
 

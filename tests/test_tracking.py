@@ -39,7 +39,7 @@ def tables(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def prepared(tables, tmp_path):
     """The results folder of each test, with a tracker that has its tables."""
-    (tmp_path / "results").mkdir()
+    (tmp_path / "results").mkdir(exist_ok=True)
     shutil.copy(tables, tmp_path / "results" / "mlflow.db")
 
 
@@ -564,3 +564,38 @@ def test_the_driver_alone_knows_the_tracker(tmp_path):
     """What is sent to a worker names no address, so a worker cannot write."""
     fields = set(Site.__dataclass_fields__)
     assert not {name for name in fields if "track" in name or "mlflow" in name or "uri" in name}
+
+
+@pytest.mark.parametrize("what", ["not utf-8", "folder", "pipe"])
+def test_files_of_a_strangers_folder_do_not_stop_a_run(tmp_path, what):
+    """What a server's name and a driver's mark would be."""
+    (tmp_path / "results").mkdir(exist_ok=True)
+    for name in ("mlflow.link", f"{Tracker(Store(tmp_path / 'results'), load(write_study(tmp_path)))._about}.x"):
+        path = tmp_path / "results" / name
+        if what == "pipe":
+            os.mkfifo(path)
+        elif what == "folder":
+            path.mkdir()
+        else:
+            path.write_bytes(b"\xff\xfe")
+    if what == "not utf-8":
+        _, outcome = drive_here(tmp_path, seeds=1)
+        assert outcome.mirror_trouble == ""
+    tracker = Tracker(Store(tmp_path / "results"), load(write_study(tmp_path)), f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        tracker.refuse_unreachable()
+
+
+def test_a_tracker_that_leads_elsewhere_is_not_written(tmp_path):
+    """Its SQLite file is a link, or says that its artifacts lie in another place."""
+    elsewhere = tmp_path / "elsewhere"
+    Experiment(local_uri(elsewhere), "small", elsewhere / "mlflow")
+    before = sorted(elsewhere.rglob("*"))
+    (tmp_path / "results").mkdir(exist_ok=True)
+    (tmp_path / "results" / "mlflow.db").unlink(missing_ok=True)
+    (tmp_path / "results" / "mlflow.db").symlink_to(elsewhere / "mlflow.db")
+    assert "a link that leads out of" in drive_here(tmp_path, seeds=1)[1].mirror_trouble
+    (tmp_path / "results" / "mlflow.db").unlink()
+    shutil.copy(elsewhere / "mlflow.db", tmp_path / "results" / "mlflow.db")
+    assert "its files lie in " in drive_here(tmp_path, seeds=1)[1].mirror_trouble
+    assert sorted(elsewhere.rglob("*")) == before

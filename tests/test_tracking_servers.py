@@ -11,7 +11,7 @@ from small_studies import COMMAND, small_study, write_study
 
 from ablate.store import Store
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("small_shelf"), *QUIET]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.usefixtures("small_shelf"), *QUIET]
 
 
 @pytest.fixture(scope="module")

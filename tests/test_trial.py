@@ -154,6 +154,7 @@ def test_ten_thousand_recipes_have_ten_thousand_keys():
 PARTS = '''
     from types import SimpleNamespace
 
+    from ablate.datasets import Info
     from ablate.registry import dataset, metric, model, protocol, task
 
 
@@ -175,7 +176,7 @@ PARTS = '''
     @dataset("growing_data", meaning=1, tasks=("growing_task",))
     def growing_data(*, images: int = 4{data_knob}):
         """Data."""
-        return SimpleNamespace(info=SimpleNamespace(version="1"))
+        return SimpleNamespace(info=Info("toy", "1", licence="none", source="none"))
 
 
     @metric("growing_score", meaning=1, scores=("score",))

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 @click.command("cancel")
 @click.argument("what", metavar="STUDY|ID")
+@click.argument("prefix", metavar="[ID]", default="")
 @options.scale
 @options.results
-def command(what: str, scale: str | None, results: str) -> None:
+def command(what: str, prefix: str, scale: str | None, results: str) -> None:
     """End one trial at its next epoch, or all trials of a study that have no result. States are saved.
+
+    A trial that waits yet is found through its study: ablate cancel STUDY ID.
 
     The run that has them goes on with its other trials. Cancelled trials count as missing: the next `ablate run` asks
     for them again. Example: ablate cancel 3f2a9c0b1d2e4f56
@@ -30,19 +33,20 @@ def command(what: str, scale: str | None, results: str) -> None:
     if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
         study = opened(what, scale=scale, results=results, keep=False)
         ids = [trial.id for trial in store.missing(expand(study))]
+        ids = [_only(store, prefix, ids)] if prefix else ids
     else:
-        ids = [_only(store, what)]
+        ids = [_only(store, what, store.place.children("trials"))]
     for trial_id in ids:
         notes.leave(store, trial_id, notes.CANCEL, "cancelled")
     click.echo(f"{len(ids)} trials end at their next epoch, or before they begin", err=True)
 
 
-def _only(store: "Store", prefix: str) -> str:
-    """The one trial without a result whose id begins so."""
+def _only(store: "Store", prefix: str, ids: list[str]) -> str:
+    """The one of these trials without a result whose id begins so."""
     from ablate.errors import StoreError
 
     store.name(prefix)  # refuses what is no id
-    begun = [name for name in store.place.children("trials") if name.startswith(prefix)]
+    begun = [name for name in ids if name.startswith(prefix)]
     begun = [name for name in begun if store.place.read(store.name(name, "result.json")) is None]
     if len(begun) != 1:
         how = "no trial" if not begun else f"{len(begun)} trials"

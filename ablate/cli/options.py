@@ -22,6 +22,14 @@ data = click.option(
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+MOST = 10_000_000  # seconds, minutes or hours: what clocks and simulations take
+
+
+def bounded(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """For options that are times: neither nan nor endless."""
+    if value is not None and not value <= MOST:
+        raise click.BadParameter(f"{value} is not a number up to {MOST:,}")
+    return value
 
 
 def tracker(command: Command) -> Command:

@@ -9,7 +9,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
-from ablate.cli.tables import Row, duration, number, show
+from ablate.cli.tables import Row, cell, duration, number, show
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 @click.option(
     "--preempted-every",
     type=click.FloatRange(0, min_open=True),
+    callback=options.bounded,
     metavar="HOURS",
     help="Mean time between preemptions of a node.",
 )
 @click.option(
     "--back-after",
     type=click.FloatRange(0),
+    callback=options.bounded,
     default=5,
     show_default=True,
     metavar="MINUTES",
@@ -69,7 +71,7 @@ def command(
     for line in (
         ([made.unlike_starts] if as_json and made.unlike_starts else []) + _sentences(made) + _when(ends, chosen) + past
     ):
-        click.echo(line, err=as_json or as_csv)
+        click.echo(cell(" ".join(line.split())), err=as_json or as_csv)
 
 
 def _numbers(run: "Run") -> Row:

@@ -2,16 +2,19 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.tables import duration
+from ablate.cli.tables import cell, duration
 from ablate.design import label
+from ablate.errors import StoreError
 from ablate.result import Epoch
 from ablate.store import Store
 from ablate.study import Study
@@ -38,9 +41,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         done = len(self.trials) - len(self.waiting)
-        self.console.print(
-            f"{self.study.name}: {len(self.waiting)} trials to run, {done} done already", highlight=False
-        )
+        self._line(f"{self.study.name}: {len(self.waiting)} trials to run, {done} done already")
         for line in self.damaged:
             self._line(f"damaged, so it counts as missing: {line}")
         if self.live and self.waiting:
@@ -73,8 +74,9 @@ class Progress:
 
     def ended(self, trial: Trial, status: str) -> None:
         self.ends[trial.id] = status
-        result = self.store.get(trial.id)
-        self._score(trial, result.scores if result else {})
+        with suppress(StoreError):  # a score on the screen is not worth a run
+            result = self.store.get(trial.id)
+            self._score(trial, result.scores if result else {})
         if not self.live:
             self._line(f"{self._name(trial)}  {status}{self._shown(trial)}  ({len(self.ends)} of {len(self.waiting)})")
         self._refresh()
@@ -107,7 +109,7 @@ class Progress:
         return f"{label(self.study, trial.arm)} seed {trial.seed}"
 
     def _line(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(cell(text), markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self.live:
@@ -117,10 +119,10 @@ class Progress:
         title = f"{len(self.ends)} of {len(self.waiting)} trials, {duration(self._left())} left"
         table = Table(box=box.SIMPLE, pad_edge=False, caption=title, caption_justify="left")
         for name in ("trial", "epoch", "loss", self.study.metrics[0], "img/s", "status"):
-            table.add_column(name, justify="left" if name in ("trial", "status") else "right")
+            table.add_column(escape(cell(name)), justify="left" if name in ("trial", "status") else "right")
         begun = [trial for trial in self.trials if trial.id in self.rows]
         for trial in sorted(begun, key=lambda t: t.id not in self.ends)[-SHOWN:]:
-            table.add_row(*self._cells(trial))
+            table.add_row(*(escape(cell(text)) for text in self._cells(trial)))
         return table
 
     def _cells(self, trial: Trial) -> list[str]:

@@ -7,6 +7,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
+from ablate.cli.tables import cell
 
 if TYPE_CHECKING:
     from ablate.store import Store
@@ -60,7 +61,7 @@ def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]
     paths = render(evidence, target, formats=formats)
     for block in blocks(evidence):
         if isinstance(block, Text) and block.style == "answer":
-            click.echo(block.text, err=True)
+            click.echo(cell(block.text), err=True)
     for path in paths:
         if path.parent == target:
             click.echo(path)

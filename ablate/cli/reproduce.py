@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.tables import cell
 
 
 @click.command("reproduce")
@@ -47,9 +48,17 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     for name in sorted(set(old.env) | set(new.env)):
         if old.env.get(name) != new.env.get(name):
             click.echo(f"{name}: was {old.env.get(name)}, is {new.env.get(name)}", err=True)
+    if new.status != old.status:
+        click.echo(f"status  was {old.status}  is {new.status}")
+    if new.reason:
+        click.echo(cell(f"{new.status}: {new.reason}"), err=True)
     for name, value in old.scores.items():
         click.echo(f"{name}  was {value:.6f}  is {new.scores.get(name, float('nan')):.6f}")
-    sys.exit(0 if repr(new.scores) == repr(old.scores) else 1)  # by text: a class without pixels scores nan
+    same = (new.status, repr(new.scores)) == (
+        old.status,
+        repr(old.scores),
+    )  # by text: a class without pixels scores nan
+    sys.exit(0 if same else 1)
 
 
 def _number(text: str, of: str) -> int:

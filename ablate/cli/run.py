@@ -9,6 +9,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
+from ablate.cli.tables import cell
 from ablate.stop import GRACE
 
 
@@ -21,16 +22,18 @@ from ablate.stop import GRACE
 @click.option("--retry", is_flag=True, help="Run failed and diverged trials again.")
 @click.option("--local", is_flag=True, help="One trial after the other in this process, without Ray.")
 @click.option("--address", metavar="HOST", help="A running Ray cluster, from one of its nodes: auto or HOST:PORT.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=math.inf, metavar="N", help="Stop then.")
 @click.option(
-    "--grace", type=click.FloatRange(0), default=GRACE, metavar="SECONDS", show_default=True,
+    "--minutes", type=click.FloatRange(0, min_open=True), callback=options.bounded, metavar="N", help="Stop then."
+)
+@click.option(
+    "--grace", type=click.FloatRange(0), callback=options.bounded, default=GRACE, metavar="SECONDS", show_default=True,
     help="How long running epochs may still take once the run is stopped.",
 )  # fmt: skip
 @options.tracker
 @click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Where the report goes.")
 def command(
     study: Path, scale: str | None, results: str, data: Path | None, only: tuple[str, ...], retry: bool,
-    local: bool, address: str | None, minutes: float, grace: float, mlflow: str | None, experiment: str | None,
+    local: bool, address: str | None, minutes: float | None, grace: float, mlflow: str | None, experiment: str | None,
     to: Path | None,
 ) -> None:  # fmt: skip
     """Train what is missing, then write the report.
@@ -53,8 +56,9 @@ def command(
     if retry:
         store.forget_failed(trials)
     where = Where(
-        store, data, here=local, address=address, tracker=mlflow, experiment=experiment, minutes=minutes, grace=grace
-    )
+        store, data, here=local, address=address, tracker=mlflow, experiment=experiment,
+        minutes=minutes or math.inf, grace=grace,
+    )  # fmt: skip
     with Progress(chosen, trials, store) as progress:
         outcome = drive(chosen, trials, where, progress)
     if outcome.mirror_trouble:
@@ -64,7 +68,7 @@ def command(
         sys.exit(outcome.status)
     run = last_run(chosen, store) if outcome.ran else None
     for line in compared(run, store.read().results) if run else []:
-        click.echo(line, err=True)
+        click.echo(cell(line), err=True)
     click.echo(_summary(Counter(outcome.ran.values())), err=True)
     write(chosen, store, to or store.root / "reports" / chosen.name, ("md", "html", "latex"))
 
@@ -73,4 +77,5 @@ def _summary(ran: Counter[str]) -> str:
     bad = ran["failed"] + ran["diverged"]
     line = f"{ran['done'] + bad} trials ran, {bad} of them without success"
     line += f"; {ran['elsewhere']} were trained by another process" if ran["elsewhere"] else ""
+    line += f"; {ran['busy']} are held by another process" if ran["busy"] else ""
     return line + (f"; {ran['cancelled']} were cancelled, and the same command trains them" if ran["cancelled"] else "")

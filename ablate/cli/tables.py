@@ -37,7 +37,7 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
 
 def _lines(rows: list[Row]) -> list[str]:
     """A table of thousands of rows, each on one line that the terminal may wrap: rich takes two milliseconds a row."""
-    names = list(rows[0])
+    names = [cell(name) for name in rows[0]]
     cells = [names, *([cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     right = [isinstance(value, int | float) for value in rows[0].values()]
@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
 
 def _widths(rows: list[Row], width: int) -> dict[str, int]:
     """Characters of each column that fit into `width` and break no word and no number; none where nothing does."""
-    cells = {name: [name, *(cell(row[name]) for row in rows)] for name in rows[0]}
+    cells = {name: [cell(name), *(cell(row[name]) for row in rows)] for name in rows[0]}
     widths = {name: max(map(len, column)) for name, column in cells.items()}
     spare = {
         name: widths[name] - max(len(word) for cell in column for word in cell.split() or [""])
@@ -83,7 +83,7 @@ def _table(rows: list[Row], widths: dict[str, int]) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, header_style="bold")
     for name, value in rows[0].items():
         justify: Literal["left", "right"] = "right" if isinstance(value, int | float) else "left"
-        table.add_column(name, justify=justify, width=widths[name])
+        table.add_column(escape(cell(name)), justify=justify, width=widths[name])
     for row in rows:
         table.add_row(*(escape(cell(value)) for value in row.values()))
     return table
@@ -94,7 +94,7 @@ def _records(rows: list[Row]) -> Table:
     table = Table.grid(padding=(0, GAP))
     for row in rows:
         for name, value in row.items():
-            table.add_row(escape(name), escape(cell(value)))
+            table.add_row(escape(cell(name)), escape(cell(value)))
         table.add_row()
     return table
 

@@ -5,6 +5,7 @@ Text is drawn as outlines, so that a page looks the same wherever its fonts are 
 
 import io
 import textwrap
+import warnings
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -44,13 +45,14 @@ NO_DATE: dict[str, dict[str, Any]] = {
 
 def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = False) -> bytes:
     """The figure as a file's content."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
+    with warnings.catch_warnings(), mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
         canvas = Canvas(figsize=(_width(figure), _height(figure)), layout=ConstrainedLayoutEngine(wspace=0.08))
         columns = canvas.subplots(1, len(figure.panels), squeeze=False, sharex=figure.panels[0].zero)[0]
         for number, (axes, panel) in enumerate(zip(columns, figure.panels, strict=True)):
             _panel(axes, panel, names=number == 0 or panel.rows != figure.panels[0].rows)
         _legend(canvas, list(columns))
         buffer = io.BytesIO()
+        warnings.filterwarnings("ignore", "Glyph")  # drawn as a box; the tables beside have the name
         canvas.savefig(buffer, format=format, metadata=NO_DATE[format], transparent=transparent)
     return buffer.getvalue()
 
@@ -92,7 +94,8 @@ def _series(axes: Axes, series: Series) -> None:
     colour = INK if series.colour == 0 else PALETTE[(series.colour - 1) % len(PALETTE)]
     marker = MARKERS[series.colour % len(MARKERS)]
     look: dict[str, Any] = {"color": colour, "alpha": 0.35 if series.faint else 1.0}
-    look["label"] = series.name or "_"  # matplotlib keeps such names out of the legend
+    name = f" {series.name}" if series.name.startswith("_") else series.name
+    look["label"] = name or "_"  # matplotlib keeps what begins so out of the legend
     if series.mark == "line":
         axes.plot(series.x, series.y, linewidth=0.7 if series.faint else 1.6, **look)
     elif series.mark == "points":

@@ -91,7 +91,7 @@ def _plain(character: str) -> str:
     if unicodedata.category(character).startswith("L") and ord(character) < 0x100:
         return character
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return escape(letters) if letters.strip() else f"[U+{ord(character):04X}]"
+    return escape(letters) if letters.strip() else f"{{[}}U+{ord(character):04X}]"
 
 
 def _table(table: Table) -> str:

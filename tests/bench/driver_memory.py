@@ -63,7 +63,7 @@ def run(trials: int) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print both runs and what one has to do with the other."""
-    few, many = map(int, sys.argv[1:3]) if len(sys.argv) > 2 else (100, 400)
+    few, many = map(int, sys.argv[1:3]) if len(sys.argv) > 2 else (100, 1000)
     found = {}
     for trials in (few, many):
         found[trials] = run(trials)

@@ -35,6 +35,8 @@ from ablate.drive import imported
 from ablate.errors import DamagedError
 from ablate.evidence import gather
 from ablate.fit import Training, _digest
+from ablate.housekeeping import damage, holdings, sweep
+from ablate.prediction import compared, last_run
 from ablate.report import blocks, latex, markdown
 from ablate.result import Cost, Epoch, Result
 from ablate.site import Site
@@ -459,9 +461,30 @@ def read_archive(content: bytes, folder: Path) -> object:
     return None
 
 
+# -- what `status`, `gc` and `plan` look at beside results -----------------------------------------------------
+
+RUN = {
+    "started": "2026-01-02T03:04:05+00:00", "basis": "recorded times", "predicted_seconds": {"ab": 1.5, "cd": 2.5},
+    "at_once": 2, "ended": "2026-01-02T03:04:09+00:00", "seconds": 4.0, "busy_seconds": 3.0, "ran_at_once": 2, "ran": 2,
+}  # fmt: skip
+
+
+def read_housekeeping(given: tuple[bytes, bytes], folder: Path) -> object:
+    store, (plan, saved) = Store(folder / "results"), given
+    for name, content in ((f"plans/{small().name}.json", plan), (f"trials/{trial().id}/state", saved)):
+        (folder / "results" / name).parent.mkdir(parents=True)
+        (folder / "results" / name).write_bytes(content)
+    run = last_run(small(), store)
+    if run:
+        compared(run, {})
+    damage(store, holdings(store))
+    return sweep(store, None, dry=True)
+
+
 TARGETS = {
     "study": Target(STUDY, read_study, 40),
-    "result": Target(result_folders(), read_result, 22),
+    "result": Target(result_folders(), read_result, 18),
+    "housekeeping": Target(st.tuples(texts_near([json.dumps({"": RUN})]), states()), read_housekeeping, 4),
     "report": Target(result_folders(), read_report, 8),
     "state": Target(states(), read_state, 10),
     "weights": Target(weights_files(), read_weights, 5),

@@ -140,7 +140,7 @@ def test_markdown_shows_any_text_as_itself():
 def test_latex_escapes_what_has_a_meaning():
     assert latex.escape("50% & a_b #1 $x") == r"50\% \& a\_b \#1 \$x"
     assert latex.escape("± − Δ ≥ é") == r"$\pm$ $-$ $\Delta$ $\geq$ é"
-    assert latex.escape("中 ﬁ ő") == "[U+4E2D] fi o"
+    assert latex.escape("中 ﬁ ő") == "{[}U+4E2D] fi o"
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -154,6 +154,7 @@ def test_latex_compiles(case, tmp_path):
 def test_latex_compiles_with_any_character_and_many_rows(tmp_path):
     text = "".join(map(chr, [*range(0x20, 0x250), *range(0x370, 0x3FF), *range(0x2000, 0x2300), 0x1F600]))
     rows = [[Cell(f"{row}", "minor"), Cell("0123456789abcdef" * 8)] for row in range(100)]
+    rows[1] = [Cell("β = 1"), Cell("σ")]  # an opening bracket after the end of a row would be read as its height
     columns = [Column(text[:200], minor="m"), Column("b", "left", wide=True)]
     page = latex.render([Text(text), Text(text, "warning"), Table(text, columns, rows, [text])], str)
     (tmp_path / "report.tex").write_text(page)

@@ -153,3 +153,45 @@ def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matt
     assert "10⁹ MACs" in minors(matmul_macs=10**9)
     assert "the papers' GFLOPs but for transposed convolutions" in remarks["transposed_excess",]
     assert "the papers' GFLOPs." in remarks[()]
+
+
+def made(place, choose, **changes):
+    chosen, store = made_up.study(**changes), made_up.Store(place)
+    made_up.fill(store, chosen, choose)
+    return made_up.gather(chosen, store)
+
+
+def test_an_arm_that_failed_whole_is_in_the_answer(tmp_path):
+    failed = {"status": "failed", "reason": "no memory"}
+    one = made(tmp_path / "one", lambda trial: failed if trial.arm["fusions"] == "final" else {})
+    assert answer(one).endswith("Nothing can be said of final: no seed has a score there and in the control.")
+    assert "across" in answer(one)
+    others = made(tmp_path / "others", lambda trial: {} if trial.arm["fusions"] == "within" else failed)
+    assert answer(others) == "Nothing can be said of across and final: no seed has a score there and in the control."
+
+
+def test_equal_results_promise_nothing(tmp_path):
+    text = answer(made(tmp_path, lambda trial: {"scores": {"AP": 0.0}}))
+    assert text.startswith("No difference in AP from within, the control, is shown for across")
+    assert "four times in five" not in text
+
+
+def test_fewer_seeds_can_be_enough_beside_a_comparison_that_is_shown(tmp_path):
+    """With six seeds a second step of Holm can still be passed, so nothing is called not testable."""
+    gone = {"status": "failed", "reason": "no memory"}
+    evidence = made(tmp_path, lambda trial: gone if trial.arm["fusions"] == "across" and trial.seed > 5 else {})
+    across = next(c for c in evidence.comparisons_in("AP") if c.level == "across")
+    assert (across.effect.n, across.smallest_p) == (6, 2 / 64)
+    assert across.verdict == ("lower" if across.p_holm < 0.05 else "not shown")
+
+
+def test_a_seed_that_diverged_cuts_no_mean_short(tmp_path):
+    def choose(trial):
+        if (trial.arm["fusions"], trial.seed) != ("final", 3):
+            return {}
+        curve = made_up.result(trial)[0].curve[:1]
+        return {"status": "diverged", "reason": "the loss was nan in epoch 2", "curve": curve}
+
+    figure = next(b for b in registry.build("section", "curves", {})(made(tmp_path, choose)) if isinstance(b, Figure))
+    means = {line.name: line for line in figure.panels[0].series if line.name}
+    assert [len(means[name].x) for name in ("within", "across", "final")] == [12, 12, 12]

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ablate.datasets import Info
 from ablate.registry import dataset, metric, model, protocol, section, task
 
 
@@ -35,7 +36,7 @@ def toy_other_protocol(*, flip: bool = True):
 @dataset("toy_figures", meaning=1)
 def toy_figures(*, images: int = 40):
     """A data set without files."""
-    return SimpleNamespace(info=SimpleNamespace(version="toy-1"))
+    return SimpleNamespace(info=Info("toy figures", "toy-1", licence="none", source="none"))
 
 
 def scores_for(value):

@@ -22,12 +22,16 @@ def _sentences(evidence: Evidence) -> list[str]:
     control, metric = evidence.control, evidence.primary
     if not any(row.scores[metric] for row in evidence.rows):
         ended = len(evidence.failures)
-        why = f"all {ended} trials that ended failed or diverged" if ended else "no trial has ended yet"
+        why = f"all {ended} trials that ended did so without a score" if ended else "no trial has ended yet"
         return [f"There is nothing to answer with: {why}."]
     if not control.scores[metric]:
         return [f"Nothing can be compared: the control ({control.label}) has no finished trial."]
     comparisons = [c for c in evidence.comparisons_in(metric) if c.effect.n]
-    return [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)]
+    alone = [c.level for c in evidence.comparisons_in(metric) if not c.effect.n]
+    nothing = (
+        [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
+    )
+    return [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)] + nothing
 
 
 def _verdicts(comparisons: list[Comparison]) -> list[str]:
@@ -43,11 +47,11 @@ def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -
     if verdict in ("higher", "lower"):
         return f"{metric} is {verdict} with {effects} than with {control}, the control."
     if verdict == "not shown":
-        found = max(comparison.detectable for comparison in chosen)
-        return (
-            f"No difference in {metric} from {control}, the control, is shown for {effects}. "
-            f"A difference of {percent(found, digits)} would have been found four times in five."
-        )
+        sentence = f"No difference in {metric} from {control}, the control, is shown for {effects}."
+        found = max((c.detectable for c in chosen if not math.isnan(c.detectable)), default=math.nan)
+        if math.isnan(found):
+            return sentence
+        return f"{sentence} A difference of {percent(found, digits)} would have been found four times in five."
     counts = sorted({comparison.effect.n for comparison in chosen})
     smallest = min(comparison.smallest_p for comparison in chosen)
     return (

@@ -24,7 +24,7 @@ def curves() -> Callable[[Evidence], list[Block]]:
             return []
         scores = [_scores(row, metric) for row in evidence.drawn]
         panels = [_panel("training loss", evidence.drawn, losses, log=_positive(losses))]
-        caption = "Learning curves: thin per seed, thick their mean." + evidence.drawn_note
+        caption = "Learning curves: thin per seed, thick the mean of those that got furthest." + evidence.drawn_note
         if len(evidence.study.seeds) > THIN:
             caption += f" Thin are the first {THIN} seeds."
         if any(len(curve) > 1 for arm in scores for curve in arm):
@@ -52,9 +52,11 @@ def _panel(label: str, rows: list[Row], arms: list[list[Curve]], *, log: bool) -
     thin, thick = [], []
     for at, (row, found) in enumerate(zip(rows, arms, strict=True)):
         thin += [_line(curve, at, faint=True) for curve in found[:THIN] if curve]
-        shared = set.intersection(*(set(curve) for curve in found)) if found else set()
+        last = max((max(curve) for curve in found if curve), default=0)
+        whole = [curve for curve in found if last in curve]  # a seed that diverged or goes on yet cuts no mean short
+        shared = set.intersection(*(set(curve) for curve in whole)) if whole else set()
         if shared:
-            mean = {epoch: fmean(curve[epoch] for curve in found) for epoch in sorted(shared)}
+            mean = {epoch: fmean(curve[epoch] for curve in whole) for epoch in sorted(shared)}
             thick.append(_line(mean, at, name=row.label))
     return Panel("epoch", label, thin + thick, log_y=log)
 
