@@ -17,7 +17,7 @@ from ablate.attempts import Listener
 from ablate.check import check_study, price_arms
 from ablate.design import expand
 from ablate.durations import launch_order
-from ablate.errors import AblateError, DamagedError, StoreError, StudyError, nearest
+from ablate.errors import AblateError, DamagedError, StudyError, nearest
 from ablate.outcome import Driver, Outcome
 from ablate.prediction import Watch
 from ablate.site import Site
@@ -26,8 +26,6 @@ from ablate.store import RESULT, Store
 from ablate.study import Study
 from ablate.tracking import Tracker
 from ablate.trial import Trial
-
-LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,7 @@ def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> No
     for trial in arms.values():
         weights.check(trial.recipe, site)
     where.store.create()
-    room = where.store.place.free()
-    if room is not None and room < LEAST_ROOM:
-        raise StoreError(
-            f"{where.store.place.name}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)"
-        )
+    where.store.refuse_full()
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
         data = registry.build("dataset", part.name, part.knobs)
         for split in ("train", "val"):

@@ -38,6 +38,7 @@ RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
     "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
 )  # fmt: skip
 HEXADECIMAL = set("0123456789abcdef")
+LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,15 @@ class Store:
             self.place.write("store.json", json.dumps({"version": VERSION}).encode())
 
     def refuse_missing(self) -> None:
-        """Look whether this process sees the place that a driver made.
-
-        Raises:
-            StoreError: it does not: a disk is not mounted here, or not any more.
-        """
+        """Raise StoreError unless this process sees the place that a driver made: a disk may be missing here."""
         if self.place.read("store.json") is None:
             raise StoreError(f"{self.place.name}/store.json: missing here; are the results mounted on {gethostname()}?")
+
+    def refuse_full(self) -> None:
+        """Raise StoreError unless there is room for some training states, as far as that can be known."""
+        room = self.place.free()
+        if room is not None and room < LEAST_ROOM:
+            raise StoreError(f"{self.place.name}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")
 
     def folder(self, trial_id: str) -> Path:
         """Where a trial lives in a results folder on a disk."""

@@ -90,6 +90,7 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     store = Store(site.results)
     try:
         store.refuse_missing()
+        store.refuse_full()  # else a trial that found no room would train as far again, to find none
         with closing(run_trial(trial, site, followers.on_ray if on_ray else muster.here)) as events:
             for event in events:
                 if isinstance(event, Result):

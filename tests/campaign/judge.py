@@ -58,6 +58,7 @@ def interval(trace: list[Line]) -> int:
     """The checkpoint interval in epochs: the fastest epoch seen decides how many an interval can hold."""
     begun = {(line.trial, line.epoch, line.pid): line.time for line in trace}
     lengths = [end.time - begun[end.trial, end.epoch, end.pid] for end in finished(trace)]
+    lengths = [length for length in lengths if length > 0]  # one process may have begun an epoch twice
     return max(1, math.ceil(CHECKPOINT_SECONDS / min(lengths, default=CHECKPOINT_SECONDS)))
 
 
