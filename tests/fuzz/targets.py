@@ -477,8 +477,11 @@ def read_housekeeping(given: tuple[bytes, bytes], folder: Path) -> object:
     run = last_run(small(), store)
     if run:
         compared(run, {})
-    damage(store, holdings(store))
-    return sweep(store, None, dry=True)
+    cut_short = damage(store, holdings(store))
+    sweep(store, None, dry=True)
+    if cut_short or not run:
+        raise DamagedError("; ".join(cut_short) or "the plan tells nothing")  # what is made of it is no error
+    return run
 
 
 TARGETS = {
