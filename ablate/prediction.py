@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ablate.attempts import Listener
 from ablate.durations import of_trials
@@ -30,12 +30,12 @@ class Run(BaseModel):
     started: str
     basis: str  # what the prediction rests on
     predicted_seconds: dict[str, float]  # by trial id, in the order of launch; nan when nothing told
-    at_once: int  # trials, as assumed
+    at_once: int = Field(ge=1)  # trials, as assumed
     ended: str | None = None  # None while it runs, and for ever if its driver was killed
     seconds: float = math.nan  # from start to end
     busy_seconds: float = math.nan  # of these, from the first epoch's start to the last trial's end
-    ran_at_once: int = 0  # trials, at most
-    ran: int = 0  # trials that came to an end
+    ran_at_once: int = Field(default=0, ge=0)  # trials, at most
+    ran: int = Field(default=0, ge=0)  # trials that came to an end
 
     def makespan(self, trials_at_once: int) -> float:
         """Seconds predicted for its trials, so many at once; nan when nothing told."""
