@@ -260,6 +260,20 @@ def test_a_compressed_checkpoint_is_refused(tmp_path):
         start(torch.nn.Linear(1, 1), Weights(file="w.pth", sha256=digest), Site(results=tmp_path, data=tmp_path))
 
 
+def test_a_picture_whose_chunk_promises_more_than_the_file_is_refused(tmp_path):
+    """OpenCV would make room for it, here a gigabyte and a half, before it reads."""
+    import cv2
+
+    good = cv2.imencode(".png", np.zeros((6, 5, 3), np.uint8))[1].tobytes()
+    at = good.index(b"IDAT") - 4
+    file = tmp_path / "wall.png"
+    file.write_bytes(good[:at] + (0x1C580000).to_bytes(4) + good[at + 4 :])
+    with pytest.raises(DataError, match="has a chunk that is longer than the file"):
+        read_picture(file)
+    file.write_bytes(good + b"\xff" * 100)  # appended data are no chunk
+    assert read_picture(file).shape == (6, 5, 3)
+
+
 def test_a_picture_that_promises_a_wall_is_refused(tmp_path):
     import zlib
 

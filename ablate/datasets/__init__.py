@@ -247,6 +247,7 @@ def read_picture(file: Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
     problem = _content_problem(content[:16], content[-TAIL:])  # some decoders fill what is cut off with grey
+    problem = problem or _chunk_problem(content)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = None if problem else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -255,6 +256,14 @@ def read_picture(file: Path) -> np.ndarray:
     if pixels is None:
         raise DataError(f"{file}: {problem or 'cannot be decoded'}")
     return np.asarray(pixels)
+
+
+def _chunk_problem(content: bytes) -> str | None:
+    """A PNG's chunk that is longer than the file: OpenCV makes room for it three times before it reads."""
+    at = 8 if content.startswith(b"\x89PNG") else len(content)
+    while at + 12 <= len(content) and content[at + 4 : at + 8] != b"IEND":  # data may be appended
+        at += 12 + int.from_bytes(content[at : at + 4])
+    return "has a chunk that is longer than the file" if at > len(content) else None
 
 
 def picture_problem(file: Path) -> str | None:
