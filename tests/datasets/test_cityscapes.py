@@ -170,7 +170,9 @@ def test_damaged_maps_are_named_before_training_and_when_read(streets, content, 
 def test_damaged_images_are_named(streets):
     streets.image(0).write_bytes(cut(streets.image(0).read_bytes()))
     sound = streets.image(1).read_bytes()
-    streets.image(1).write_bytes(sound[:60] + b"\0" * (len(sound) - 120) + sound[-60:])
+    at = sound.index(b"IDAT") + 4  # the chunk's length stays, its data goes
+    end = at + int.from_bytes(sound[at - 8 : at - 4])
+    streets.image(1).write_bytes(sound[:at] + b"\0" * (end - at) + sound[end:])
     samples = opened(streets)
     assert "val0_000000_000010_leftImg8bit.png: is cut short" in message(samples.verify)
     assert len(samples.check()) == 1
