@@ -48,7 +48,7 @@ class Attempt:
 
     trial: Trial
     alone: bool = False  # is to have a device of its own
-    deaths: list[str] = field(default_factory=list)  # the node of each; "" when that is not known
+    deaths: list[frozenset[str]] = field(default_factory=list)  # the nodes it was on; none when that is not known
     losses: int = 0  # deaths that were certainly a node's
     troubles: int = 0  # with the results folder or the data, where it ran
 
@@ -117,14 +117,14 @@ class Attempts:
         self.resting.append((time.monotonic() + REST, attempt))
         return True
 
-    def died(self, trial: Trial, reason: str, *, node: str = "", with_node: bool = False) -> None:
-        """Its process died, on that node where it is known, perhaps with the node."""
+    def died(self, trial: Trial, reason: str, *, nodes: Collection[str] = (), with_node: bool = False) -> None:
+        """A process of it died, on one of these nodes where they are known, perhaps with the node."""
         attempt = self.running.pop(trial.id)
         attempt.losses += with_node
-        attempt.deaths += [] if with_node else [node]
+        attempt.deaths += [] if with_node else [frozenset(nodes)]
         # Processes of a machine that goes away often die before it, so earlier deaths are judged by the nodes of now.
         alive = set(self.nodes())
-        own = sum(not name or not alive or name in alive for name in attempt.deaths)
+        own = sum(not alive or its_nodes <= alive for its_nodes in attempt.deaths)
         lost = attempt.losses + len(attempt.deaths) - own
         if own <= self.retries and lost <= NODE_LOSSES:
             self.listener.retried(trial, reason)

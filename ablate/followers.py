@@ -29,11 +29,15 @@ def on_ray(trial: Trial, site: Site) -> Iterator[Team]:
     Raises:
         TeamError: a process died or fell silent.
     """
-    group = util.get_current_placement_group()
-    one_node = site.processes == 1 or len(set(util.placement_group_table(group)["bundles_to_node_id"].values())) == 1
+    group, one_node = util.get_current_placement_group(), len(nodes()) == 1
     address = LOOPBACK if one_node else util.get_node_ip_address()
     with muster.led(trial, site, lambda jobs: Actors(group, jobs, one_node=one_node), address=address) as team:
         yield team
+
+
+def nodes() -> list[str]:
+    """The ids of the nodes that this actor's trial is on."""
+    return sorted(set(util.placement_group_table(util.get_current_placement_group())["bundles_to_node_id"].values()))
 
 
 class Follower:

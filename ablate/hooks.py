@@ -29,7 +29,7 @@ class Relay:
         self.patient = patient  # what one of several nodes finds wrong with the place need not be so on all
         self.silent: dict[str, str] = {}  # trials whose processes are killed for that, and what was seen
         self.pending: set[str] = set()  # ids of trials that Tune has and no worker yet
-        self.nodes: dict[str, str] = {}  # where a trial runs
+        self.nodes: dict[str, list[str]] = {}  # that a trial is on
         self.tries = 0
         self.room, self.counted = 0, -COUNT_AGAIN  # trials that fit on the cluster, and when that was asked
         self.trouble = ""  # what a worker found wrong with the place
@@ -66,7 +66,7 @@ class Relay:
 
     def heard(self, trial: Trial, report: dict[str, Any]) -> None:
         """A worker's report."""
-        self.nodes[trial.id] = str(report.get("node", ""))
+        self.nodes[trial.id] = list(report.get("nodes", []))
         if "row" in report:
             self.listener.epoch(trial, worker.row(report))
         elif "trouble" in report:
@@ -79,7 +79,7 @@ class Relay:
     def died(self, trial: Trial, error: str) -> None:
         """A worker's process is gone, or raised what is no result."""
         self.pending.discard(trial.id)
-        node = self.nodes.pop(trial.id, "")
+        nodes = self.nodes.pop(trial.id, [])
         if self.ending:
             self.attempts.running.pop(trial.id)
             return
@@ -88,15 +88,15 @@ class Relay:
         if f"{worker.CROWDED}: " in line:
             self.attempts.crowded_out(trial, line.partition(f"{worker.CROWDED}: ")[2])
         elif "its node has died" in error:
-            self.attempts.died(trial, "its node died", node=node, with_node=True)
+            self.attempts.died(trial, "its node died", nodes=nodes, with_node=True)
         elif "running low on memory" in error:
-            self.attempts.died(trial, "Ray killed its process: its node ran out of memory", node=node)
+            self.attempts.died(trial, "Ray killed its process: its node ran out of memory", nodes=nodes)
         elif "its worker process has died" in error:
-            self.attempts.died(trial, last_words or "its process was killed or crashed", node=node)
+            self.attempts.died(trial, last_words or "its process was killed or crashed", nodes=nodes)
         elif " is unavailable: " in error:
-            self.attempts.died(trial, "its node does not answer", node=node, with_node=True)
+            self.attempts.died(trial, "its node does not answer", nodes=nodes, with_node=True)
         else:
-            self.attempts.died(trial, line, node=node)
+            self.attempts.died(trial, line, nodes=nodes)
 
 
 def searcher(relay: Relay, budget: Budget, shares: dict[str, float]) -> Any:

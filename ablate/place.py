@@ -232,7 +232,9 @@ def _settle(folder: Path) -> None:
 
 def _make(folder: Path) -> None:
     with _in_words(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        for new in reversed([path for path in (folder, *folder.parents) if not path.is_dir()]):
+            new.mkdir(exist_ok=True)
+            _settle(new.parent)
 
 
 @contextmanager

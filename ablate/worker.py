@@ -37,11 +37,12 @@ def trainable(tune: Any) -> type:
             import ray
 
             import ablate.run  # noqa: F401  takes long, and is no training step
+            from ablate import followers
 
             os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
             registry.load_plugins(tuple(config["plugins"]))
-            self.node = ray.get_runtime_context().get_node_id()
-            self.pulse = pulse.Pulse(self.node)
+            self.nodes = followers.nodes()
+            self.pulse = pulse.Pulse(ray.get_runtime_context().get_node_id())
             self.begin(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -57,7 +58,7 @@ def trainable(tune: Any) -> type:
 
         def step(self) -> dict[str, Any]:
             with heartbeat.watched(self.site.hang_minutes, self.give_up):
-                return next(self.reports) | {"node": self.node}
+                return next(self.reports) | {"nodes": self.nodes}
 
         def give_up(self, reason: str) -> None:
             """Say why, if the results folder is not what hangs, and go."""

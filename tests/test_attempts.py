@@ -78,13 +78,21 @@ def test_a_death_on_a_node_that_went_away_later_is_the_nodes(tmp_path, trials, h
     """Processes of a machine that is shut down die one by one, and a worker often before Ray's own."""
     there = {"a", "b", "c"}
     line = Attempts(trials[:1], Store(tmp_path), heard, retries=1, nodes=lambda: there)
-    line.died(line.take().trial, "killed", node="a")
+    line.died(line.take().trial, "killed", nodes=["a"])
     there -= {"a"}
-    line.died(line.take().trial, "killed", node="b")
+    line.died(line.take().trial, "killed", nodes=["b"])
     there -= {"b"}
-    line.died(line.take().trial, "killed", node="c")
+    line.died(line.take().trial, "killed", nodes=["c"])
     assert not heard.failures
-    line.died(line.take().trial, "killed", node="c")
+    line.died(line.take().trial, "killed", nodes=["c"])
+    assert heard.failures
+
+
+def test_a_death_is_a_nodes_when_any_node_of_the_trial_went_away(tmp_path, trials, heard):
+    line = Attempts(trials[:1], Store(tmp_path), heard, retries=0, nodes=lambda: {"a", "c"})
+    line.died(line.take().trial, "its processes lost each other", nodes=["a", "b"])
+    assert not heard.failures
+    line.died(line.take().trial, "its processes lost each other", nodes=["a", "c"])
     assert heard.failures
 
 

@@ -10,6 +10,7 @@ import pytest
 from campaign import judge, report
 from campaign.faults import FAULTS, Hit
 from campaign.observation import Ledger, Line, finished
+from campaign.study import CHECKPOINT_SECONDS
 from small_studies import TESTS
 
 A, B = "aaaa", "bbbb"
@@ -41,7 +42,9 @@ def test_repeated_epochs_are_those_trained_to_their_end_twice():
 
 
 def test_the_interval_is_as_many_epochs_as_it_can_hold():
-    assert judge.interval(CALM) == 2  # 3 s between states, 2 s an epoch
+    apart = CHECKPOINT_SECONDS * 0.4  # between epochs
+    assert judge.interval(trace((A, 1, 7, 0.0), (A, 2, 7, 9.0), (A, 0, 7, 9.0 + apart))) == 3
+    assert judge.interval(CALM) == 1
 
 
 @pytest.fixture

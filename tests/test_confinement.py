@@ -73,6 +73,15 @@ def test_no_trial_is_written_where_all_of_them_lead_out(store, elsewhere):
         store.put(result(), ARRAYS)
 
 
+def test_no_report_is_written_where_the_reports_lead_out(ablate, store, elsewhere, tmp_path):
+    study = write_study(tmp_path)
+    store.create()
+    (store.root / "reports").symlink_to(elsewhere, target_is_directory=True)
+    report = ablate("report", study, "--results", store.root)
+    assert report.returncode == 2
+    assert "reports/small: a link that leads out of" in report.stderr
+
+
 def test_a_result_behind_a_link_is_refused_by_name_and_the_rest_read(store, tmp_path):
     other = Store(tmp_path / "other")
     other.put(result(), ARRAYS)

@@ -43,11 +43,22 @@ def command(
     from ablate.study import load
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    target = to or store.root / "reports" / chosen.name
+    target = to or usual_place(chosen, store)
     write(chosen, store, target, formats or ("md", "html", "latex"))
     if publish:
         publish_results(chosen, store, target)
         match.publish(load(study, scale=scale), results, target / "results")
+
+
+def usual_place(study: "Study", store: "Store") -> Path:
+    """Where a study's report is written unless another folder is named.
+
+    Raises:
+        LinkError: a link there leads out of the results folder.
+    """
+    from ablate.confined import refuse_outside
+
+    return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
 def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ def command(
     Example: ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
     """
     from ablate.cli.progress import Progress
-    from ablate.cli.report import write
+    from ablate.cli.report import usual_place, write
     from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
     from ablate.prediction import compared, last_run
@@ -70,7 +70,7 @@ def command(
     for line in compared(run, store.read().results) if run else []:
         click.echo(cell(line), err=True)
     click.echo(_summary(Counter(outcome.ran.values())), err=True)
-    write(chosen, store, to or store.root / "reports" / chosen.name, ("md", "html", "latex"))
+    write(chosen, store, to or usual_place(chosen, store), ("md", "html", "latex"))
 
 
 def _summary(ran: Counter[str]) -> str:
