@@ -45,4 +45,4 @@ campaign: .venv/.test-installed
 	touch $@
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv

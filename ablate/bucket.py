@@ -124,7 +124,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         return fsspec.url_to_fs(url, use_listings_cache=False)  # type: ignore[no-any-return]  # untyped
     except ImportError as error:
-        extra = "pip install 'ablate-backbones[s3]'" if scheme in ("s3", "s3a") else str(error)
+        extra = "pip install s3fs" if scheme in ("s3", "s3a") else str(error)
         raise StoreError(f"{url}: the package for {scheme}:// is missing: {extra}") from None
     except Exception as error:  # what the package wants is its own: a project, an account
         raise StoreError(f"{url}: {_said(error)}") from None

@@ -113,11 +113,11 @@ class Scale(BaseModel):
     """One protocol for the study's question: what it overrides of the recipe, the factors, the seeds, the budget."""
 
     model_config = FROZEN
-    recipe: dict[str, Any] = {}
-    factors: dict[str, Factor] | None = None
-    design: Literal["one_at_a_time", "full_factorial"] | None = None
-    seeds: StrictInt | list[StrictInt] | None = None
-    budget: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}  # what it changes of the recipe
+    factors: dict[str, Factor] | None = None  # instead of the study's
+    design: Literal["one_at_a_time", "full_factorial"] | None = None  # instead of the study's
+    seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
+    budget: dict[str, Any] = {}  # what it changes of the budget
     note: str = ""  # printed in the plan and the report
 
 
@@ -125,22 +125,22 @@ class Study(BaseModel):
     """One question, asked of a control recipe by changing its factors."""
 
     model_config = FROZEN
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")
-    question: str
-    recipe: Recipe
-    factors: dict[str, Factor] = Field(min_length=1)
-    design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"
-    seeds: list[StrictInt] = [0, 1, 2]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")  # small letters, digits and _, as the file is called
+    question: str  # that the study asks; it heads the report
+    recipe: Recipe  # the control
+    factors: dict[str, Factor] = Field(min_length=1)  # what is changed, by names of your own
+    design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # or all combinations of levels
+    seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0
     metrics: list[str] = Field(min_length=1)  # the first is the primary one
     paper: str | None = None  # a table of paper.json whose numbers stand beside ours
     scale: str = ""  # which protocol this is; set by load
     file: str = ""  # where the study was read; set by load
-    note: str = ""
-    budget: Budget = Budget()
+    note: str = ""  # printed in the plan and the report
+    budget: Budget = Budget()  # where and how trials run
     sections: list[str] | None = None  # of the report; all when not given
-    plugins: tuple[str, ...] = ()
-    scales: dict[str, Scale] = {}
-    default_scale: str | None = None
+    plugins: tuple[str, ...] = ()  # modules of yours that hold parts; they are imported
+    scales: dict[str, Scale] = {}  # protocols by name, for --scale
+    default_scale: str | None = None  # without --scale
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -55,17 +55,17 @@ class TrainSpec(BaseModel):
     model_config = STRICT
     epochs: int = Field(default=210, ge=1)  # passes over the training split
     batch: int = Field(default=128, ge=1)  # images in one optimiser step, over all devices
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # torch's
     lr: float = Field(default=1e-3, gt=0)  # at the start of the schedule
     momentum: float | None = Field(default=None, ge=0, lt=1)  # sgd only
     weight_decay: float = Field(default=0.0, ge=0)  # really applied, also by Adam
-    schedule: Literal["step", "poly", "cosine", "constant"] = "constant"
+    schedule: Literal["step", "poly", "cosine", "constant"] = "constant"  # how lr falls
     milestones: list[float] = []  # step: where lr falls by gamma, as fractions of training
     gamma: float = Field(default=0.1, gt=0, le=1)  # step: the factor
     power: float = Field(default=0.9, gt=0)  # poly: the exponent, per iteration
     init: Literal["torch", "normal", "kaiming"] = "torch"  # normal: std 0.001, the official pose code
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device multiplies it natively
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"  # auto: channels_last
 
     @model_validator(mode="after")
     def _no_idle_knob(self) -> Self:
@@ -115,12 +115,12 @@ class Recipe(BaseModel):
     """Everything that decides a number except the seed: the task, the data, the model, its training, its test."""
 
     model_config = FROZEN
-    task: Part
-    dataset: Part
-    model: Part
+    task: Part  # a name with its knobs: {name: pose, size: [64, 64]}
+    dataset: Part  # likewise
+    model: Part  # likewise
     weights: Weights | None = None  # what the backbone starts from; drawn by seed when not given
-    train: TrainSpec = TrainSpec()
-    evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol
+    train: TrainSpec = TrainSpec()  # how it is trained
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol: ablate list knobs TASK
 
     @model_serializer(mode="wrap")
     def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

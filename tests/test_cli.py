@@ -61,6 +61,16 @@ def test_every_command_has_help_that_ends_in_an_example(called):
         assert "Example: ablate" in " ".join(out.split()) or "Example: ablate" in out.replace("\n", " ")
 
 
+def test_every_key_of_a_study_is_listed_with_what_it_means(called):
+    status, out, _ = called("list", "keys", "--json")
+    rows = {row["key"]: row for row in json.loads(out)}
+    assert status == 0
+    assert all(row["meaning"] and row["type"] for row in rows.values())
+    assert {"seeds", "recipe.train.milestones", "factors.NAME.match.within", "budget.evaluate_every"} <= rows.keys()
+    assert rows["budget.checkpoint_minutes"]["default"] == "2"
+    assert "pose" in rows["recipe.train.preset"]["meaning"]
+
+
 def test_the_help_lists_every_command(called):
     status, out, err = called("--help")
     assert (status, err) == (0, "")
@@ -90,6 +100,7 @@ def one_line(answer: tuple[int, str, str]) -> str:
         (["list", "modles"], "Invalid value for"),
         (["list", "knobs", "hrnett"], "list knobs NAME: choose from"),
         (["list", "knobs"], "list knobs NAME: choose from"),
+        (["list", "datasets", "figures"], "list datasets: takes no name; a part's knobs: ablate list knobs figures"),
         (["show", "../x"], "'../x' is not a trial's id"),
         (["show", "abc"], "results: no trial with an id that begins 'abc'"),
         (["reproduce", "abc"], "results: no trial with an id that begins 'abc'"),

@@ -116,7 +116,8 @@ def test_a_server_that_is_down_all_the_time_is_filled_in_later(ablate, tmp_path,
     run = ablate("run", "small.yaml", "--local", *flags)
     assert run.returncode == 0, run.stderr
     assert "2 trials ran, 0 of them without success" in run.stderr
-    assert len([line for line in run.stderr.splitlines() if line.startswith("MLflow was not written")]) == 1
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("MLflow was not written")]
+    assert line.endswith(f"; later: ablate track small.yaml --mlflow {up.uri} --experiment away")
     away = ablate("track", "small.yaml", *flags)
     assert away.returncode == 2
     assert away.stderr.startswith(f"ablate: MLflow at {up.uri} cannot be reached")

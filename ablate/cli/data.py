@@ -35,7 +35,7 @@ def command(context: click.Context, as_json: bool) -> None:
         for key in filter(row.get, keys):
             click.echo(f"  {key}: {row[key]}")
         click.echo()
-    click.echo("Folders of your own: --part coco_pose, cityscapes or label_folder (ablate list datasets NAME).")
+    click.echo("Folders of your own: --part coco_pose, cityscapes or label_folder (ablate list knobs NAME).")
 
 
 @command.command("check")

@@ -1,6 +1,11 @@
 """ablate list: the shelves."""
 
+import ast
+import inspect
+from typing import Any
+
 import click
+from pydantic import BaseModel
 
 from ablate import registry
 from ablate.cli import options
@@ -17,16 +22,18 @@ SHELVES = {
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice([*SHELVES, "knobs"]))
+@click.argument("what", type=click.Choice([*SHELVES, "knobs", "keys"]))
 @click.argument("name", required=False)
 @options.as_json
 @options.as_csv
 def command(what: str, name: str | None, as_json: bool, as_csv: bool) -> None:
-    """The parts on a shelf, or the knobs of one part. Loads no torch.
+    """The parts on a shelf, the knobs of one part, or all keys of a study file. Loads no torch.
 
     Example: ablate list knobs hrnet
     """
-    rows = _knobs(name) if what == "knobs" else _parts(SHELVES[what])
+    if name and what != "knobs":
+        raise AblateError(f"list {what}: takes no name; a part's knobs: ablate list knobs {name}")
+    rows = _knobs(name) if what == "knobs" else _keys() if what == "keys" else _parts(SHELVES[what])
     show(rows, as_json=as_json, as_csv=as_csv)
 
 
@@ -58,3 +65,36 @@ def _knobs(name: str | None) -> list[Row]:
         if part == name
         for knob in registry.describe(kind, part).knobs
     ]
+
+
+def _keys() -> list[Row]:
+    from ablate import budget, presets, study, trial
+
+    sections: dict[str, Any] = {
+        "": study.Study, "recipe": trial.Recipe, "recipe.train": trial.TrainSpec, "recipe.weights": trial.Weights,
+        "factors.NAME": study.Factor, "factors.NAME.match": study.Match, "scales.NAME": study.Scale,
+        "budget": budget.Budget,
+    }  # fmt: skip
+    preset = {"key": "recipe.train.preset", "type": "str", "default": "", "meaning": ", ".join(presets.presets())}
+    written = [(at, model, name) for at, model in sections.items() for name in _written(model)]
+    return [*(_key(f"{at}.{name}".strip("."), model, name) for at, model, name in written), preset]
+
+
+def _written(model: Any) -> list[str]:
+    from ablate.study import SET_BY_LOAD
+
+    return [name for name in model.model_fields if name not in SET_BY_LOAD]
+
+
+def _key(key: str, model: Any, name: str) -> Row:
+    """A field of a model as its source has it, the comment on its line being its documentation, as with knobs."""
+    source, field = inspect.getsource(model), model.model_fields[name]
+    written = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AnnAssign))
+    node = next(node for node in written if ast.unparse(node.target) == name)
+    default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+    return {
+        "key": key,
+        "type": ast.unparse(node.annotation),
+        "default": "" if isinstance(default, BaseModel) else str(default),
+        "meaning": source.splitlines()[node.lineno - 1].partition("  # ")[2],
+    }

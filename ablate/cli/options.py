@@ -14,7 +14,8 @@ results = click.option(
     "--results", type=click.Path(file_okay=False), default="results", show_default=True, metavar="FOLDER|URL",
     envvar="ABLATE_RESULTS",
     help="The results: a folder, or an object store as s3://bucket/prefix, gs://..., az://... with credentials from "
-    "the environment; what needs a disk (reports, MLflow's SQLite) then lies under results-of/s3/bucket/prefix.",
+    "the environment; what needs a disk (reports, MLflow's SQLite) then lies under results-of/s3/bucket/prefix.  "
+    "[env: ABLATE_RESULTS]",
 )  # fmt: skip
 data = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
@@ -39,5 +40,5 @@ def tracker(command: Command) -> Command:
     )
     return click.option(
         "--mlflow", metavar="URI", envvar="MLFLOW_TRACKING_URI",
-        help="MLflow tracking URI; a SQLite file beside the results otherwise.",
+        help="MLflow tracking URI; a SQLite file beside the results otherwise.  [env: MLFLOW_TRACKING_URI]",
     )(command)  # fmt: skip

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @options.scale
 @options.results
 @click.option(
-    "--devices", type=click.IntRange(1), multiple=True, help="GPUs (without any: CPUs) of a node; repeatable."
-)
+    "--devices", type=click.IntRange(1), multiple=True,
+    help="GPUs of a node, or CPUs where the budget asks for no GPU; repeatable.",
+)  # fmt: skip
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Nodes with so many devices each.")
 @click.option(
     "--preempted-every",

@@ -10,6 +10,7 @@ import click
 from ablate.cli import options
 from ablate.cli.studies import opened
 from ablate.cli.tables import cell
+from ablate.cli.track import track_later
 from ablate.stop import GRACE
 
 
@@ -62,7 +63,7 @@ def command(
     with Progress(chosen, trials, store) as progress:
         outcome = drive(chosen, trials, where, progress)
     if outcome.mirror_trouble:
-        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: ablate track {study}", err=True)
+        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     if outcome.stopped:
         click.echo(f"{outcome.stopped}: stopped; the same command goes on from here", err=True)
         sys.exit(outcome.status)

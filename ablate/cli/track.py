@@ -1,8 +1,10 @@
 """ablate track: MLflow, afterwards."""
 
+import shlex
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ablate.cli import options
 from ablate.cli.studies import opened
@@ -24,3 +26,13 @@ def command(study: Path, scale: str | None, results: str, mlflow: str | None, ex
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
     count, mended = Tracker(store, chosen, mlflow, experiment).fill()
     click.echo(f"{count} trials are in MLflow; {mended} runs that were left open or double were mended")
+
+
+def track_later() -> str:
+    """The command that writes to MLflow what the one that runs now could not: with the same study and flags."""
+    given = click.get_current_context()
+    words = ["ablate", "track", str(given.params["study"])]
+    for name in ("scale", "results", "mlflow", "experiment"):
+        if given.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            words += [f"--{name}", str(given.params[name])]
+    return shlex.join(words)

@@ -7,6 +7,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.studies import opened
+from ablate.cli.track import track_later
 
 
 @click.command("trial")
@@ -51,7 +52,7 @@ def command(
         )
         outcome = drive(chosen, matches, where, progress)
     if outcome.mirror_trouble:
-        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: ablate track {study}", err=True)
+        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     result = store.read().results.get(matches[0].id)
     if result is None:
         busy = outcome.ran.get(matches[0].id) == "busy"
