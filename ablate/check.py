@@ -2,7 +2,7 @@
 
 from ablate import cost, registry
 from ablate.comparable import refuse_different_protocols
-from ablate.design import expand
+from ablate.design import one_of_each_arm
 from ablate.errors import StudyError, nearest
 from ablate.paper import published
 from ablate.registry import Description
@@ -22,22 +22,22 @@ def check_study(study: Study) -> None:
     with blaming(study.file):
         if study.budget.share and study.budget.gpus != 1:
             raise StudyError("budget.share: needs gpus: 1, of which every trial gets a fraction")
-        one_seed = study.model_copy(update={"seeds": study.seeds[:1]})
-        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in expand(one_seed)}
+        first = one_of_each_arm(study)
+        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in first}
         for (task, data), knobs in pairs.items():
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
-        _check_processes(study)
-        refuse_different_protocols(study, expand(one_seed))
+        _check_processes(study, first)
+        refuse_different_protocols(study, first)
         if study.paper:
             published(study.paper)
         for name in study.sections or ():
             registry.describe("section", name)
 
 
-def _check_processes(study: Study) -> None:
+def _check_processes(study: Study, first: list[Trial]) -> None:
     """The budget's processes have a whole GPU each, or none, and a sample of every batch."""
-    budget, smallest = study.budget, min(trial.recipe.train.batch for trial in expand(study))
+    budget, smallest = study.budget, min(trial.recipe.train.batch for trial in first)
     if budget.gpus > 1 and budget.gpus % 1:
         raise StudyError(f"budget.gpus: a fraction of one GPU or a whole number of them, not {budget.gpus:g}")
     if budget.gpus and budget.team != max(1, budget.gpus):

@@ -135,8 +135,12 @@ def _refusal(address: str, token: str) -> str:
 def able(nodes: list[dict[str, Any]], budget: Budget) -> list[dict[str, Any]]:
     """The nodes, of `ray.nodes()`, that are alive, have the labels, and that a process of a trial fits on."""
     needs = {"CPU": budget.cpus, "GPU": budget.gpus / budget.team}
-    alive = [node for node in nodes if node["Alive"] and budget.labels.items() <= node.get("Labels", {}).items()]
-    return [node for node in alive if all(node["Resources"].get(kind, 0) >= need for kind, need in needs.items())]
+    there = _labelled(nodes, budget)
+    return [node for node in there if all(node["Resources"].get(kind, 0) >= need for kind, need in needs.items())]
+
+
+def _labelled(nodes: list[dict[str, Any]], budget: Budget) -> list[dict[str, Any]]:
+    return [node for node in nodes if node["Alive"] and budget.labels.items() <= node.get("Labels", {}).items()]
 
 
 @contextmanager
@@ -168,18 +172,25 @@ def _watch(address: str, finished: threading.Event, lost: Callable[[str], None])
 
 
 def refuse_unplaceable(nodes: list[dict[str, Any]], budget: Budget) -> None:
-    alive = [node for node in nodes if node["Alive"]]
-    there = [n["Resources"] for n in alive if budget.labels.items() <= n.get("Labels", {}).items()]
+    """Of the nodes in `ray.nodes()` those that are alive and have the labels must have room for a trial's processes.
+
+    Raises:
+        ServiceError: they have not, however empty.
+    """
+    there = [node["Resources"] for node in _labelled(nodes, budget)]
     if not there and budget.labels:
         wish = ", ".join(f"{name}={value}" for name, value in budget.labels.items())
         raise ServiceError(f"budget.labels: no node has the labels {wish}; nodes get theirs by `ray start --labels`")
     gpus = budget.gpus / budget.team
     fits = [int(min(n.get("CPU", 0) // budget.cpus, n.get("GPU", 0) // gpus if gpus else 10**9)) for n in there]
     if sum(fits) < budget.team:
-        most = max((f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in there), default="nothing")
+        most: dict[str, float] = max(there, key=lambda n: (n.get("GPU", 0), n.get("CPU", 0)), default={})
         what = f"{budget.team} processes of a trial need" if budget.team > 1 else "a trial needs"
         each = " each" if budget.team > 1 else ""
-        raise ServiceError(f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, the largest node has {most}")
+        raise ServiceError(
+            f"budget: {what} {budget.cpus:g} CPUs and {gpus:g} GPUs{each}, "
+            f"the largest node has {most.get('CPU', 0):g} CPUs and {most.get('GPU', 0):g} GPUs"
+        )
 
 
 def shape(tune: Any, budget: Budget) -> Callable[[dict[str, Any]], Any]:

@@ -1,7 +1,6 @@
 """From a study to its trials: which arms there are, and which control each is compared with."""
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -9,38 +8,27 @@ from pydantic import ValidationError
 
 from ablate import registry
 from ablate.errors import PartError, StudyError, nearest
-from ablate.study import Factor, Study, blaming, merge
+from ablate.factor import Factor
+from ablate.study import Study, blaming, merge
 from ablate.trial import Recipe, TrainSpec, Trial
 
 Arm = dict[str, str]  # factor name -> level label
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """One planned comparison: a level against its control, all other factors at the levels of `control`."""
-
-    factor: str
-    level: str
-    arm: Arm
-    control: Arm
-
-
 def arms(study: Study) -> list[Arm]:
     """All arms, the control first: each other level alone, or all combinations (full factorial)."""
-    control = {name: factor.control for name, factor in study.factors.items()}
     if study.design == "full_factorial":
         return [
             dict(zip(study.factors, labels, strict=True))
             for labels in product(*(factor.levels for factor in study.factors.values()))
         ]
     others = [(name, level) for name, factor in study.factors.items() for level in list(factor.levels)[1:]]
-    return [control] + [{**control, name: level} for name, level in others]
+    return [study.control] + [study.control | {name: level} for name, level in others]
 
 
-def contrasts(study: Study) -> list[Contrast]:
-    """The planned comparisons: every arm against the control."""
-    control, *others = arms(study)
-    return [Contrast(_changed(arm, control), label(study, arm), arm, control) for arm in others]
+def contrasts(study: Study) -> list[Arm]:
+    """The planned comparisons: every other arm against the control."""
+    return arms(study)[1:]
 
 
 def expand(study: Study) -> list[Trial]:
@@ -60,11 +48,16 @@ def expand(study: Study) -> list[Trial]:
     return trials
 
 
+def one_of_each_arm(study: Study) -> list[Trial]:
+    """Every arm with the first seed; see `expand`."""
+    return expand(study.model_copy(update={"seeds": study.seeds[:1]}))
+
+
 def label(study: Study, arm: Arm) -> str:
     """An arm by the levels in which it differs from the control, the control by its own; `factor=level` where several
     factors have a level of that name."""
     often = Counter(level for factor in study.factors.values() for level in factor.levels)
-    changed = [name for name, level in arm.items() if level != study.factors[name].control]
+    changed = [name for name, level in arm.items() if level != study.control[name]]
     return " + ".join(arm[name] if often[arm[name]] == 1 else f"{name}={arm[name]}" for name in changed or arm)
 
 
@@ -76,10 +69,6 @@ def _trials(study: Study) -> list[Trial]:
         for seed in study.seeds
         for arm, recipe, version, meanings in whole
     ]
-
-
-def _changed(arm: Arm, control: Arm) -> str:
-    return " + ".join(name for name, level in arm.items() if level != control[name])
 
 
 def _recipe(study: Study, arm: Arm) -> Recipe:

@@ -110,7 +110,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
 def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
     """All that can be known before the first epoch: networks, starting weights, data, room."""
     check_study(study)
-    arms = {tuple(trial.arm.items()): trial for trial in trials}
+    arms = {trial.levels: trial for trial in trials}
     price_arms(list(arms.values()), file=study.file)
     for trial in arms.values():
         weights.check(trial.recipe, site)
@@ -141,7 +141,7 @@ def selected(study: Study, only: Iterable[str], *, flag: str = "--only") -> list
         wanted.setdefault(name, set()).add(level)
     if not wanted:
         return trials
-    control = {name: factor.control for name, factor in study.factors.items()}
+    control = study.control
     return [t for t in trials if t.arm == control or any(t.arm[name] in levels for name, levels in wanted.items())]
 
 

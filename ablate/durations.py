@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 
 from ablate import cost, env, registry
-from ablate.design import expand
+from ablate.design import one_of_each_arm
 from ablate.prices import arm_prices
 from ablate.result import Cost, Result
 from ablate.schedule import longest_first
@@ -46,13 +46,13 @@ def of_trials(
 
     Unless it is said, a step is timed only for a run that takes minutes: small studies are not to wait for it.
     """
-    first = expand(study.model_copy(update={"seeds": study.seeds[:1]}))
+    first = one_of_each_arm(study)
     costs = {trial.id: price.cost for trial, price in zip(first, arm_prices(study, first), strict=True)}
 
     def found(*, timed: bool) -> tuple[dict[str, float], str]:
         seconds, basis = durations(study, first, costs, shelf, timed=timed)
-        by_arm = {tuple(trial.arm.items()): seconds[trial.id] for trial in first}
-        return {trial.id: by_arm[tuple(trial.arm.items())] for trial in trials}, basis
+        by_arm = {trial.levels: seconds[trial.id] for trial in first}
+        return {trial.id: by_arm[trial.levels] for trial in trials}, basis
 
     seconds, basis = found(timed=bool(timed))
     if timed is not None or basis != UNTIMED:

@@ -43,7 +43,7 @@ def evaluate(
         StoreError: they cannot be.
     """
     protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
-    chosen = task.samples_for_evaluation(samples, protocol, site.data)
+    chosen = task.samples_for_evaluation(samples, protocol)
     size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
     loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
     start, predictions = time.perf_counter(), list[dict[str, Any]]()

@@ -25,7 +25,7 @@ from ablate.comparable import (
     unlike_starts,
     varied,
 )
-from ablate.design import Arm, contrasts, expand, label
+from ablate.design import Arm, arms, contrasts, expand, label
 from ablate.paper import Published, published
 from ablate.resample import NO_INTERVAL, TestImages
 from ablate.result import Cost, Epoch, Result
@@ -235,9 +235,9 @@ def _cost(costs: list[Cost]) -> Cost | None:
 
 def _comparisons(study: Study, rows: list[Row], images: TestImages | None) -> list[Comparison]:
     by_arm = {tuple(row.arm.items()): row for row in rows}
-    pairs = [(by_arm[tuple(c.control.items())], by_arm[tuple(c.arm.items())]) for c in contrasts(study)]
-    found = [_compare(control, row, metric, images) for metric in study.metrics for control, row in pairs]
-    k = len(pairs)
+    control, *others = (by_arm[tuple(arm.items())] for arm in arms(study))
+    found = [_compare(control, row, metric, images) for metric in study.metrics for row in others]
+    k = len(others)
     raw = [comparison.effect.p for comparison in found[:k]]
     adjusted = stats.holm(raw)
     smallest = [stats.smallest_p_beside(raw[:at] + raw[at + 1 :], c.effect.n) for at, c in enumerate(found[:k])]

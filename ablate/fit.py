@@ -148,7 +148,7 @@ def fit(
     site: Site,
     *,
     save: Callable[[bytes], None] | None,
-    score: Callable[[nn.Module], dict[str, float]],
+    score: Callable[[], dict[str, float]],
 ) -> Iterator[Epoch]:
     """Train to the recipe's last epoch, yielding each epoch as it ends. Closed there, it saves its state.
 
@@ -170,7 +170,7 @@ def fit(
         torch.empty((), dtype=torch.int64).random_()  # the first one was the loader's before it had its own
         row = _epoch(training, task, loader, number)
         if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
-            row = row.model_copy(update={"scores": score(training.net)})
+            row = row.model_copy(update={"scores": score()})
         training.curve.append(row)
         due = number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes
         if due and save:

@@ -47,8 +47,8 @@ class Relay:
         running = len(self.attempts.running)
         if time.monotonic() - self.counted >= COUNT_AGAIN:
             self.room, self.counted = self.slots(), time.monotonic()
-        slots = max(self.room, parallel or 0)
-        if running >= (parallel or running + 1) or len(self.pending) >= max(1, slots - running + len(self.pending)):
+        full = running >= parallel if parallel else self.pending and running >= self.room
+        if full:
             return None
         attempt = self.attempts.take()
         if attempt:

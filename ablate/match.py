@@ -16,11 +16,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from ablate.design import expand
+from ablate.design import one_of_each_arm
 from ablate.errors import PartError, StoreError, StudyError, nearest
+from ablate.factor import Factor, Match, RecipePath
 from ablate.place import opened
 from ablate.search import search
-from ablate.study import Factor, Match, RecipePath, Study, blaming
+from ablate.study import Study, blaming
 from ablate.trial import STRICT, Recipe, Trial
 
 FILE = "matched.json"
@@ -140,12 +141,12 @@ def _differ_in(by: RecipePath, level: Recipe, control: Recipe) -> bool:
 
 def _trial(study: Study, name: str, level: str) -> Trial:
     """The first trial of one level as it is written."""
-    labels = {other: factor.control for other, factor in study.factors.items()} | {name: level}
+    labels = study.control | {name: level}
     factors = {
         other: factor.model_copy(update={"match": None, "levels": {labels[other]: factor.levels[labels[other]]}})
         for other, factor in study.factors.items()
     }
-    return expand(study.model_copy(update={"factors": factors, "seeds": study.seeds[:1]}))[0]
+    return one_of_each_arm(study.model_copy(update={"factors": factors}))[0]
 
 
 def _number(recipe: Recipe, by: RecipePath, *, place: str) -> int | float:

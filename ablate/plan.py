@@ -71,7 +71,7 @@ class Plan:
     def jobs(self, devices: float = 1) -> list[Job] | None:
         """The trials still to run as they will be launched; None where their times are unknown."""
         arms = {tuple(arm.arm.items()): arm for arm in self.arms}
-        waiting = [arms[tuple(trial.arm.items())] for trial in self.missing]
+        waiting = [arms[trial.levels] for trial in self.missing]
         if not all(math.isfinite(arm.seconds) for arm in waiting):
             return None
         order = longest_first([arm.seconds for arm in waiting])
@@ -93,9 +93,7 @@ def plan(study: Study, store: Store) -> Plan:
         study, first, {trial.id: price.cost for trial, price in zip(first, priced, strict=True)}, shelf
     )
     ended = Counter(
-        (tuple(trial.arm.items()), shelf.results[trial.id].status == "done")
-        for trial in trials
-        if trial.id in shelf.results
+        (trial.levels, shelf.results[trial.id].status == "done") for trial in trials if trial.id in shelf.results
     )
     rows = [
         ArmPlan(
@@ -105,8 +103,8 @@ def plan(study: Study, store: Store) -> Plan:
             cost=price.cost,
             counted=price.counted,
             planned=len(study.seeds),
-            done=ended[tuple(trial.arm.items()), True],
-            failed=ended[tuple(trial.arm.items()), False],
+            done=ended[trial.levels, True],
+            failed=ended[trial.levels, False],
             seconds=seconds[trial.id],
             saved_every=_saved_every(study, trial, seconds[trial.id]),
         )
@@ -196,14 +194,14 @@ def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
 def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
     """Standard deviation of the paired differences found so far, pooled over the comparisons."""
     values = {
-        (tuple(t.arm.items()), t.seed): shelf.results[t.id].scores.get(study.metrics[0], math.nan)
+        (t.levels, t.seed): shelf.results[t.id].scores.get(study.metrics[0], math.nan)
         for t in trials
         if t.id in shelf.results
     }
     variances = []
-    for contrast in contrasts(study):
-        arm, control = tuple(contrast.arm.items()), tuple(contrast.control.items())
-        gaps = [values.get((arm, seed), math.nan) - values.get((control, seed), math.nan) for seed in study.seeds]
+    control = tuple(study.control.items())
+    for levels in (tuple(arm.items()) for arm in contrasts(study)):
+        gaps = [values.get((levels, seed), math.nan) - values.get((control, seed), math.nan) for seed in study.seeds]
         finite = [gap for gap in gaps if math.isfinite(gap)]
         if len(finite) >= 2:
             variances.append(statistics.variance(finite))

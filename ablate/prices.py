@@ -38,7 +38,7 @@ def arm_prices(study: Study, trials: list[Trial]) -> list[ArmPrice]:
     if study.design != "full_factorial" or len(set(networks.values())) <= MOST_COUNTED:
         costs = price_arms(trials, file=study.file)
         return [ArmPrice(costs[trial.id]) for trial in trials]
-    control = {name: factor.control for name, factor in study.factors.items()}
+    control = study.control
     single = [trial for trial in trials if len(_changed(trial.arm, control)) <= 1]
     combined = [trial for trial in trials if len(_changed(trial.arm, control)) > 1]
     probes = combined[:: max(1, len(combined) // PROBES)][:PROBES]

@@ -180,7 +180,7 @@ def _train_and_evaluate(
     facts |= _resume(training, trial, team, held)
     yield from training.curve
 
-    def score(_: Any) -> dict[str, float]:
+    def score() -> dict[str, float]:
         found = evaluate(training, trial, task, data.info, splits["val"], site)
         return found.scores if found else {}
 

@@ -20,22 +20,22 @@ def parts(recipe: Recipe, device: int) -> int:
 def shares(trials: list[Trial], device: int) -> dict[str, float]:
     """The fraction of a device of so many bytes that each trial gets, by its id."""
     of_arm = {arm: 1 / count for arm, count in _of_arms(trials, device).items()}
-    return {trial.id: of_arm[tuple(trial.arm.items())] for trial in trials}
+    return {trial.id: of_arm[trial.levels] for trial in trials}
 
 
-def in_words(trials: list[Trial], device: int = ASSUMED) -> str:
+def in_words(trials: list[Trial]) -> str:
     """What a plan says of it."""
-    of_arm = _of_arms(trials, device)
-    counts = Counter(of_arm[tuple(trial.arm.items())] for trial in trials)
+    of_arm = _of_arms(trials, ASSUMED)
+    counts = Counter(of_arm[trial.levels] for trial in trials)
     fractions = ", ".join(
         f"{count} trials get {'a whole one' if part == 1 else f'1/{part}'}" for part, count in sorted(counts.items())
     )
     return (
         f"GPUs are shared by predicted memory, {MARGIN:g} times the estimate and {CONTEXT / 2**30:g} GiB each: of "
-        f"{device / 2**30:g} GiB, assumed here and asked of the nodes in a run, {fractions}."
+        f"{ASSUMED / 2**30:g} GiB, assumed here and asked of the nodes in a run, {fractions}."
     )
 
 
 def _of_arms(trials: list[Trial], device: int) -> dict[tuple[tuple[str, str], ...], int]:
-    one_each = {tuple(trial.arm.items()): trial for trial in trials}
+    one_each = {trial.levels: trial for trial in trials}
     return {arm: parts(trial.recipe, device) for arm, trial in one_each.items()}

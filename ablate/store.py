@@ -209,10 +209,10 @@ class Store:
         """A trial's trained backbone, if the budget kept it."""
         return self.place.read(self.name(trial_id, WEIGHTS))
 
-    def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None, retry: bool = False) -> list[Trial]:
-        """The trials without a trusted result; with `retry` also those that failed or diverged."""
+    def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None) -> list[Trial]:
+        """The trials without a trusted result."""
         have = (shelf or self.read()).results
-        return [t for t in trials if t.id not in have or (retry and have[t.id].status != "done")]
+        return [trial for trial in trials if trial.id not in have]
 
     def forget_failed(self, trials: Iterable[Trial]) -> None:
         """Drop the results of those trials that failed or diverged, so that they count as missing."""

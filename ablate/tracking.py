@@ -19,8 +19,8 @@ from ablate.trial import Trial
 from ablate.writer import LITTLE, Writer
 
 PATIENCE = 30.0  # seconds that the end of a run waits for a server
-FEW = 4096  # bytes of the small files that drivers leave
 LOCAL = 120.0  # the same, for a file of ours, whose tables may have to be made first
+FEW = 4096  # bytes of the small files that drivers leave
 
 
 @dataclass(frozen=True)

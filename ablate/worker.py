@@ -111,6 +111,6 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     except AblateError as error:
         if closed:
             raise  # its state could not be saved
-        yield {"trouble": str(error), "status": "stopped", "done": True}
+        yield {"trouble": str(error), "done": True}
         return
     yield {"status": status, "done": True}

@@ -182,7 +182,7 @@ class Brightness:
                 file.write(f"{os.getpid()}\n")
         return predictions
 
-    def samples_for_evaluation(self, samples, protocol, root=None):
+    def samples_for_evaluation(self, samples, protocol):
         return samples
 
     def predict(self, model, batch, protocol):

@@ -118,7 +118,7 @@ def test_a_study_runs_on_two_nodes_as_it_runs_here(ablate, ray_cluster, tmp_path
     here = ablate("run", file, "--local", "--results", "here")
     assert here.returncode == 0, here.stderr
     assert results(tmp_path / "results") == results(tmp_path / "here")
-    assert not list((tmp_path / "results").glob(".preflight*"))
+    assert not list((tmp_path / "results").glob("preflight/*"))
     other = ablate("run", file, "--address", ray_cluster.address, "--results", "o", env={"RAY_AUTH_TOKEN": "0" * 64})
     assert other.returncode == 2
     assert said(other)[0].startswith(f"ablate: Ray at {ray_cluster.address} refuses the token of RAY_AUTH_TOKEN")

@@ -17,7 +17,7 @@ ORDER = """
     errors heartbeat stop
     registry env yaml_subset search archive count alive lease arrays confined
     presets trial site bucket
-    paper budget result place
+    paper budget factor result place
     study
     datasets
     metrics models tasks make_lspet make_camvid

@@ -10,7 +10,7 @@ from small_studies import TESTS, small_study, write_study
 
 from ablate import cost
 from ablate.cli import main
-from ablate.design import contrasts, expand
+from ablate.design import contrasts, expand, label
 from ablate.errors import StudyError
 from ablate.match import FILE, publish, solve, take_in
 from ablate.store import Store
@@ -49,7 +49,7 @@ def test_a_level_gets_a_matched_one_behind_it(tmp_path):
     )
     macs = {trial.arm["depth"]: cost.price(trial.recipe).macs for trial in expand(study)}
     assert macs == {"1": 76_076, "2": 1_191_212, "2 matched": 74_890}
-    assert [contrast.level for contrast in contrasts(study)] == ["2", "2 matched"]
+    assert [label(study, arm) for arm in contrasts(study)] == ["2", "2 matched"]
 
 
 def test_a_study_without_a_wish_stays_as_it_is(tmp_path):

@@ -191,7 +191,7 @@ def test_a_holder_that_was_away_keeps_what_nobody_took(objects, quick):
             assert hold is None
 
 
-def test_a_store_that_overwrites_holds_no_trial(where):
+def test_a_store_that_overwrites_holds_no_trial():
     place = opened(f"memory://{uuid.uuid4().hex}")
     place.create = lambda name, content: place.write(name, content) or True
     with pytest.raises(StoreError, match="overwrites what it is asked to create"), place.hold("trials/ab"):

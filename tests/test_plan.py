@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +165,7 @@ def test_the_papers_fusion_study_costs_what_the_paper_says(tmp_path):
     arms = {arm.label: arm.cost for arm in plan(study, Store(tmp_path)).arms}
     assert list(arms) == ["within", "across", "final"]
     assert arms["within"].macs / 2**30 == pytest.approx(7.12, abs=0.01)  # recounted from the official code
-    assert arms["within"].parameters == 28_536_113 or arms["within"].parameters < 28_536_113
+    assert arms["within"].parameters == 28_536_113
     assert arms["within"].macs > arms["across"].macs > arms["final"].macs
 
 
@@ -185,4 +184,3 @@ def test_the_readmes_demo_is_small(tmp_path):
     prepared = plan(study, Store(tmp_path))
     assert "not testable" in prepared.power[0]
     assert json.loads(study.model_dump_json())["recipe"]["dataset"]["name"] == "figures"
-    assert isinstance(Path(study.file), Path)

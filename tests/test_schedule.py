@@ -1,7 +1,6 @@
 """When it will be done: against Graham's bound, brute force over all schedules, and closed forms of lost work."""
 
 import math
-import time
 from itertools import permutations, product
 
 import numpy as np
@@ -144,10 +143,9 @@ def test_hopeless_checkpoints_are_said_not_simulated():
         forecast([Job(3600)], Cluster(preempted_every=60))
 
 
-def test_ten_thousand_trials_are_forecast_at_once():
+def test_ten_thousand_trials_leave_hardly_a_device_idle():
     rng = np.random.default_rng(0)
     jobs = [Job(float(s), saved_every=120) for s in rng.uniform(600, 6000, 10_000)]
-    start = time.process_time()
     found = forecast(jobs, Cluster(nodes=16, devices=8, preempted_every=86400, back_after=300))
-    print(f"{time.process_time() - start:.2f} s of processor time")
-    assert found.seconds > sum(job.seconds for job in jobs) / 128
+    packed = sum(job.seconds for job in jobs) / 128
+    assert packed < found.seconds < 1.05 * packed  # what nodes lose by going away is two per cent

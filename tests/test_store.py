@@ -70,7 +70,6 @@ def test_a_failed_trial_counts_as_run_until_it_is_forgotten(store):
     store.put(result(1), ARRAYS)
     trials = [trial(0), trial(1), trial(2)]
     assert store.missing(trials) == [trial(2)]
-    assert store.missing(trials, retry=True) == [trial(0), trial(2)]
     store.forget_failed(trials)
     assert store.missing(trials) == [trial(0), trial(2)]
 

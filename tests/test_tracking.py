@@ -560,12 +560,6 @@ def test_a_trackers_environment_does_not_hijack_the_parent(tmp_path, monkeypatch
     assert (len(parents), len(children)) == (1, 2)
 
 
-def test_the_driver_alone_knows_the_tracker(tmp_path):
-    """What is sent to a worker names no address, so a worker cannot write."""
-    fields = set(Site.__dataclass_fields__)
-    assert not {name for name in fields if "track" in name or "mlflow" in name or "uri" in name}
-
-
 @pytest.mark.parametrize("what", ["not utf-8", "folder", "pipe"])
 def test_files_of_a_strangers_folder_do_not_stop_a_run(tmp_path, what):
     """What a server's name and a driver's mark would be."""

@@ -68,11 +68,11 @@ def _knobs(name: str | None) -> list[Row]:
 
 
 def _keys() -> list[Row]:
-    from ablate import budget, presets, study, trial
+    from ablate import budget, factor, presets, study, trial
 
     sections: dict[str, Any] = {
         "": study.Study, "recipe": trial.Recipe, "recipe.train": trial.TrainSpec, "recipe.weights": trial.Weights,
-        "factors.NAME": study.Factor, "factors.NAME.match": study.Match, "scales.NAME": study.Scale,
+        "factors.NAME": factor.Factor, "factors.NAME.match": factor.Match, "scales.NAME": study.Scale,
         "budget": budget.Budget,
     }  # fmt: skip
     preset = {"key": "recipe.train.preset", "type": "str", "default": "", "meaning": ", ".join(presets.presets())}

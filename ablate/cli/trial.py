@@ -36,8 +36,7 @@ def command(
     from ablate.store import Store
 
     store, chosen = Store(results), opened(study, scale=scale, results=results)
-    wanted = {name: factor.control for name, factor in chosen.factors.items()}
-    wanted |= {name: level for name, _, level in (choice.partition("=") for choice in arm)}
+    wanted = chosen.control | {name: level for name, _, level in (choice.partition("=") for choice in arm)}
     of_arm = [t for t in selected(chosen, arm, flag="--arm") if t.arm == wanted]
     matches = [t for t in of_arm if t.seed == seed]
     if not matches:

@@ -61,7 +61,7 @@ class Task(Protocol):
         Where several processes share a batch, its `share`, a number up to 1, is how much of it this process has.
         """
 
-    def samples_for_evaluation(self, samples: Samples, protocol: Any, root: Path | None) -> Any:
+    def samples_for_evaluation(self, samples: Samples, protocol: Any) -> Any:
         """What to evaluate on, with `len` and indexing, from an opened split. Raises DataError.
 
         Its `left_out`, where it has one, counts samples on images that the split does not have.

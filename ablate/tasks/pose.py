@@ -194,9 +194,7 @@ class Pose:
         targets, weights = gaussians(centres, batch["labelled"], size=heatmaps.shape[2:], sigma=self.sigma)
         return ((heatmaps - targets) * weights[:, :, None, None]).square()
 
-    def samples_for_evaluation(
-        self, samples: Samples, protocol: PoseProtocol, root: Path | None = None
-    ) -> "Samples | DetectedPeople":
+    def samples_for_evaluation(self, samples: Samples, protocol: PoseProtocol) -> "Samples | DetectedPeople":
         return DetectedPeople.read(samples, protocol.detections) if protocol.detections else samples
 
     def evaluation_batch(self, batch: int) -> int:

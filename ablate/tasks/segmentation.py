@@ -164,9 +164,7 @@ class Segmentation:
     def loss_weight(self, batch: Batch) -> Tensor:
         return labelled_weight(batch["labels"].long(), batch["class_weights"][0])
 
-    def samples_for_evaluation(
-        self, samples: Samples, protocol: SegmentationProtocol, root: Path | None = None
-    ) -> "LabelledImages":
+    def samples_for_evaluation(self, samples: Samples, protocol: SegmentationProtocol) -> "LabelledImages":
         return self.samples(samples)
 
     def evaluation_batch(self, batch: int) -> int:

@@ -177,7 +177,7 @@ def box(image, score=0.5, category=1, bbox=(10, 10, 20, 30)):
 def test_detected_people_are_samples(build_task, few_images):
     task = build_task(size=[32, 24])
     protocol = detections(few_images, [box(3, 0.9), box(3, 0.001), box(1, category=2), box(77)])
-    people = task.samples_for_evaluation(few_images, protocol, None)
+    people = task.samples_for_evaluation(few_images, protocol)
     assert len(people) == 2
     assert people.left_out == 1
     assert [people[i]["score"] for i in (0, 1)] == [0.9, 0.001]
@@ -190,7 +190,7 @@ def test_detected_people_are_samples(build_task, few_images):
     )
     assert prediction["annotation_id"] == -1
     assert prediction["box_score"] == 0.9
-    assert task.samples_for_evaluation(few_images, registry.build("protocol", "pose", {}), None) is few_images
+    assert task.samples_for_evaluation(few_images, registry.build("protocol", "pose", {})) is few_images
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_detected_people_are_samples(build_task, few_images):
 def test_damaged_detections_are_named(build_task, few_images, entries, said):
     protocol = detections(few_images, entries)
     with pytest.raises(DataError) as caught:
-        build_task().samples_for_evaluation(few_images, protocol, None)
+        build_task().samples_for_evaluation(few_images, protocol)
     assert "boxes.json" in str(caught.value)
     assert said in str(caught.value)
 
@@ -214,9 +214,9 @@ def test_damaged_detections_are_named(build_task, few_images, entries, said):
 def test_detections_need_a_file_in_a_folder(build_task, few_images, figures):
     protocol = registry.build("protocol", "pose", {"boxes": "detections", "detections": "none.json"})
     with pytest.raises(DataError, match=r"none\.json: No such file"):
-        build_task().samples_for_evaluation(few_images, protocol, None)
+        build_task().samples_for_evaluation(few_images, protocol)
     with pytest.raises(DataError, match="has no folder"):
-        build_task().samples_for_evaluation(figures[2], protocol, None)
+        build_task().samples_for_evaluation(figures[2], protocol)
 
 
 def test_knobs_that_contradict_are_refused(build_task, build_protocol):

@@ -114,7 +114,7 @@ def test_the_loss_is_float32_under_autocast(name, figures, build_task):
 def test_the_encoded_truth_scores_nearly_one(name, figures, build_task, build_protocol, truthful):
     info, _, val = figures
     task, protocol = build_task(name, **FINE[name]), build_protocol(name)
-    predictions = truthful(name, task, task.samples_for_evaluation(val, protocol, None), info, protocol)
+    predictions = truthful(name, task, task.samples_for_evaluation(val, protocol), info, protocol)
     found = scores(name, task.finish(predictions, protocol, info), task.ground_truth(val), info)
     for score, value in found.items():
         assert np.isnan(value) or value > 0.98, score
@@ -128,7 +128,7 @@ def test_nonsense_scores_nearly_nothing(name, figures, build_task, build_protoco
     torch.manual_seed(0)
     backbone = TwoLayers()
     net = nn.Sequential(backbone, task.head(info, backbone.channels, backbone.strides)).eval()
-    chosen = task.samples_for_evaluation(val, protocol, None)
+    chosen = task.samples_for_evaluation(val, protocol)
     batch = task.collate([task.encode(chosen[index], info, None) for index in range(len(chosen))])
     found = scores(name, task.finish(task.predict(net, batch, protocol), protocol, info), task.ground_truth(val), info)
     assert all(found[score] < 0.2 for score in HEADLINE[name])
@@ -149,7 +149,7 @@ def test_what_it_trains_on_is_as_large_as_it_says(name, figures, build_task):
 def test_predictions_are_written(name, figures, build_task, build_protocol, truthful, tmp_path):
     info, _, val = figures
     task, protocol = build_task(name, **FINE[name]), build_protocol(name)
-    chosen = task.samples_for_evaluation(val, protocol, None)
+    chosen = task.samples_for_evaluation(val, protocol)
     task.write_predictions(task.finish(truthful(name, task, chosen, info, protocol), protocol, info), val, tmp_path)
     assert all(file.stat().st_size for file in tmp_path.iterdir())
     assert any(tmp_path.iterdir())
