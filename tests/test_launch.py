@@ -251,4 +251,4 @@ def test_the_command_is_the_same_as_the_module(ablate):
     script = Path(sys.executable).with_name("ablate")
     found = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
     assert found.stdout.startswith("Usage: ablate ")
-    assert ablate("--help").stdout.partition("Commands")[2] == found.stdout.partition("Commands")[2] != ""
+    assert ablate("--help").stdout.split()[-100:] == found.stdout.split()[-100:]
