@@ -137,10 +137,11 @@ class Attempts:
         if not self.elsewhere or time.monotonic() - self._looked < LOOK_AGAIN:
             return
         self._looked = time.monotonic()
-        for attempt in list(self.elsewhere):
-            if not self.store.place.is_held(self.store.name(attempt.trial.id)):
-                self.elsewhere.remove(attempt)
-                self.waiting.append(attempt)
+        with suppress(StoreError):  # out of reach: the next look may tell
+            for attempt in list(self.elsewhere):
+                if not self.store.place.is_held(self.store.name(attempt.trial.id)):
+                    self.elsewhere.remove(attempt)
+                    self.waiting.append(attempt)
 
     def _stored(self, trial: Trial) -> bool:
         with suppress(StoreError):  # a damaged one is trained again

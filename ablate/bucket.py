@@ -11,6 +11,9 @@ from ablate.errors import StoreError, nearest
 from ablate.lease import Hold, Lease
 
 AT_ONCE = 256  # objects that are asked for together
+# S3's words for an object that is there, or is just being created, or was by a request whose answer was lost. s3fs
+# knows the first only where the store names the condition too, which not all do.
+IS_THERE = ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchUpload")
 
 
 class Bucket:
@@ -52,7 +55,7 @@ class Bucket:
             except FileExistsError:
                 return False
             except OSError as error:
-                if "ConditionalRequestConflict" in str(error):  # another create of it was under way
+                if _code(error) in IS_THERE:
                     return False
                 raise
             return True
@@ -109,6 +112,11 @@ class Bucket:
             raise
         except Exception as error:
             raise StoreError(f"{self.name}/{name}: {_said(error)}") from None
+
+
+def _code(error: OSError) -> str:
+    """The store's own code of what it refused; empty where it has none."""
+    return str(getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def _filesystem(url: str) -> tuple[Any, str]:

@@ -40,6 +40,7 @@ def connect(ray: Any, address: str | None) -> None:
     try:
         # Raylets' remarks on workers that died go to our standard output, whatever is asked; hooks.py tells of those.
         ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
+        ray._private.utils.set_sigterm_handler = lambda handler: None  # Stop listens, also while Ray starts
         ray.init(address=address or "local", include_dashboard=None if address else False, **silent)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         where = f"Ray at {address}" if address else "a local Ray"

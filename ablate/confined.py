@@ -48,6 +48,6 @@ def read(path: Path, *, most: int, first: int | None = None) -> bytes:
 def _why(path: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "missing"
-    if path.is_symlink():
+    if os.path.islink(path):  # noqa: PTH114  which raises nothing
         return "is a link, and links are not followed"
     return f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"

@@ -77,16 +77,18 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     tracker.refuse_unreachable()
     missing = launch_order(study, missing, shelf)
     watch = Watch(screen, study, missing, shelf, where.store, alone=where.here)
-    writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over
+    writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
     driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
     stop = Stop(minutes=where.minutes, grace=where.grace)
 
     def lost(reason: str) -> None:
-        sys.stderr.write(f"ablate: {reason}\n")
-        sys.stderr.flush()
-        tracker.finish(writer, "KILLED", hurry=True)
-        os._exit(2)
+        try:
+            sys.stderr.write(f"ablate: {reason}\n")
+            sys.stderr.flush()
+            tracker.finish(writer, "KILLED", hurry=True)
+        finally:
+            os._exit(2)
 
     try:
         with stop:

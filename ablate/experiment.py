@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ablate.errors import ServiceError
@@ -33,6 +34,25 @@ class Child:
     session: str  # of the `ablate run` that had it last
     epoch: int  # the last one that it has
     holds: tuple[str, str]  # status and end of the result that it shows whole; empty texts without one
+
+
+def make_file(file: Path) -> None:
+    """MLflow's tables in a new SQLite file, whole or not at all: it makes them one by one, and mends none."""
+    if file.exists():
+        return
+    _quiet()
+    import mlflow
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        made = Path(folder, file.name)
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{made.resolve()}").search_experiments()
+        try:
+            os.link(made, file)
+        except FileExistsError:
+            pass  # another driver was quicker
+        except OSError:  # no hard links there
+            made.replace(file)
 
 
 class Experiment:

@@ -83,7 +83,11 @@ class Training:
         return content
 
     def resume(self, state: bytes) -> bool:
-        """Take up a saved state; False, and nothing is changed, when it is damaged or of another training."""
+        """Take up a saved state; False, and nothing is changed, when it is damaged or of another training.
+
+        Raises:
+            torch.OutOfMemoryError, torch.AcceleratorError: the device has no room for it, or is broken.
+        """
         try:
             header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]
             tensors = safetensors.torch.load(state)
@@ -92,6 +96,8 @@ class Training:
             curve = TypeAdapter(list[Epoch]).validate_json(header["curve"])
             net = {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
             moments = self._moments(tensors)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # says nothing of the state
         except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, safetensors.SafetensorError):
             return False
         if _kinds(net) != _kinds(self.net.state_dict()):

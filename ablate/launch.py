@@ -6,17 +6,19 @@ are kept warm between trials (`reuse_actors`), since importing torch costs more 
 own state is used again: what is missing is asked of the results folder.
 """
 
+import errno
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 from ablate import cluster, heartbeat, hooks, preflight, pulse, share, worker
 from ablate.attempts import Attempts, Listener
 from ablate.budget import Budget
-from ablate.errors import AblateError
+from ablate.errors import AblateError, StoreError
 from ablate.site import Site, packed
 from ablate.stop import Stop
 from ablate.store import Store
@@ -51,9 +53,11 @@ def run_here(trials: list[Trial], site: Site, listener: Listener, *, stop: Stop,
 
 
 def _give_up(reason: str) -> None:
-    sys.stderr.write(f"ablate: {reason}; stopped; the same command goes on from the last saved state\n")
-    sys.stderr.flush()
-    os._exit(2)
+    try:
+        sys.stderr.write(f"ablate: {reason}; stopped; the same command goes on from the last saved state\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(2)
 
 
 def run_on_ray(
@@ -78,44 +82,60 @@ def run_on_ray(
     from ray import tune
 
     cluster.connect(ray, address)
-    stop.listen()  # Ray has just taken SIGTERM
-    try:
-        cluster.refuse_unplaceable(ray.nodes(), budget)
-        if address:
-            preflight.check_nodes(ray, trials, site, budget, plugins)
-        shares = share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
-        attempts = Attempts(
-            trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)
+    stop.listen()  # Ray has just taken signals
+    with cluster.watched(ray, lost):
+        try:
+            cluster.refuse_unplaceable(ray.nodes(), budget)
+            if address:
+                preflight.check_nodes(ray, trials, site, budget, plugins)
+            shares = share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
+            attempts = Attempts(
+                trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)
+            )
+            relay = hooks.Relay(
+                attempts, listener, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None
+            )
+            with pulse.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__):
+                _tune(tune, relay, site, budget, plugins, shares)
+            if relay.trouble:
+                raise AblateError(relay.trouble)
+        finally:
+            cluster.leave(ray)
+
+
+def _tune(
+    tune: Any, relay: hooks.Relay, site: Site, budget: Budget, plugins: tuple[str, ...], shares: dict[str, float]
+) -> None:
+    """Let Tune run what the relay hands out.
+
+    Raises:
+        StoreError: this machine's folder for temporary files is full, where Tune keeps its own.
+    """
+    config = {"site": packed(site), "plugins": list(plugins), "umask": cluster.umask(), "code": worker.code()}
+    with tempfile.TemporaryDirectory(prefix="ablate-tune-", ignore_cleanup_errors=True) as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),
+            param_space=config,
+            tune_config=tune.TuneConfig(
+                search_alg=hooks.searcher(relay, budget, shares),
+                scheduler=hooks.scheduler(relay),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=hooks.name,
+                trial_dirname_creator=hooks.name,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=scratch,
+                callbacks=[hooks.callback(tune, relay)],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),  # Attempts decides what is tried again
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial saves its own state
+            ),
         )
-        relay = hooks.Relay(
-            attempts, listener, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None
-        )
-        with (
-            cluster.watched(ray, lost),
-            pulse.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__),
-            tempfile.TemporaryDirectory(prefix="ablate-tune-") as scratch,
-        ):
-            tune.Tuner(
-                tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),
-                param_space={"site": packed(site), "plugins": list(plugins), "umask": cluster.umask()},
-                tune_config=tune.TuneConfig(
-                    search_alg=hooks.searcher(relay, budget, shares),
-                    scheduler=hooks.scheduler(relay),
-                    num_samples=-1,
-                    reuse_actors=True,
-                    trial_name_creator=hooks.name,
-                    trial_dirname_creator=hooks.name,
-                ),
-                run_config=tune.RunConfig(
-                    name="trials",
-                    storage_path=scratch,
-                    callbacks=[hooks.callback(tune, relay)],
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=0),  # Attempts decides what is tried again
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial saves its own state
-                ),
-            ).fit()
-        if relay.trouble:
-            raise AblateError(relay.trouble)
-    finally:
-        cluster.leave(ray)
+        try:
+            tuner.fit()
+        except (OSError, tune.TuneError) as error:
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            raise StoreError(f"{tempfile.gettempdir()}: no room left on the disk") from None

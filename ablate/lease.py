@@ -62,9 +62,9 @@ class Lease:
         """
         first = 0
         while not self._is_free(newest := self._newest()):
-            if not wait or (first and newest > first):  # renewed: its holder is alive
+            if not wait or first not in (0, newest):  # renewed, or another's: its holder is alive
                 return False
-            first = first or newest
+            first = newest
             heartbeat.beat()  # to wait is not to hang
             time.sleep(POLL)
         if not self._advance(newest):

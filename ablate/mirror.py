@@ -15,7 +15,7 @@ from typing import Any
 
 from ablate import alive, confined, env, logged
 from ablate.errors import StoreError
-from ablate.experiment import RUNNING, Child, Experiment, Row
+from ablate.experiment import RUNNING, Child, Experiment, Row, make_file
 from ablate.result import Epoch, Result
 from ablate.store import Store
 from ablate.study import Study
@@ -40,6 +40,8 @@ class Mirror:
         place = None if uri else (store.root / "mlflow").resolve()
         for own in () if uri else ("mlflow", "mlflow.db"):
             confined.refuse_outside(store.root / own, store.root)
+        if not uri:
+            make_file(store.root / "mlflow.db")
         self.experiment = Experiment(uri or local_uri(store.root), experiment or study.name, place)
         self.parent = ""
         self.children: dict[str, Child] = {}  # those that were looked up

@@ -89,7 +89,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root, self.name = root, str(root)
-        if root.is_file():
+        if os.path.isfile(root):  # noqa: PTH113  which raises nothing
             raise StoreError(f"{root}: is a file, not a folder of results")
 
     @property
@@ -99,7 +99,13 @@ class Folder:
     def read(self, name: str, *, first: int | None = None) -> bytes | None:
         path = self._within(name)
         most = MOST.get(path.name, MOST_OTHERWISE)
-        return confined.read(path, most=most, first=first) if os.path.lexists(path) else None
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            pass  # what cannot be looked at is not absent: reading it says what is wrong
+        return confined.read(path, most=most, first=first)
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | StoreError | None]]:
         for name in names:
@@ -153,7 +159,7 @@ class Folder:
     def hold(self, folder: str, *, owner: str = "", wait: bool = True) -> Iterator[Hold | None]:
         path = self._within(f"{folder}/lock")
         _make(path.parent)
-        lock = FileLock(path)
+        lock = FileLock(path, fallback_to_soft=False)  # one that is a file's existence would outlive its holder
         if not _acquired(lock, path):
             yield None
             return
@@ -163,7 +169,7 @@ class Folder:
             lock.release()
 
     def is_held(self, folder: str) -> bool:
-        if not (self.root / folder / "lock").exists():
+        if not os.path.exists(self.root / folder / "lock"):  # noqa: PTH110  which raises nothing
             return False
         with self.hold(folder) as hold:
             return hold is None

@@ -27,7 +27,7 @@ class Pulse:
         threading.Thread(target=self._work, name="pulse", daemon=True).start()
 
     def at(self, trial_id: str) -> None:
-        """From now on it is at that trial."""
+        """From now on it is at that trial, or at none."""
         self.trial = trial_id
         self._sign()
 
@@ -40,6 +40,8 @@ class Pulse:
         from ray.experimental import internal_kv
 
         self.count += 1
+        if not self.trial:
+            return
         with suppress(Exception):  # a head that does not answer is the driver's business
             said = json.dumps([self.node, alive.mark(), self.count])
             internal_kv._internal_kv_put(self.trial, said, overwrite=True, namespace=ROOM)

@@ -65,6 +65,7 @@ class Result(BaseModel):
     curve: list[Epoch] = []
     cost: Cost | None = None
     env: dict[str, str] = {}
+    kept_weights: str = ""  # their sha256; empty where the budget kept none
     seconds: float = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
     finished: str = ""  # UTC, ISO 8601
 

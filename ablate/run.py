@@ -7,6 +7,7 @@ Several processes may train one trial (`muster`, `follow`): all run the same cod
 """
 
 import errno
+import hashlib
 import resource
 import time
 import traceback
@@ -147,7 +148,9 @@ def _finished(store: Store, trial: Trial) -> Result | None:
 def _resume(training: Training, trial: Trial, team: Team, held: Held | None) -> dict[str, str]:
     """Go on from the newest state that is whole; which documents of the trial were not, in this sitting or before."""
     if not held:
-        training.resume(team.broadcast(b""))  # nothing is taken up from nothing
+        state = team.broadcast(b"")
+        if state and not training.resume(state):
+            raise TeamError("a further process could not take up the state that process 0 has")
         return {}
     store, whole = held.store, b""
     for name, state in store.states(trial.id):
@@ -192,9 +195,11 @@ def _train_and_evaluate(
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + final.seconds
-    if site.keep_weights:
-        held.hold.write(held.store.name(trial.id, WEIGHTS), weights.packed(net.backbone, trial_id=trial.id))
     found = {"scores": final.scores, "curve": training.curve, "cost": price, "data_digest": digests}
+    if site.keep_weights:
+        content = weights.packed(net.backbone, trial_id=trial.id)
+        held.hold.write(held.store.name(trial.id, WEIGHTS), content)
+        found["kept_weights"] = hashlib.sha256(content).hexdigest()
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)
     yield _result(trial, "done", seconds, facts=facts, **found), final.statistics

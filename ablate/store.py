@@ -161,7 +161,8 @@ class Store:
         return read_arrays(self.place.read(name) or b"", at=f"{self.place.name}/{name}")
 
     def put(self, result: Result, statistics: Mapping[str, np.ndarray], *, hold: Hold | None = None) -> None:
-        """Write a result with its arrays, under the trial's hold where others may be at it; states are dropped then.
+        """Write a result with its arrays, under the trial's hold where others may be at it. Training states are
+        dropped then, but of a trial that failed: tried again, it may go on from there.
 
         Raises:
             StoreError: the disk is full or not writable; nothing half-written stays.
@@ -170,8 +171,9 @@ class Store:
         write, arrays = hold.write if hold else self.place.write, packed(statistics)
         write(self.name(result.id, ARRAYS), arrays)
         write(self.name(result.id, RESULT), _sealed(result, _digest(arrays)))
+        spare = (DAMAGED,) if result.status == "failed" else (*STATES, DAMAGED)
         for name in self.place.sizes(self.name(result.id)):
-            if name.endswith((*STATES, DAMAGED)):
+            if name.endswith(spare):
                 self.place.remove(name)
 
     def states(self, trial_id: str) -> Iterator[tuple[str, bytes]]:
@@ -219,8 +221,12 @@ class Store:
         shelf = self.read()
         for trial in trials:
             result = shelf.results.get(trial.id)
-            if result and result.status != "done":
-                self.place.remove(self.name(result.id, RESULT))
+            if not result or result.status == "done":
+                continue
+            with self.lock(result.id, wait=False) as hold, suppress(DamagedError):
+                now = self.get(result.id) if hold else None  # another driver may have tried it again meanwhile
+                if now and now.status != "done":
+                    self.place.remove(self.name(result.id, RESULT))
 
     def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> AbstractContextManager[Hold | None]:
         """Hold a trial for this process; yields None when another holds it. Freed if the holder dies, see `Place`."""

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
-from ablate import heartbeat, notes, pulse, registry
+from ablate import env, heartbeat, notes, pulse, registry
 from ablate.errors import AblateError, TeamError
 from ablate.result import Epoch, Result
 from ablate.site import Site, unpacked
@@ -36,11 +36,12 @@ def trainable(tune: Any) -> type:
         def setup(self, config: dict[str, Any]) -> None:
             import ray
 
-            import ablate.run  # noqa: F401  takes long, and is no training step
-            from ablate import followers
-
             os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
-            registry.load_plugins(tuple(config["plugins"]))
+            with heartbeat.watched(unpacked(config["site"]).hang_minutes, lambda reason: os._exit(1)):
+                import ablate.run  # noqa: F401  takes long, and is no training step
+                from ablate import followers
+
+                registry.load_plugins(tuple(config["plugins"]))
             self.nodes = followers.nodes()
             self.pulse = pulse.Pulse(ray.get_runtime_context().get_node_id())
             self.begin(config)
@@ -54,16 +55,23 @@ def trainable(tune: Any) -> type:
             self.trial, site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
             self.pulse.at(self.trial.id)
             self.site = replace(site, gpu_share=min(1.0, config["gpus"] or 1.0))
-            self.reports = reports(self.trial, self.site, on_ray=True)
+            self.reports = reports(self.trial, self.site, on_ray=True) if config["code"] == code() else _other_code()
 
         def step(self) -> dict[str, Any]:
             with heartbeat.watched(self.site.hang_minutes, self.give_up):
-                return next(self.reports) | {"nodes": self.nodes}
+                report = next(self.reports) | {"nodes": self.nodes}
+            if report.get("done"):
+                self.pulse.at("")  # another process may have the trial now
+            return report
 
         def give_up(self, reason: str) -> None:
             """Say why, if the results folder is not what hangs, and go."""
-            note = (Store(self.site.results), self.trial.id, notes.LAST_WORDS, reason)
-            writer = threading.Thread(target=notes.leave, args=note, daemon=True)
+
+            def leave() -> None:
+                with suppress(AblateError):
+                    notes.leave(Store(self.site.results), self.trial.id, notes.LAST_WORDS, reason)
+
+            writer = threading.Thread(target=leave, daemon=True)
             writer.start()
             writer.join(timeout=10)
             os._exit(1)
@@ -73,6 +81,15 @@ def trainable(tune: Any) -> type:
                 self.reports.close()
 
     return OneTrial
+
+
+def code() -> str:
+    """Equal in processes that would train alike: nodes may join a cluster after it was looked over."""
+    return f"{env.sources()} {env.version('torch')}"
+
+
+def _other_code() -> Generator[dict[str, Any]]:
+    yield {"trouble": "a process has other code of ablate, or another torch, than the driver began with", "done": True}
 
 
 def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict[str, Any]]:
@@ -88,8 +105,8 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     from ablate.run import Cancelled, run_trial
 
     status, epochs, closed = "busy", 0, False
-    store = Store(site.results)
     try:
+        store = Store(site.results)
         store.refuse_missing()
         store.refuse_full()  # else a trial that found no room would train as far again, to find none
         with closing(run_trial(trial, site, followers.on_ray if on_ray else muster.here)) as events:

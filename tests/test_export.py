@@ -29,6 +29,19 @@ def test_a_trained_backbone_becomes_the_start_of_another_study(called, tmp_path)
     assert all(result.env["starting weights"].startswith("checkpoints.safetensors: ") for result in results)
 
 
+def test_damaged_weights_are_not_exported(called, tmp_path):
+    study = write_study(tmp_path, budget={"keep_weights": True}, seeds=[0])
+    assert called("run", study, "--local")[0] == 0
+    trial = expand(load(study))[0].id
+    kept = tmp_path / "results" / "trials" / trial / "weights.safetensors"
+    content = bytearray(kept.read_bytes())
+    content[-3] ^= 1
+    kept.write_bytes(content)
+    text = one_line(called("export", trial, "--to", "a.safetensors"))
+    assert "weights.safetensors: damaged: not what the trial kept" in text
+    assert not (tmp_path / "a.safetensors").exists()
+
+
 def one_line(answer: tuple[int, str, str]) -> str:
     status, out, err = answer
     assert (status, out, err.count("\n")) == (2, "", 1), err

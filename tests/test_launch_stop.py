@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,18 +47,22 @@ def started(ablate, tmp_path, *flags: str) -> tuple[subprocess.Popen, list[str]]
     return process, seen
 
 
+def running(session: int, name: str = "") -> list[str]:
+    """The processes of a session, or those that are called so."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            begin, _, rest = stat.read_text().rpartition(")")
+            fields = rest.split()
+            if int(fields[3]) == session and fields[0] != "Z" and f"({name}" in begin:
+                found.append(stat.parent.name)
+    return found
+
+
 def left_behind(session: int) -> list[str]:
     """Processes of a session that are still there after a while."""
     for _ in range(60):
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(stat.parent.name)
-        if not found:
+        if not (found := running(session)):
             return []
         time.sleep(1)
     return found
@@ -81,6 +86,24 @@ def test_a_signal_stops_at_the_end_of_the_epoch_with_states_saved(ablate, tmp_pa
     whole = ablate("run", "small.yaml", "--local", "--results", "whole")
     assert whole.returncode == 0, whole.stderr
     assert results(tmp_path / "results") == results(tmp_path / "whole")
+
+
+def test_a_signal_while_ray_starts_is_heard(ablate, tmp_path):
+    """Batch systems take a job back at any moment; nothing has begun, so nothing is left."""
+    long_study(tmp_path)
+    process = subprocess.Popen(
+        [*COMMAND, "run", "small.yaml"], cwd=tmp_path, env=ablate.environment, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not running(process.pid, "gcs_server"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 143, rest
+    assert rest.splitlines()[-1].endswith("SIGTERM: stopped; the same command goes on from here")
+    assert not left_behind(process.pid)
 
 
 def test_a_large_state_has_all_the_grace_to_be_saved(ablate, tmp_path):

@@ -256,3 +256,43 @@ def test_folders_without_end_are_listed(tmp_path):
     deep.mkdir(parents=True)
     (deep / "file").write_text("four")
     assert list(opened(tmp_path).sizes("trials").values()) == [4]
+
+
+def test_a_waiting_lease_knows_another_holder_by_its_lower_number(objects, quick):
+    """The holder goes and another begins from one, between two looks: it is alive, and may be for hours."""
+    place = opened(objects)
+    place.create("trials/ab/lease.000500", b"{}")
+    waiting, ends = Lease(place, "trials/ab"), []
+    waiting._newest = iter([500, 1, 1, 1, 1]).__next__
+    waiting._is_free = lambda newest: False
+    thread = threading.Thread(target=lambda: ends.append(waiting.acquire(wait=True)), daemon=True)
+    thread.start()
+    thread.join(timeout=10)
+    assert ends == [False]
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"])
+def test_what_a_store_refuses_to_create_is_there(code):
+    """MinIO and Ceph do not say which condition failed; s3fs makes that an error like any other."""
+    place = opened(f"memory://{uuid.uuid4().hex}")
+    refusal = OSError(22, "At least one of the pre-conditions you specified did not hold")
+    refusal.__cause__ = type("ClientError", (Exception,), {"response": {"Error": {"Code": code}}})()
+
+    def refuse(*args, **kwargs):
+        raise refusal
+
+    place._fs.pipe_file, before = refuse, place._fs.pipe_file
+    try:
+        assert place.create("a", b"") is False
+        refusal.__cause__ = None
+        with pytest.raises(StoreError, match="pre-conditions"):
+            place.create("a", b"")
+    finally:
+        place._fs.pipe_file = before
+
+
+def test_what_cannot_be_looked_at_is_not_absent(tmp_path):
+    place = opened(str(tmp_path))
+    assert place.read("absent") is None
+    with pytest.raises(StoreError, match="cannot be read"):
+        place.read("x" * 300)

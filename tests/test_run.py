@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,14 +16,14 @@ import safetensors.torch
 import torch
 from small_studies import TESTS, small_study, write_study
 
-from ablate import fit, network, registry
+from ablate import fit, network, registry, worker
 from ablate.batches import Encoded, Shuffled, batches
 from ablate.design import expand
 from ablate.errors import DataError
 from ablate.fit import Training, learning_rate, optimizer
 from ablate.result import Epoch, Result
 from ablate.run import run_trial
-from ablate.site import Site
+from ablate.site import Site, packed
 from ablate.store import Store
 from ablate.study import load
 from ablate.trial import TrainSpec, Trial
@@ -278,6 +279,42 @@ def test_arms_see_the_same_images_in_the_same_order_equally_augmented(tmp_path, 
     assert ids[:3] != ids[3:6]  # another order in every epoch
     assert sorted(eval("+".join(ids[:3]))) == list(range(1, 21))
     assert not set(batches_of[0]) & set(batches_of[2])  # and for another seed
+
+
+def test_a_state_that_finds_no_room_on_the_device_is_kept(tmp_path, monkeypatch):
+    trial, place = trials(tmp_path)[0], site(tmp_path, checkpoint_minutes=0, gpu_share=0.5)
+    events = run_trial(trial, place)
+    next(events)
+    events.close()
+    states = list(Store(place.results).states(trial.id))
+
+    def no_room(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_moments", no_room)
+        with pytest.raises(torch.OutOfMemoryError):
+            list(run_trial(trial, place))
+    assert list(Store(place.results).states(trial.id)) == states
+    calm = site(tmp_path, "calm")
+    assert_same(finish(trial, calm), finish(trial, place), trial, (calm, place))
+
+
+def test_trouble_with_the_place_is_told_not_raised(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    (report,) = worker.reports(trials(tmp_path)[0], site(tmp_path))
+    assert report["trouble"].endswith("results: is a file, not a folder of results")
+
+
+def test_a_process_with_other_code_trains_nothing(tmp_path):
+    one = worker.trainable(SimpleNamespace(Trainable=object))()
+    one.pulse, one.nodes = SimpleNamespace(at=lambda trial_id: None), ["a"]
+    trial = trials(tmp_path)[0]
+    config = {"trial": trial.model_dump_json(), "site": packed(site(tmp_path)), "gpus": 0}
+    one.begin(config | {"code": "another"})
+    assert "has other code of ablate, or another torch" in one.step()["trouble"]
+    one.cleanup()
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_resumed_trial_sees_what_it_would_have_seen(tmp_path, monkeypatch):

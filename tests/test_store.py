@@ -74,6 +74,28 @@ def test_a_failed_trial_counts_as_run_until_it_is_forgotten(store):
     assert store.missing(trials) == [trial(0), trial(2)]
 
 
+def test_only_a_failed_trial_keeps_its_states(store):
+    for number, status in enumerate(("done", "diverged", "failed")):
+        with store.lock(trial(number).id) as hold:
+            store.save(trial(number).id, b"state", hold=hold)
+            store.put(result(number, status=status), {}, hold=hold)
+    assert [list(store.states(trial(number).id)) for number in range(3)] == [[], [], [("state", b"state")]]
+    store.forget_failed([trial(number) for number in range(3)])
+    assert store.missing([trial(number) for number in range(3)]) == [trial(1), trial(2)]
+
+
+def test_what_another_driver_tries_again_is_not_forgotten(store, monkeypatch):
+    store.put(result(status="failed"), {})
+    shelf = store.read()
+    monkeypatch.setattr(store, "read", lambda: shelf)  # what a driver saw
+    with Store(store.place.name).lock(trial().id) as hold:
+        store.forget_failed([trial()])
+        assert store.get(trial().id).status == "failed"
+        store.put(result(), ARRAYS, hold=hold)
+    store.forget_failed([trial()])
+    assert store.get(trial().id).status == "done"
+
+
 def test_a_finished_trial_leaves_no_training_state(store):
     folder = store.folder(trial().id)
     folder.mkdir(parents=True)

@@ -16,7 +16,7 @@ from small_studies import COMMAND, small_study, write_study
 from ablate import alive
 from ablate.drive import Where, drive, selected
 from ablate.errors import ServiceError
-from ablate.experiment import Experiment
+from ablate.experiment import Experiment, make_file
 from ablate.mirror import Mirror, local_uri
 from ablate.run import run_trial
 from ablate.site import Site
@@ -593,3 +593,19 @@ def test_a_tracker_that_leads_elsewhere_is_not_written(tmp_path):
     shutil.copy(elsewhere / "mlflow.db", tmp_path / "results" / "mlflow.db")
     assert "its files lie in " in drive_here(tmp_path, seeds=1)[1].mirror_trouble
     assert sorted(elsewhere.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.5])
+def test_tables_are_made_whole_or_not_at_all(tmp_path, after):
+    """A process that is killed while MLflow makes them leaves nothing that stops the next one."""
+    place = tmp_path / "place"
+    code = "import sys, pathlib, ablate.experiment as e; e.make_file(pathlib.Path(sys.argv[1], 'mlflow.db'))"
+    command = [COMMAND[0], "-c", code, place]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while not list(place.glob(".mlflow.db.*/mlflow.db")) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(after)
+        os.killpg(process.pid, signal.SIGKILL)
+    make_file(place / "mlflow.db")
+    assert Experiment(local_uri(place), "name", place).children() == []

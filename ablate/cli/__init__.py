@@ -4,8 +4,10 @@ Data goes to stdout, talk to stderr. A user's mistake is one line and exit statu
 traceback.
 """
 
+import errno
 import importlib
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -85,3 +87,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        with suppress(OSError):
+            click.echo("ablate: no room left on the disk for what this command says", err=True)
+        sys.exit(2)

@@ -22,13 +22,13 @@ def command(id: str, target: Path, results: str) -> None:
     """
     import hashlib
 
-    from ablate.errors import AblateError, StoreError
+    from ablate.errors import AblateError, DamagedError, StoreError
     from ablate.place import write_atomically
     from ablate.store import WEIGHTS, Store
 
     store = Store(results)
-    trial = store.find(id).id
-    content, kept = store.weights(trial), f"{store.place.name}/{store.name(trial, WEIGHTS)}"
+    result = store.find(id)
+    content, kept = store.weights(result.id), f"{store.place.name}/{store.name(result.id, WEIGHTS)}"
     if content is None:
         folder = kept.removesuffix(f"/{WEIGHTS}")
         raise StoreError(
@@ -38,5 +38,8 @@ def command(id: str, target: Path, results: str) -> None:
     if target.suffix != suffix or target.exists():
         fault = "is there already" if target.exists() else f"does not end in {suffix}"
         raise AblateError(f"--to {target}: {fault}")
+    digest = hashlib.sha256(content).hexdigest()
+    if result.kept_weights not in ("", digest):  # older results do not say
+        raise DamagedError(f"{kept}: damaged: not what the trial kept")
     write_atomically(target, content)
-    click.echo(f"weights: {{file: {target.name}, sha256: {hashlib.sha256(content).hexdigest()}}}")
+    click.echo(f"weights: {{file: {target.name}, sha256: {digest}}}")

@@ -109,7 +109,8 @@ class Progress:
         return f"{label(self.study, trial.arm)} seed {trial.seed}"
 
     def _line(self, text: str) -> None:
-        self.console.print(cell(text), markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # a log on a full disk ends no run
+            self.console.print(cell(text), markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self.live:
