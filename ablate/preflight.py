@@ -72,11 +72,13 @@ def check_nodes(
 
 @contextmanager
 def _marked(place: Place) -> Iterator[tuple[str, bytes]]:
-    """The name and the content, both random, of a document beside the results; it and its answers go afterwards."""
+    """The name and the content, both random, of a document beside the results, and a lock of that name held; all that
+    and the nodes' answers go afterwards."""
     marker, content = f"preflight/{secrets.token_hex(8)}", secrets.token_hex(8).encode()
     place.write(marker, content)
     try:
-        yield marker, content
+        with place.hold(f"{marker}-lock"):
+            yield marker, content
     finally:
         for left in place.sizes("preflight"):
             if left.startswith(marker):
@@ -168,12 +170,14 @@ def _told(find: Callable[..., str], *arguments: Any) -> str:
 
 
 def _answer_marker(results: str, marker: str, name: str) -> str:
-    """The marker's content, after writing it back beside it under the node's name."""
+    """The marker's content, after writing it back beside it under the node's name; the driver's lock is seen, too."""
     place = opened(results)
     content = place.read(marker)
     if content is None:
         here = "is not the driver's folder" if "://" in results or Path(results).is_dir() else "is not there"
         raise StoreError(f"{results} {here}")
+    if not place.is_held(f"{marker}-lock"):
+        raise StoreError(f"{results}: a lock that the driver holds there is not seen here")
     place.write(f"{marker}-{name}", content)
     return content.decode()
 

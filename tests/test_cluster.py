@@ -17,7 +17,8 @@ from small_studies import TESTS, write_study
 from test_launch import results
 
 from ablate import cluster, design, preflight, study
-from ablate.errors import ServiceError
+from ablate.errors import ServiceError, StoreError
+from ablate.place import opened
 from ablate.site import Site, packed
 
 ROOT = TESTS.parent
@@ -199,6 +200,16 @@ def test_a_token_that_others_can_read_is_narrowed(tmp_path, monkeypatch):
     token.unlink()
     with pytest.raises(ServiceError, match=r"RAY_AUTH_TOKEN_PATH: .* is not there"):
         cluster.connect(None, None)
+
+
+def test_a_node_that_does_not_see_the_drivers_lock_is_told_apart(tmp_path):
+    place = opened(str(tmp_path / "results"))
+    with preflight._marked(place) as (marker, content):
+        assert preflight._answer_marker(place.address, marker, "here") == content.decode()
+        place.write("preflight/elsewhere", content)  # as a node with locks of its own would find it
+        with pytest.raises(StoreError, match="a lock that the driver holds there is not seen here"):
+            preflight._answer_marker(place.address, "preflight/elsewhere", "there")
+    assert place.sizes("preflight") == {"preflight/elsewhere": len(content)}
 
 
 def test_what_a_node_lacks_is_told_with_its_remedy(small_shelf, tmp_path):
