@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ablate.errors import DataError
+from ablate.errors import DataError, one_line
 
 Reader = Callable[[str], bytes]  # content of a file by its path beside the known file; raises DataError
 
@@ -78,7 +78,7 @@ def _member(members: zipfile.ZipFile, name: str, archive: Path, limits: dict[str
         with members.open(name) as stream:
             content = stream.read(limit + 1)
     except Exception as error:  # whatever damage makes of zipfile and its decoders
-        raise DataError(f"{archive}: {name}: {' '.join(str(error).split())}") from None
+        raise DataError(f"{archive}: {name}: {one_line(error)}") from None
     if len(content) > limit:
         raise DataError(f"{archive}: {name} is larger than any of the archive can be")
     return content

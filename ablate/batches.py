@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ablate.errors import LoadingError
+from ablate.errors import LoadingError, one_line
 from ablate.site import Site
 from ablate.team import ALONE, Shares, Team
 
@@ -97,7 +97,7 @@ def served() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = " ".join(str(error).split())
+        text = one_line(error, 10_000)
         if not (text.startswith("DataLoader worker") or any(sign in text for sign in NO_ROOM)):
             raise
         text = text if len(text) < 300 else f"... {text[-300:]}"

@@ -1,16 +1,13 @@
-"""What can be known before any training: parts exist, knobs fit, metrics belong, networks can be built."""
+"""What a study's text alone shows to be wrong: metrics, tasks, data and budgets that do not go together."""
 
-from ablate import cost, registry
+from ablate import registry
 from ablate.comparable import refuse_different_protocols
 from ablate.design import one_of_each_arm
 from ablate.errors import StudyError, nearest
 from ablate.paper import published
 from ablate.registry import Description
-from ablate.result import Cost
 from ablate.study import Study, blaming
-from ablate.trial import Recipe, Trial
-
-_PRICED: dict[str, Cost] = {}  # by network, for this process: a run orders its trials by cost, then checks them
+from ablate.trial import Trial
 
 
 def check_study(study: Study) -> None:
@@ -63,28 +60,3 @@ def _check_pair(study: Study, task: Description, data: Description, classes: tup
             f"recipe.dataset: {data.name!r} has no labels for the task {task.name!r}; "
             f"it serves {', '.join(served) or 'none'}"
         )
-
-
-def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
-    """Build every arm's network on the meta device and price it; by trial id.
-
-    Raises:
-        StudyError: an impossible combination of knobs, in the model's own words.
-    """
-    priced: dict[str, Cost] = {}
-    for trial in trials:
-        network = network_key(trial.recipe)
-        if network not in _PRICED:
-            try:
-                _PRICED[network] = cost.price(trial.recipe)
-            except (ValueError, RuntimeError) as error:
-                arm = ", ".join(f"{name}={level}" for name, level in trial.arm.items())
-                where = f"{file}: " if file else ""
-                raise StudyError(f"{where}recipe.model: arm {arm}: {' '.join(str(error).split())}") from None
-        priced[trial.id] = _PRICED[network]
-    return priced
-
-
-def network_key(recipe: Recipe) -> str:
-    """Equal for recipes whose networks cost the same."""
-    return recipe.model_copy(update={"train": type(recipe.train)(), "weights": None}).model_dump_json()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.budget import Budget
-from ablate.errors import ServiceError
+from ablate.errors import ServiceError, one_line
 
 HEAD_SECONDS = 45.0  # without an answer of the head, after which a run ends; Ray ends the process, unasked, after 60
 
@@ -44,7 +44,7 @@ def connect(ray: Any, address: str | None) -> None:
         ray.init(address=address or "local", include_dashboard=None if address else False, **silent)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         where = f"Ray at {address}" if address else "a local Ray"
-        raise ServiceError(f"{where} cannot be reached: {' '.join(str(error).split())[:200]}; try --local") from None
+        raise ServiceError(f"{where} cannot be reached: {one_line(error)}; try --local") from None
     finally:
         os.umask(old_mask)
 

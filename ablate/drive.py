@@ -14,12 +14,13 @@ from pathlib import Path
 
 from ablate import launch, match, notes, registry, weights
 from ablate.attempts import Listener
-from ablate.check import check_study, price_arms
+from ablate.check import check_study
 from ablate.design import expand
 from ablate.durations import launch_order
 from ablate.errors import AblateError, DamagedError, StudyError, nearest
 from ablate.outcome import Driver, Outcome
 from ablate.prediction import Watch
+from ablate.prices import price_arms
 from ablate.site import Site
 from ablate.stop import GRACE, Stop
 from ablate.store import RESULT, Store
@@ -103,8 +104,7 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         status = "KILLED"
     finally:
         watch.close()
-        ended = (stop.asked, stop.status) if stop.asked or status != "KILLED" else ("Ctrl-C", 130)
-        outcome.stopped, outcome.status = ended
+        outcome.stopped, outcome.status = stop.asked, stop.status
         outcome.mirror_trouble = tracker.finish(writer, status, hurry=bool(stop.asked))
     return outcome
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 
 from ablate import cost, env, registry
 from ablate.design import one_of_each_arm
+from ablate.errors import one_line
 from ablate.prices import arm_prices
 from ablate.result import Cost, Result
 from ablate.schedule import longest_first
@@ -181,7 +182,7 @@ def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> t
     try:
         rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
     except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
-        return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({' '.join(str(error).split())})"
+        return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({one_line(error)})"
     macs = {t.id: costs[t.id].macs * _crop_share(t.recipe) for t in trials}
     rates = {t.id: study.budget.team * rate * macs[control.id] / macs[t.id] for t in trials}
     return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"

@@ -79,3 +79,8 @@ def nearest(name: object, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"choose from {', '.join(known)}" if known else "there is none to choose from"
+
+
+def one_line(said: object, most: int = 300) -> str:
+    """What an error or a library said, on one line, and no more characters of it."""
+    return " ".join(str(said).split())[:most]

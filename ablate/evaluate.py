@@ -15,9 +15,9 @@ from ablate import registry
 from ablate.batches import Encoded, batches, to_device
 from ablate.errors import StoreError
 from ablate.fit import Training
-from ablate.heartbeat import beat
 from ablate.site import Site
 from ablate.trial import Trial
+from ablate.watchdog import beat
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ablate.errors import ServiceError
+from ablate.errors import ServiceError, one_line
 from ablate.logged import keeps, speakable
 
 PAGE = 250  # runs in one answer: a MB or two
@@ -146,7 +146,7 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         raise ServiceError(f"MLflow at {uri} failed: {text}; the same command goes on from here") from None
 
 

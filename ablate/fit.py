@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader
 
 from ablate import sync_norm
 from ablate.batches import Encoded, Shuffled, batches, to_device
-from ablate.heartbeat import beat
 from ablate.result import Epoch
 from ablate.site import Site
 from ablate.team import ALONE, Team
 from ablate.trial import TrainSpec, Trial
+from ablate.watchdog import beat
 
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 MOMENTS = {"adam": ADAM, "adamw": ADAM, "sgd": {"momentum_buffer"}}  # what an optimiser keeps of a parameter

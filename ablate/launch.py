@@ -1,5 +1,5 @@
 """Trials to processes: Ray Tune on a machine or a cluster, or a plain loop in this one. Ray is known here, in
-cluster.py, followers.py, hooks.py, preflight.py, pulse.py and worker.py only.
+cluster.py, hooks.py, preflight.py, ray_team.py, ray_watchdog.py and worker.py only.
 
 Tune is the scheduler, not the designer: it asks us for trial after trial, places them and tells us what died. Workers
 are kept warm between trials (`reuse_actors`), since importing torch costs more than a small trial. Nothing of Tune's
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from ablate import cluster, heartbeat, hooks, preflight, pulse, share, worker
+from ablate import cluster, hooks, preflight, ray_watchdog, share, watchdog, worker
 from ablate.attempts import Attempts, Listener
 from ablate.budget import Budget
 from ablate.errors import AblateError, StoreError
@@ -40,7 +40,7 @@ def run_here(trials: list[Trial], site: Site, listener: Listener, *, stop: Stop,
             time.sleep(1)  # the rest is at another process
             continue
         listener.started(attempt.trial)
-        with closing(worker.reports(attempt.trial, site)) as reports, heartbeat.watched(site.hang_minutes, _give_up):
+        with closing(worker.reports(attempt.trial, site)) as reports, watchdog.watched(site.hang_minutes, _give_up):
             for report in reports:
                 if "trouble" in report:
                     raise AblateError(report["trouble"])
@@ -95,7 +95,7 @@ def run_on_ray(
             relay = hooks.Relay(
                 attempts, listener, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None
             )
-            with pulse.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__):
+            with ray_watchdog.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__):
                 _tune(tune, relay, site, budget, plugins, shares)
             if relay.trouble:
                 raise AblateError(relay.trouble)

@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 from typing import Protocol
 
-from ablate import heartbeat
+from ablate import watchdog
 from ablate.errors import LostError, StoreError
 
 EXPIRY = 120.0  # seconds without a new generation after which others may take a trial over
@@ -65,7 +65,7 @@ class Lease:
             if not wait or first not in (0, newest):  # renewed, or another's: its holder is alive
                 return False
             first = newest
-            heartbeat.beat()  # to wait is not to hang
+            watchdog.beat()  # to wait is not to hang
             time.sleep(POLL)
         if not self._advance(newest):
             return False

@@ -22,7 +22,7 @@ import numpy as np
 from ablate import registry
 from ablate.archive import Reader, making, opened
 from ablate.datasets import SPLITS, joint_sets
-from ablate.errors import DataError
+from ablate.errors import DataError, one_line
 
 LIMITS = {".mat": 64 * 2**20, ".jpg": 16 * 2**20}  # bytes of a member; the real ones are far smaller
 VAL = 500  # people for evaluation
@@ -231,7 +231,7 @@ def _joints(content: bytes, archive: Path) -> np.ndarray:
             raise ValueError(f"its joints are {joints.dtype} {joints.shape}, not numbers (14, 3, N)")
         return joints.astype(float)
     except Exception as error:  # loadmat answers damage with whatever its parser trips over
-        raise DataError(f"{archive}: joints.mat: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise DataError(f"{archive}: joints.mat: {one_line(error) or type(error).__name__}") from None
 
 
 def _summary(target: Path) -> str:

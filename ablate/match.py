@@ -217,7 +217,7 @@ def _solutions(questions: list[Question], results: Path | str | None, *, keep: b
 
 
 def _answers(questions: dict[str, Question], *, file: str) -> dict[str, Solution]:
-    from ablate.check import price_arms  # torch
+    from ablate.prices import price_arms  # torch
 
     asked = [trial for question in questions.values() for trial in (question.trial, question.aim)]
     trials = {trial.id: trial for trial in asked if isinstance(trial, Trial)}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ablate import alive, confined, env, logged
+from ablate import confined, env, logged, process_mark
 from ablate.errors import StoreError
 from ablate.experiment import RUNNING, Child, Experiment, Row, make_file
 from ablate.result import Epoch, Result
@@ -66,7 +66,7 @@ class Mirror:
             "ablate.scale": self.study.scale,
             "ablate.planned": str(len(planned)),
             "ablate.reused": " ".join(trial.id for trial in reused)[:5000],
-            "ablate.process": alive.mark(),
+            "ablate.process": process_mark.own(),
         }
         self.parent = self._create(tags | _heartbeat())
 
@@ -244,8 +244,8 @@ def _lives(parent: Any) -> bool:
     """Whether the driver of a parent run is alive."""
     tags = parent.data.tags
     beat = tags.get("ablate.alive", "")
-    silence = time.time() - int(beat) if beat.isdecimal() else alive.STALE
-    return parent.info.status == "RUNNING" and alive.lives(tags.get("ablate.process", ""), silence)
+    silence = time.time() - int(beat) if beat.isdecimal() else process_mark.STALE
+    return parent.info.status == "RUNNING" and process_mark.lives(tags.get("ablate.process", ""), silence)
 
 
 def _of(session: str) -> str:

@@ -9,14 +9,16 @@ a combination follows as if its levels' ratios multiplied, and some combinations
 import math
 from dataclasses import dataclass
 
-from ablate.check import network_key, price_arms
+from ablate import cost
 from ablate.design import Arm
+from ablate.errors import StudyError, one_line
 from ablate.result import Cost
 from ablate.study import Study
-from ablate.trial import Trial
+from ablate.trial import Recipe, Trial
 
 MOST_COUNTED = 64  # networks
 PROBES = 8  # combinations that are counted to tell how near the others are
+_PRICED: dict[str, Cost] = {}  # by network, for this process: a run orders its trials by cost, then checks them
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,31 @@ def arm_prices(study: Study, trials: list[Trial]) -> list[ArmPrice]:
         else:
             prices.append(ArmPrice(Cost(parameters=0, used_parameters=0, macs=macs), counted=False))
     return prices
+
+
+def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
+    """Build every arm's network on the meta device and price it; by trial id.
+
+    Raises:
+        StudyError: an impossible combination of knobs, in the model's own words.
+    """
+    priced: dict[str, Cost] = {}
+    for trial in trials:
+        network = network_key(trial.recipe)
+        if network not in _PRICED:
+            try:
+                _PRICED[network] = cost.price(trial.recipe)
+            except (ValueError, RuntimeError) as error:
+                arm = ", ".join(f"{name}={level}" for name, level in trial.arm.items())
+                where = f"{file}: " if file else ""
+                raise StudyError(f"{where}recipe.model: arm {arm}: {one_line(error)}") from None
+        priced[trial.id] = _PRICED[network]
+    return priced
+
+
+def network_key(recipe: Recipe) -> str:
+    """Equal for recipes whose networks cost the same."""
+    return recipe.model_copy(update={"train": type(recipe.train)(), "weights": None}).model_dump_json()
 
 
 def sentence(prices: list[ArmPrice]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
-from ablate.errors import PartError, nearest
+from ablate.errors import PartError, nearest, one_line
 
 FOLDERS = {
     "model": "models",
@@ -140,7 +140,7 @@ def load_plugins(modules: tuple[str, ...]) -> None:
         try:
             imported = importlib.import_module(module)
         except (ImportError, SyntaxError, TypeError, ValueError) as error:  # TypeError, ValueError: '.x' and ''
-            raise PartError(f"plugins: cannot import {module!r}: {' '.join(str(error).split())}") from None
+            raise PartError(f"plugins: cannot import {module!r}: {one_line(error)}") from None
         path = Path(imported.__file__ or "")
         parts = [key for key, builder in _builders.items() if builder.__module__ == module]
         if not parts:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ablate import registry, stats
 from ablate.arrays import Arrays
-from ablate.errors import StoreError
+from ablate.errors import StoreError, one_line
 from ablate.trial import Recipe
 
 RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
@@ -76,7 +76,7 @@ class TestImages:
         return self._scores[key][metric]
 
     def _unfit(self, trial: str, error: Exception) -> StoreError:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         return StoreError(f"trial {trial}: per_image.npz: not what the metric reads ({what})")
 
     def _image_ids(self, trial: str, metric: str) -> np.ndarray:

@@ -3,7 +3,8 @@
 `run_trial` is a generator: it yields every epoch as it ends, and the stored result last. Whoever drives it (a loop in
 this process, a Ray actor) takes one step at a time. A failure is a result with its reason.
 
-Several processes may train one trial (`muster`, `follow`): all run the same code, and this one stores what comes out.
+Several processes may train one trial (team_start.py, team_follower.py): all run the same code, and this one stores
+what comes out.
 """
 
 import errno
@@ -21,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate import batches, cost, env, muster, network, notes, registry, weights
-from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError
+from ablate import batches, cost, env, network, notes, registry, team_start, weights
+from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError, one_line
 from ablate.evaluate import evaluate
 from ablate.fit import Diverged, Training, fit
 from ablate.lease import Hold
@@ -56,7 +57,7 @@ class Cancelled(Exception):
     """Somebody asked that this trial end; its state is saved, and a later run may go on from it."""
 
 
-def run_trial(trial: Trial, site: Site, assembly: Assembly = muster.here) -> Generator[Epoch | Result]:
+def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) -> Generator[Epoch | Result]:
     """Train and evaluate one trial, from its saved state if there is one; the last value is its stored result.
 
     Yields nothing but the stored result when the trial already has one, nothing at all when another process is at it,
@@ -230,7 +231,7 @@ def _settle(site: Site) -> torch.device:
 def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seconds: float) -> Result:
     reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
     status = "diverged" if isinstance(error, Diverged) else "failed"
-    text = " ".join(reason.split())[:500].encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
+    text = one_line(reason, 500).encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
     return _result(trial, status, seconds, facts={"processes": str(site.processes)}, reason=text, curve=curve)
 
 

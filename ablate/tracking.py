@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from ablate import alive, confined
+from ablate import confined, process_mark
 from ablate.design import expand
 from ablate.errors import DamagedError, ServiceError
 from ablate.experiment import answering
@@ -56,7 +56,7 @@ class Tracker:
             mirror.reconcile()
             return mirror
 
-        write_atomically(self._mark, alive.mark().encode())
+        write_atomically(self._mark, process_mark.own().encode())
         _remove(behind)  # what they stood for, ours stands for now
         writer = Writer(self.store, opened, self._mark.touch)
         for trial in reused if behind else []:
@@ -117,7 +117,7 @@ class Tracker:
     @property
     def _mark(self) -> Path:
         """A file that is there while the tracker may lack something of ours: from a run's start to a good end."""
-        return self.store.root / f"{self._about}.{_short(alive.mark())}"
+        return self.store.root / f"{self._about}.{_short(process_mark.own())}"
 
     @property
     def _about(self) -> str:
@@ -136,7 +136,7 @@ def _has_a_driver(mark: Path) -> bool:
         silence = time.time() - mark.stat().st_mtime
     except (DamagedError, FileNotFoundError):  # it ended well just now, or is no mark of ours
         return True
-    return process != alive.mark() and alive.lives(process, silence)
+    return process != process_mark.own() and process_mark.lives(process, silence)
 
 
 def _remove(marks: list[Path]) -> None:

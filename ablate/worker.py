@@ -10,8 +10,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
-from ablate import env, heartbeat, notes, pulse, registry
-from ablate.errors import AblateError, TeamError
+from ablate import env, notes, ray_watchdog, registry, watchdog
+from ablate.errors import AblateError, TeamError, one_line
 from ablate.result import Epoch, Result
 from ablate.site import Site, unpacked
 from ablate.store import Store
@@ -37,13 +37,13 @@ def trainable(tune: Any) -> type:
             import ray
 
             os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
-            with heartbeat.watched(unpacked(config["site"]).hang_minutes, lambda reason: os._exit(1)):
+            with watchdog.watched(unpacked(config["site"]).hang_minutes, lambda reason: os._exit(1)):
                 import ablate.run  # noqa: F401  takes long, and is no training step
-                from ablate import followers
+                from ablate import ray_team
 
                 registry.load_plugins(tuple(config["plugins"]))
-            self.nodes = followers.nodes()
-            self.pulse = pulse.Pulse(ray.get_runtime_context().get_node_id())
+            self.nodes = ray_team.nodes()
+            self.pulse = ray_watchdog.Pulse(ray.get_runtime_context().get_node_id())
             self.begin(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -58,7 +58,7 @@ def trainable(tune: Any) -> type:
             self.reports = reports(self.trial, self.site, on_ray=True) if config["code"] == code() else _other_code()
 
         def step(self) -> dict[str, Any]:
-            with heartbeat.watched(self.site.hang_minutes, self.give_up):
+            with watchdog.watched(self.site.hang_minutes, self.give_up):
                 report = next(self.reports) | {"nodes": self.nodes}
             if report.get("done"):
                 self.pulse.at("")  # another process may have the trial now
@@ -101,7 +101,7 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     """
     import torch
 
-    from ablate import followers, muster
+    from ablate import ray_team, team_start
     from ablate.run import Cancelled, run_trial
 
     status, epochs, closed = "busy", 0, False
@@ -109,7 +109,7 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
         store = Store(site.results)
         store.refuse_missing()
         store.refuse_full()  # else a trial that found no room would train as far again, to find none
-        with closing(run_trial(trial, site, followers.on_ray if on_ray else muster.here)) as events:
+        with closing(run_trial(trial, site, ray_team.on_ray if on_ray else team_start.here)) as events:
             for event in events:
                 if isinstance(event, Result):
                     store.refuse_missing()  # else it went onto another disk, where no driver sees it
@@ -122,7 +122,7 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
     except Cancelled:
         status = "cancelled"
     except torch.OutOfMemoryError as error:
-        raise CrowdedOut(" ".join(str(error).split())[:200]) from None
+        raise CrowdedOut(one_line(error)) from None
     except TeamError:
         raise  # ends the attempt, and there may be another
     except AblateError as error:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ablate.alive import HEARTBEAT
-from ablate.errors import StoreError
+from ablate.errors import StoreError, one_line
 from ablate.mirror import Mirror
+from ablate.process_mark import HEARTBEAT
 from ablate.result import Epoch, Result
 from ablate.store import Store
 from ablate.trial import Trial
@@ -174,7 +174,7 @@ class Writer:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _merge(news: News, newer: News) -> None:

@@ -271,11 +271,3 @@ class Closeness:
             "closeness": 1 - float(counts @ error / counts.sum()),
             "near": float(counts @ (error < 0.1) / counts.sum()),
         }
-
-
-def weights_digest(net) -> str:
-    """Of all parameters and buffers, bit for bit."""
-    content = hashlib.md5()
-    for name, value in net.state_dict().items():
-        content.update(name.encode() + torch.as_tensor(value).contiguous().numpy().tobytes())
-    return content.hexdigest()

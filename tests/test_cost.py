@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ablate import cost, env, measure, network, registry
-from ablate.check import price_arms
 from ablate.count import Counter
 from ablate.design import expand
 from ablate.errors import StudyError
 from ablate.fit import Training
+from ablate.prices import price_arms
 from ablate.result import Cost
 from ablate.study import load
 from ablate.trial import Part, Recipe, TrainSpec, Trial

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("ablate", "hrnet_core")
 # Rooms of one line know nothing of each other; a shelf is one room, and `report` is both renderers and sections.
 ORDER = """
-    errors heartbeat stop
-    registry env yaml_subset search archive count alive lease arrays confined
+    errors watchdog stop
+    registry env yaml_subset search archive count process_mark lease arrays confined
     presets trial site bucket
     paper budget factor result place
     study
@@ -25,14 +25,14 @@ ORDER = """
     design network store team
     notes
     cost resample weights comparable housekeeping sync_norm batches
-    check measure paper_costs share
-    fit match prices
-    evaluate durations muster
+    check measure paper_costs prices share
+    fit match
+    evaluate durations team_start
     plan
     run attempts
-    follow
-    followers
-    pulse
+    team_follower
+    ray_team
+    ray_watchdog
     logged worker cluster evidence
     experiment
     mirror
@@ -48,7 +48,7 @@ RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in li
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {
-    "ray": ("launch", "cluster", "hooks", "worker", "followers", "preflight", "pulse"),
+    "ray": ("launch", "cluster", "hooks", "worker", "ray_team", "preflight", "ray_watchdog"),
     "mlflow": ("experiment",),
     "yaml": ("yaml_subset",),
     "matplotlib": ("report/draw",),

@@ -9,11 +9,12 @@ from small_studies import TESTS, write_study
 
 from ablate import plan as planning
 from ablate import stats
-from ablate.check import check_study, price_arms
+from ablate.check import check_study
 from ablate.design import contrasts, expand
 from ablate.errors import StudyError
 from ablate.match import solve
 from ablate.plan import plan, power
+from ablate.prices import price_arms
 from ablate.result import Result
 from ablate.run import run_trial
 from ablate.site import Site

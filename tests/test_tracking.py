@@ -13,7 +13,7 @@ from mirrored import QUIET, all_runs, assert_mirrors, client, history, runs, sta
 from servers import free_port
 from small_studies import COMMAND, small_study, write_study
 
-from ablate import alive
+from ablate import process_mark
 from ablate.drive import Where, drive, selected
 from ablate.errors import ServiceError
 from ablate.experiment import Experiment, make_file
@@ -154,16 +154,17 @@ def test_a_trial_that_went_wrong_is_mirrored_with_its_reason(tmp_path):
 
 
 class Stopped(Silent):
-    """Ctrl-C after the first epoch."""
+    """Ctrl-C twice after the first epoch."""
 
     def epoch(self, trial, row):
-        raise KeyboardInterrupt
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_is_killed_and_its_trial_taken_up_again(tmp_path):
     _, outcome = drive_here(tmp_path, screen=Stopped(), budget={"checkpoint_minutes": 0})
-    assert outcome.stopped
+    assert (outcome.stopped, outcome.status) == ("Ctrl-C", 130)
     store, uri = Store(tmp_path / "results"), local_uri(tmp_path / "results")
     parents, children = runs(uri)
     assert (statuses(parents), statuses(children)) == (["KILLED"], ["KILLED"])
@@ -202,7 +203,7 @@ def test_a_good_end_forgets_no_other_driver(tmp_path):
     tracker = Tracker(store, study)
     second = subprocess.Popen(["sleep", "600"])
     mark = store.root / f"{tracker._about}.second"
-    mark.write_text(f"{alive._machine()}/{second.pid}/{alive._start(second.pid)}")
+    mark.write_text(f"{process_mark._machine()}/{second.pid}/{process_mark._start(second.pid)}")
     writer = tracker.follow([trials[0]], [])
     writer.ended(trials[0])
     assert tracker.finish(writer, "FINISHED") == ""
@@ -353,25 +354,25 @@ def test_second_runs_of_one_trial_are_dropped(tmp_path):
 def dead_mark() -> str:
     """Of a process that ran on this machine."""
     process = subprocess.Popen(["sleep", "60"])
-    mark = alive.mark().split("/")
-    mark[1:] = [str(process.pid), alive._start(process.pid)]
-    assert alive.lives("/".join(mark), 1e9)
+    mark = process_mark.own().split("/")
+    mark[1:] = [str(process.pid), process_mark._start(process.pid)]
+    assert process_mark.lives("/".join(mark), 1e9)
     process.kill()
-    while alive.lives("/".join(mark), 0):  # dead before anyone asks how it ended
+    while process_mark.lives("/".join(mark), 0):  # dead before anyone asks how it ended
         time.sleep(0.01)
     process.wait()
     return "/".join(mark)
 
 
 def test_a_process_is_known_by_more_than_its_number():
-    own = alive.mark()
-    assert alive.lives(own, 1e9)
-    assert not alive.lives(dead_mark(), 0)
+    own = process_mark.own()
+    assert process_mark.lives(own, 1e9)
+    assert not process_mark.lives(dead_mark(), 0)
     machine, number, start = own.split("/")
-    assert not alive.lives(f"{machine}/{number}/{int(start) - 1}", 0)  # another had that number before
-    assert alive.lives(f"elsewhere/{number}/{start}", alive.STALE - 1)
-    assert not alive.lives(f"elsewhere/{number}/{start}", alive.STALE + 1)
-    assert not alive.lives("", alive.STALE)
+    assert not process_mark.lives(f"{machine}/{number}/{int(start) - 1}", 0)  # another had that number before
+    assert process_mark.lives(f"elsewhere/{number}/{start}", process_mark.STALE - 1)
+    assert not process_mark.lives(f"elsewhere/{number}/{start}", process_mark.STALE + 1)
+    assert not process_mark.lives("", process_mark.STALE)
 
 
 def test_what_a_dead_driver_left_is_mended_and_a_living_ones_is_not(tmp_path):

@@ -75,8 +75,9 @@ def command(
 
 
 def _study(file: str, scale: str | None) -> Priced:
-    from ablate.check import check_study, price_arms
+    from ablate.check import check_study
     from ablate.design import expand, label
+    from ablate.prices import price_arms
 
     study = opened(file, scale=scale, results=None)
     check_study(study)

@@ -44,7 +44,7 @@ def command(
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
     target = to or usual_place(chosen, store)
-    write(chosen, store, target, formats or ("md", "html", "latex"))
+    write(chosen, store, target, formats)
     if publish:
         publish_results(chosen, store, target)
         match.publish(load(study, scale=scale), results, target / "results")
@@ -61,15 +61,15 @@ def usual_place(study: "Study", store: "Store") -> Path:
     return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
-def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]) -> None:
-    """Gather the evidence, render it, say the answer, and print where the documents are."""
+def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...] = ()) -> None:
+    """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are."""
     from ablate.evidence import gather
-    from ablate.report import blocks
+    from ablate.report import FORMATS, blocks
     from ablate.report import write as render
     from ablate.report.blocks import Text
 
     evidence = gather(study, store)
-    paths = render(evidence, target, formats=formats)
+    paths = render(evidence, target, formats=formats or FORMATS)
     for block in blocks(evidence):
         if isinstance(block, Text) and block.style == "answer":
             click.echo(cell(block.text), err=True)

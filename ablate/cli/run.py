@@ -71,7 +71,7 @@ def command(
     for line in compared(run, store.read().results) if run else []:
         click.echo(cell(line), err=True)
     click.echo(_summary(Counter(outcome.ran.values())), err=True)
-    write(chosen, store, to or usual_place(chosen, store), ("md", "html", "latex"))
+    write(chosen, store, to or usual_place(chosen, store))
 
 
 def _summary(ran: Counter[str]) -> str:

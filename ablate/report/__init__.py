@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ablate import registry
-from ablate.errors import StudyError, nearest
 from ablate.evidence import Evidence
 from ablate.place import write_atomically
 from ablate.report.blocks import Block, Figure, Text, listed
@@ -30,12 +29,8 @@ def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMAT
     """Write report.md, report.html and report.tex into the folder, figures beside them; returns what was written.
 
     Raises:
-        StudyError: a format that does not exist.
         StoreError: the folder cannot be written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise StudyError(f"format {name!r}: {nearest(name, FORMATS)}")
     content, written = blocks(evidence), _Files(folder)
     if "md" in formats:
         written.add("report.md", _markdown(content, written))

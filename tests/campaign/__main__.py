@@ -38,12 +38,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background are born deaf to Ctrl-C
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ended politely, it ends what it started
     registry.load_plugins(("campaign.parts",))
-    wanted = flags.only or list(FAULTS)
-    skipped = {kind: reason for kind in wanted if (reason := FAULTS[kind].obstacle())}
-    kinds = [kind for kind in wanted if kind not in skipped]
+    kinds = flags.only or list(FAULTS)
     scratch = Path(tempfile.mkdtemp(prefix="ac-"))  # short: Ray puts sockets in it, whose paths have 107 characters
     begun = time.time()
-    document: dict[str, Any] = {"about": about(flags.seed), "skipped": skipped, "rows": []}
+    document: dict[str, Any] = {"about": about(flags.seed), "rows": []}
     cluster = Cluster(scratch)
     server = Server(scratch / "m", cluster.environment)
     try:
@@ -51,7 +49,7 @@ def main() -> int:
         cluster.heal()
         reference = undisturbed(scratch / "reference", cluster, server)
         say(f"undisturbed run after {time.time() - begun:.0f} s")
-        for number in range(flags.injections if kinds else 0):
+        for number in range(flags.injections):
             kind, place = kinds[number % len(kinds)], scratch / f"{number:02d}_{kinds[number % len(kinds)]}"
             row = injected(kind, FAULTS[kind], flags.seed, number, folder=place, cluster=cluster, server=server,
                            reference=reference)  # fmt: skip

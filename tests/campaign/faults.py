@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ablate.study import Budget
 from campaign.processes import kill, tree, until
 from campaign.scene import Scene
 from campaign.study import HANG_MINUTES
@@ -38,7 +37,6 @@ class Fault:
     act: Callable[[Scene], Hit]
     prepare: Callable[[Scene], None] = lambda scene: None
     unstable: bool = False  # needs the arm that diverges
-    obstacle: Callable[[], str] = lambda: ""  # why it cannot be done here; empty when it can
 
 
 def worker(scene: Scene) -> Hit:
@@ -153,11 +151,6 @@ def ctrl_c(scene: Scene) -> Hit:
     return hit
 
 
-def no_watchdog() -> str:
-    """Why a hanging trial would hang for ever."""
-    return "" if "hang_minutes" in Budget.model_fields else "pending: this version has no budget.hang_minutes"
-
-
 FAULTS = {
     "worker": Fault("SIGKILL a worker", worker),
     "node": Fault("SIGKILL a node", node),
@@ -169,7 +162,7 @@ FAULTS = {
     "result": Fault("result truncated", result),
     "two_drivers": Fault("two drivers on one folder", two_drivers),
     "nan": Fault("NaN loss in one arm", nan, unstable=True),
-    "hang": Fault(f"a trial hangs ({HANG_MINUTES * 60:.0f} s allowed)", hang, obstacle=no_watchdog),
+    "hang": Fault(f"a trial hangs ({HANG_MINUTES * 60:.0f} s allowed)", hang),
     "ctrl_c": Fault("Ctrl-C twice", ctrl_c),
 }
 

@@ -10,17 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Line:
-    """A process began an epoch of a trial; epoch 0 is the evaluation."""
-
-    trial: str
-    epoch: int
-    pid: int
-    time: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A process came to the end of a trial's epoch."""
+    """A process began an epoch of a trial, or in `finished` came to its end; epoch 0 is the evaluation."""
 
     trial: str
     epoch: int
@@ -43,20 +33,15 @@ def read_trace(file: Path) -> list[Line]:
     return sorted((Line(**json.loads(line)) for line in text.splitlines()), key=lambda line: line.time)
 
 
-def finished(trace: list[Line]) -> list[Finished]:
+def finished(trace: list[Line]) -> list[Line]:
     """Epochs that were trained to their end: the same process went on with the same trial."""
     found, open_lines = [], {}
     for line in trace:
         before = open_lines.get(line.pid)
         if before and before.trial == line.trial and before.epoch:
-            found.append(Finished(before.trial, before.epoch, before.pid, line.time))
+            found.append(Line(before.trial, before.epoch, before.pid, line.time))
         open_lines[line.pid] = line
     return found
-
-
-def at_work(trace: list[Line]) -> dict[int, str]:
-    """What each process last began; whether it still lives is not known here."""
-    return {line.pid: line.trial for line in trace}
 
 
 class Ledger:

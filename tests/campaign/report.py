@@ -24,7 +24,6 @@ def markdown(document: dict[str, Any]) -> str:
             _table(heads, costs),
             "What the drivers said, what MLflow shows after `ablate track`, and what processes outlived their driver:",
             _table([*others, "orphans"], manners),
-            _skipped(document["skipped"]),
             "Rows: [reliability.json](reliability.json). Made by `make campaign`.\n",
         ]
     )
@@ -81,11 +80,6 @@ def _manner(kind: str, rows: Rows) -> list[str]:
     sums = [str(sum(row["mlflow"][key] for row in rows)) for key in ("running", "wrong", "doubled")]
     counts = [str(sum(row[key] for row in rows)) for key in ("tracebacks", "noise")]
     return [FAULTS[kind].title, ", ".join(statuses), *counts, *sums, str(sum(row["orphans"] for row in rows))]
-
-
-def _skipped(skipped: dict[str, str]) -> str:
-    lines = [f"- {FAULTS[kind].title}: {reason}" for kind, reason in skipped.items()]
-    return "\n".join(["Not done here:", "", *lines]) if lines else "No kind of fault was left out."
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

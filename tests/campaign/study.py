@@ -6,8 +6,6 @@ A trial has several times the epochs that a checkpoint interval holds: a state n
 import json
 from pathlib import Path
 
-from ablate.study import Budget
-
 EPOCHS, ARMS, SEEDS = 12, 3, 2
 TOTAL = EPOCHS * ARMS * SEEDS  # epochs of the whole study
 CHECKPOINT_SECONDS = 2.0
@@ -19,9 +17,7 @@ def document(*, diverges: int = 0) -> dict:
     levels = {name: {"model": {"fusions": name}} for name in ("within", "across", "final")}
     if diverges:
         levels["unstable"] = {"model": {"diverges": diverges}}
-    budget = {"cpus": 1, "checkpoint_minutes": CHECKPOINT_SECONDS / 60}
-    if "hang_minutes" in Budget.model_fields:
-        budget["hang_minutes"] = HANG_MINUTES
+    budget = {"cpus": 1, "checkpoint_minutes": CHECKPOINT_SECONDS / 60, "hang_minutes": HANG_MINUTES}
     return {
         "name": "campaign",
         "question": "Does anything get lost?",

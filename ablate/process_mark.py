@@ -12,7 +12,7 @@ HEARTBEAT = 60.0  # seconds between two signs of life
 STALE = 300.0  # seconds without one, after which a process that cannot be looked at counts as dead
 
 
-def mark() -> str:
+def own() -> str:
     """This process, in one word."""
     return f"{_machine()}/{os.getpid()}/{_start(os.getpid())}"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ablate import alive
+from ablate import process_mark
 
 EVERY = 10.0  # seconds between two signs
 ROOM = "ablate"  # of Ray's key-value store
@@ -43,7 +43,7 @@ class Pulse:
         if not self.trial:
             return
         with suppress(Exception):  # a head that does not answer is the driver's business
-            said = json.dumps([self.node, alive.mark(), self.count])
+            said = json.dumps([self.node, process_mark.own(), self.count])
             internal_kv._internal_kv_put(self.trial, said, overwrite=True, namespace=ROOM)
 
 
@@ -114,5 +114,5 @@ def _kill_there(ray: Any, said: bytes) -> None:
 
 def _kill(mark: str) -> None:
     """Kill the process of that mark, if it is still that process."""
-    if alive.lives(mark, 0):
+    if process_mark.lives(mark, 0):
         os.kill(int(mark.split("/")[1]), signal.SIGKILL)

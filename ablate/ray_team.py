@@ -13,10 +13,11 @@ import ray
 from ray import exceptions, util
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from ablate import follow, muster
-from ablate.muster import LOOPBACK
+from ablate import team_follower, team_start
+from ablate.errors import one_line
 from ablate.site import Site
 from ablate.team import Team
+from ablate.team_start import LOOPBACK
 from ablate.trial import Trial
 
 NODE_DIED = "its node has died"  # in Ray's words, at the end of some two hundred characters
@@ -31,7 +32,7 @@ def on_ray(trial: Trial, site: Site) -> Iterator[Team]:
     """
     group, one_node = util.get_current_placement_group(), len(nodes()) == 1
     address = LOOPBACK if one_node else util.get_node_ip_address()
-    with muster.led(trial, site, lambda jobs: Actors(group, jobs, one_node=one_node), address=address) as team:
+    with team_start.led(trial, site, lambda jobs: Actors(group, jobs, one_node=one_node), address=address) as team:
         yield team
 
 
@@ -44,7 +45,7 @@ class Follower:
     """One further process."""
 
     def follow(self, job: str, one_node: bool) -> None:
-        follow.follow(job, address=LOOPBACK if one_node else util.get_node_ip_address())
+        team_follower.follow(job, address=LOOPBACK if one_node else util.get_node_ip_address())
 
 
 class Actors:
@@ -68,7 +69,7 @@ class Actors:
                 try:
                     ray.get(call)
                 except exceptions.RayError as error:
-                    text = " ".join(str(error).split())
+                    text = one_line(error, 2000)
                     why = NODE_DIED if NODE_DIED in text else text[:200]
                     return f"process {rank} of 0 to {len(self.calls)} ended: {why}"
         return ""

@@ -32,7 +32,7 @@ def watched(minutes: float, end: Callable[[str], None]) -> Iterator[None]:
     beat()
     finished = threading.Event()
     watcher = threading.Thread(
-        target=_watch, args=(60 * minutes, finished, threading.get_ident(), end), name="heartbeat", daemon=True
+        target=_watch, args=(60 * minutes, finished, threading.get_ident(), end), name="watchdog", daemon=True
     )
     watcher.start()
     try:

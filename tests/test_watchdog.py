@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ablate.heartbeat import beat, watched
+from ablate.watchdog import beat, watched
 
 
 def test_what_hangs_is_ended_and_says_where():
@@ -44,9 +44,9 @@ def test_an_ended_watch_ends_nobody():
 
 STOPPED = """
 import time
-from ablate import heartbeat
-heartbeat.SLICE = 0.2
-with heartbeat.watched(1.5 / 60, lambda reason: print("ended", flush=True)):
+from ablate import watchdog
+watchdog.SLICE = 0.2
+with watchdog.watched(1.5 / 60, lambda reason: print("ended", flush=True)):
     print("begun", flush=True)
     time.sleep(1)
 """

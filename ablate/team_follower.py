@@ -1,7 +1,7 @@
 """A further process of a trial: it does its share until the trial ends, and stores nothing.
 
-As `python -m ablate.follow` it reads its job from the first line of its standard input, which process 0 holds open as
-long as it lives; at the input's end this process ends too, whatever it is at.
+As `python -m ablate.team_follower` it reads its job from the first line of its standard input, which process 0 holds
+open as long as it lives; at the input's end this process ends too, whatever it is at.
 """
 
 import json

@@ -57,7 +57,7 @@ def here(trial: Trial, site: Site) -> Iterator[Team]:
 
 @contextmanager
 def led(trial: Trial, site: Site, start: Callable[[list[str]], Crew], *, address: str) -> Iterator[Team]:
-    """The team whose other processes `start` starts, from the jobs that `follow.follow` takes; they meet at `address`.
+    """The team whose other processes `start` starts, from jobs for `team_follower.follow`; they meet at `address`.
 
     Raises:
         TeamError: a process died or fell silent; the trial is not at fault.
@@ -96,7 +96,7 @@ class Subprocesses:
         for rank, job in enumerate(jobs, 1):
             device = {"CUDA_VISIBLE_DEVICES": shown.split(",")[rank]} if gpu else {}
             process = subprocess.Popen(
-                [sys.executable, "-m", "ablate.follow"], env=environment | device, text=True,
+                [sys.executable, "-m", "ablate.team_follower"], env=environment | device, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is for process 0
             )  # fmt: skip
             self.processes.append(process)
