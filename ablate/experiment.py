@@ -16,6 +16,7 @@ from typing import Any
 
 from ablate.errors import ServiceError, one_line
 from ablate.logged import keeps, speakable
+from ablate.place import write_atomically
 
 PAGE = 250  # runs in one answer: a MB or two
 CHILDREN = "tags.`ablate.trial` LIKE '%'"
@@ -43,16 +44,19 @@ def make_file(file: Path) -> None:
     _quiet()
     import mlflow
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+    aside = file.with_name(f".{file.name}.{int.from_bytes(os.urandom(8))}")
+    with TemporaryDirectory(prefix="ablate-mlflow-") as folder:
         made = Path(folder, file.name)
         mlflow.MlflowClient(tracking_uri=f"sqlite:///{made.resolve()}").search_experiments()
-        try:
-            os.link(made, file)
-        except FileExistsError:
-            pass  # another driver was quicker
-        except OSError:  # no hard links there
-            made.replace(file)
+        write_atomically(aside, made.read_bytes())
+    try:
+        os.link(aside, file)
+    except FileExistsError:
+        pass  # another driver was quicker
+    except OSError:  # no hard links there
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 class Experiment:

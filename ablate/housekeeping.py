@@ -100,14 +100,17 @@ def _litter(store: Store, trial_id: str, documents: Documents) -> Litter | None:
 
 
 def _is_finished(store: Store, trial_id: str) -> bool:
+    """Whether nobody goes on from its states: one that failed may be tried again."""
     with suppress(DamagedError):
-        return store.get(trial_id) is not None
+        result = store.get(trial_id)
+        return result is not None and result.status != "failed"
     return False
 
 
 def _unfinished_writes(store: Store, *, dry: bool) -> list[Litter]:
-    """Temporary files beside the trials, of processes that were killed."""
-    names = [name for name in store.place.children("") if UNFINISHED.fullmatch(name) and store.place.age(name) > HOUR]
+    """Temporary files beside the trials and questions to nodes, of processes that were killed."""
+    names = [name for name in store.place.children("") if UNFINISHED.fullmatch(name)]
+    names = [name for name in [*names, *store.place.sizes("preflight")] if store.place.age(name) > HOUR]
     for name in [] if dry else names:
         store.place.remove(name)
     return [Litter("", "unfinished writes", dict.fromkeys(names, 0))] if names else []

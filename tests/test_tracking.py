@@ -603,8 +603,9 @@ def test_tables_are_made_whole_or_not_at_all(tmp_path, after):
     place = tmp_path / "place"
     code = "import sys, pathlib, ablate.experiment as e; e.make_file(pathlib.Path(sys.argv[1], 'mlflow.db'))"
     command = [COMMAND[0], "-c", code, place]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        while not list(place.glob(".mlflow.db.*/mlflow.db")) and process.poll() is None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, env=environment) as process:
+        while not list(tmp_path.glob("ablate-mlflow-*/mlflow.db")) and process.poll() is None:
             time.sleep(0.01)
         time.sleep(after)
         os.killpg(process.pid, signal.SIGKILL)
