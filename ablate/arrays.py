@@ -8,6 +8,8 @@ from typing import IO
 
 import numpy as np
 
+from ablate.errors import DamagedError
+
 Arrays = dict[str, np.ndarray]
 MOST = 2**29  # bytes of all arrays of a file; the largest known, of confusion matrices, take a tenth
 
@@ -19,11 +21,11 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(content: bytes) -> Arrays:
-    """The arrays.
+def unpacked(content: bytes, *, at: str) -> Arrays:
+    """The arrays of a file, which lies at `at`; objects (pickles) are refused.
 
     Raises:
-        ValueError: damaged, objects (pickles), or larger than it may be.
+        DamagedError: missing, damaged, or larger than it may be.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
@@ -36,7 +38,7 @@ def unpacked(content: bytes) -> Arrays:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # whatever damage makes of zipfile, its decoders and numpy's parser
-        raise ValueError(f"{type(error).__name__}: {error}") from None
+        raise DamagedError(f"{at}: damaged ({type(error).__name__}: {error})") from None
 
 
 def _refuse_promises(stream: IO[bytes], size: int) -> None:

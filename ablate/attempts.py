@@ -18,7 +18,7 @@ from ablate.trial import Trial
 
 NODE_LOSSES = 100  # that a trial survives: a bound only so that nothing goes on for ever
 REST = 60.0  # seconds from a trouble with the place until the trial is tried again
-TROUBLES = 5  # of one trial, after which the place is given up
+TROUBLES = 5  # of one trial, after which the place is given up if nothing trains
 LOOK_AGAIN = 5.0  # seconds between two looks at a trial that another process is at
 
 
@@ -111,7 +111,7 @@ class Attempts:
         """Where it ran, the results or the data could not be reached: it rests. False: that was once too often."""
         attempt = self.running.pop(trial.id)
         attempt.troubles += 1
-        if attempt.troubles > TROUBLES:
+        if attempt.troubles > TROUBLES and not self.running:  # it may be one node's, while others train
             return False
         self.listener.retried(trial, reason)
         self.resting.append((time.monotonic() + REST, attempt))

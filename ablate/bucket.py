@@ -116,7 +116,8 @@ class Bucket:
 
 def _code(error: OSError) -> str:
     """The store's own code of what it refused; empty where it has none."""
-    return str(getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", ""))
+    response = getattr(error.__cause__, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _filesystem(url: str) -> tuple[Any, str]:

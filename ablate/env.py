@@ -11,7 +11,13 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from ablate.errors import StoreError
+
 PACKAGES = ("torch", "ray", "mlflow", "numpy", "opencv-python-headless", "pycocotools")
+DECISIVE = (  # packages that what is trained may depend on
+    "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "scipy", "opencv-python-headless",
+    "pycocotools", "pydantic", "safetensors", "ray",
+)  # fmt: skip
 OURS = ("ablate", "hrnet_core")
 
 
@@ -46,6 +52,30 @@ def sources() -> str:
     root = Path(__file__).parent.parent
     files = [path for package in OURS for path in sorted((root / package).rglob("*"))]
     return digest(path for path in files if path.suffix in (".py", ".json"))
+
+
+@cache
+def decisive() -> dict[str, str]:
+    """The versions of Python and of packages that what is trained may depend on."""
+    return {"python": platform.python_version()} | {package: version(package) for package in DECISIVE}
+
+
+@cache
+def code() -> str:
+    """A digest of our code and of the decisive versions: equal in processes that may train together."""
+    import hashlib
+
+    return f"{sources()}-{hashlib.blake2b(repr(decisive()).encode(), digest_size=4).hexdigest()}"
+
+
+def refuse_other(expected: str) -> None:
+    """Nodes may join a cluster after it was looked over, and files may change under a long run.
+
+    Raises:
+        StoreError: this process has other code, or other packages, than the one that says what it expects.
+    """
+    if code() != expected:
+        raise StoreError(f"{platform.node()}: other code of ablate, or other packages, than the driver began with")
 
 
 def digest(files: Iterable[Path]) -> str:

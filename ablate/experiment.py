@@ -54,7 +54,8 @@ def make_file(file: Path) -> None:
     except FileExistsError:
         pass  # another driver was quicker
     except OSError:  # no hard links there
-        aside.replace(file)
+        if not file.exists():
+            aside.replace(file)
     finally:
         aside.unlink(missing_ok=True)
 

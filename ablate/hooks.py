@@ -70,11 +70,15 @@ class Relay:
         if "row" in report:
             self.listener.epoch(trial, worker.row(report))
         elif "trouble" in report:
-            if not (self.patient and self.attempts.troubled(trial, str(report["trouble"]))):
-                self.trouble = str(report["trouble"])
-                self.attempts.running.pop(trial.id, None)
+            self.troubled(trial, str(report["trouble"]))
         else:
             self.attempts.ended(trial, str(report["status"]))
+
+    def troubled(self, trial: Trial, reason: str) -> None:
+        """Where a trial was to run, something is wrong that is not the trial's."""
+        if not (self.patient and self.attempts.troubled(trial, reason)):
+            self.trouble = reason
+            self.attempts.running.pop(trial.id, None)
 
     def died(self, trial: Trial, error: str) -> None:
         """A worker's process is gone, or raised what is no result."""
@@ -93,6 +97,8 @@ class Relay:
             self.attempts.died(trial, "Ray killed its process: its node ran out of memory", nodes=nodes)
         elif "its worker process has died" in error:
             self.attempts.died(trial, last_words or "its process was killed or crashed", nodes=nodes)
+        elif self.patient and "error raised in its creation task" in error:
+            self.troubled(trial, f"its process could not start: {line}")
         elif " is unavailable: " in error:
             self.attempts.died(trial, "its node does not answer", nodes=nodes, with_node=True)
         else:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from ablate import cluster, hooks, preflight, ray_watchdog, share, watchdog, worker
+from ablate import cluster, env, hooks, preflight, ray_watchdog, share, watchdog, worker
 from ablate.attempts import Attempts, Listener
 from ablate.budget import Budget
 from ablate.errors import AblateError, StoreError
@@ -82,7 +82,7 @@ def run_on_ray(
     from ray import tune
 
     cluster.connect(ray, address)
-    stop.listen()  # Ray has just taken signals
+    stop.listen()  # should Ray have taken a signal
     with cluster.watched(ray, lost):
         try:
             cluster.refuse_unplaceable(ray.nodes(), budget)
@@ -111,7 +111,7 @@ def _tune(
     Raises:
         StoreError: this machine's folder for temporary files is full, where Tune keeps its own.
     """
-    config = {"site": packed(site), "plugins": list(plugins), "umask": cluster.umask(), "code": worker.code()}
+    config = {"site": packed(site), "plugins": list(plugins), "umask": cluster.umask(), "code": env.code()}
     with tempfile.TemporaryDirectory(prefix="ablate-tune-", ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             tune.with_resources(worker.trainable(tune), cluster.shape(tune, budget)),

@@ -52,7 +52,7 @@ class Driver:
         with self.store.lock(trial.id, owner=self.owner, wait=False) as hold:
             status = self._stored(trial) or ("failed" if hold else "busy")
             if hold and not self._stored(trial):
-                self.store.put(_dead(trial, reason), {}, hold=hold)
+                self.store.put(_dead(trial, reason), {}, hold=hold, keep=True)
         self.ended(trial, status)
 
     def _stored(self, trial: Trial) -> str:

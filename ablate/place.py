@@ -189,7 +189,14 @@ class Folder:
 
 def _acquired(lock: FileLock, path: Path) -> bool:
     with _in_words(path), suppress(Timeout):
-        lock.acquire(timeout=0)
+        try:
+            lock.acquire(timeout=0)
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise StoreError(
+                    f"{path}: no locks on this file system; mount it with them (NFS 4; Lustre: flock)"
+                ) from None
+            raise
         return True
     return False
 

@@ -20,10 +20,6 @@ from ablate.site import Site, packed, unpacked
 from ablate.trial import Part, Trial
 
 PATIENCE = 300.0  # seconds for all nodes together: a first import of torch over a network file system is slow
-PACKAGES = (
-    "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "scipy", "opencv-python-headless",
-    "pycocotools", "pydantic", "safetensors", "ray",
-)  # fmt: skip
 DIGEST = 16  # hexadecimal digits of a data set's or a plugin's digest
 Facts = dict[str, str]
 Node = dict[str, Any]  # as ray.nodes() gives it
@@ -80,9 +76,9 @@ def _marked(place: Place) -> Iterator[tuple[str, bytes]]:
         with place.hold(f"{marker}-lock"):
             yield marker, content
     finally:
-        for left in place.sizes("preflight"):
-            if left.startswith(marker):
-                place.remove(left)
+        left = [name for name in place.sizes("preflight") if name.startswith(marker)]
+        for name in sorted(left, key=lambda name: name == marker):  # the last one takes the folder with it
+            place.remove(name)
 
 
 def _different(trials: list[Trial]) -> list[Trial]:
@@ -125,7 +121,7 @@ def _answer(ray: Any, task: Any, patience: float) -> Facts | str:
 
 def _differences(ours: Facts, found: Facts, node: Node, answered: bool) -> Iterator[str]:
     """What a node has otherwise than the driver, and how to mend it."""
-    versions = [name for name in ("python", *PACKAGES) if found.get(name) != ours[name]]
+    versions = [name for name in env.decisive() if found.get(name) != ours[name]]
     if versions:
         told = ", ".join(f"{name} {found.get(name, 'absent')} instead of {ours[name]}" for name in versions)
         yield f"{told} (install the driver's versions there, or start Ray from the driver's environment)"
@@ -134,7 +130,7 @@ def _differences(ours: Facts, found: Facts, node: Node, answered: bool) -> Itera
     if found.get("results") != ours["results"] or not answered:
         yield f"results: {found.get('results')} (mount the driver's results storage at this path)"
     for name in ours:
-        if name not in ("python", "ablate", "results", *PACKAGES) and found.get(name) != ours[name]:
+        if name not in ("ablate", "results", *env.decisive()) and found.get(name) != ours[name]:
             yield f"{name}: {_unlike(found.get(name, 'missing'))}"
     seen, owned = found.get("gpus", ""), node["Resources"].get("GPU", 0)
     if seen and not (seen.isdecimal() and int(seen) >= owned):
@@ -148,7 +144,7 @@ def _unlike(fact: str) -> str:
 def look(question: dict[str, Any], name: str) -> Facts:
     """What is found here; anything that goes wrong is a fact in words. Runs on the nodes and in the driver."""
     site = unpacked(question["site"])
-    facts = {"python": env.provenance()["python"]} | {package: env.version(package) for package in PACKAGES}
+    facts = env.decisive()
     facts["ablate"] = env.sources()
     facts["results"] = _told(_answer_marker, site.results, question["marker"], name)
     for plugin in question["plugins"]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ablate.trial import FROZEN, Recipe, Trial, key
 
@@ -68,6 +68,13 @@ class Result(BaseModel):
     kept_weights: str = ""  # their sha256; empty where the budget kept none
     seconds: float = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
     finished: str = ""  # UTC, ISO 8601
+
+    @model_serializer(mode="wrap")
+    def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        if not self.kept_weights:  # as results were before they could say: older versions read them
+            document.pop("kept_weights", None)
+        return document
 
     def today(self) -> str:
         """The key this result has today: a new knob whose default is the old behaviour orphans nothing.

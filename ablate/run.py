@@ -76,7 +76,7 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
         if done:
             yield done
             return
-        start, curve = time.perf_counter(), []
+        start, curve, by_machine = time.perf_counter(), [], False
         _refuse_cancelled(store, trial)
         try:
             held = Held(store, hold)
@@ -104,7 +104,8 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
             if not isinstance(error, EXPECTED):
                 traceback.print_exception(error)  # a bug keeps its traceback
             result, statistics = _failed(trial, error, site, curve, time.perf_counter() - start), {}
-        store.put(result, statistics, hold=hold)
+            by_machine = _is_out_of_memory(error) or isinstance(error, torch.AcceleratorError | MemoryError)
+        store.put(result, statistics, hold=hold, keep=by_machine)
         yield result
 
 

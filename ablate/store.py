@@ -6,7 +6,7 @@
       mlflow.db, mlflow/          the tracker's, when it is local
       trials/<id>/result.json     the result, with a checksum over it and over the arrays
                   per_image.npz   per-image statistics, arrays only
-                  state           the training state at the last checkpoint, while unfinished
+                  state           the training state at the last checkpoint, while unfinished, or ended by the machine
                   state.previous  the one before
                   *.damaged       what could not be trusted, set aside until the trial is finished
                   weights.safetensors  the trained backbone, where the budget keeps it
@@ -158,11 +158,14 @@ class Store:
             StoreError: missing or damaged.
         """
         name = self.name(trial_id, ARRAYS)
-        return read_arrays(self.place.read(name) or b"", at=f"{self.place.name}/{name}")
+        return unpacked(self.place.read(name) or b"", at=f"{self.place.name}/{name}")
 
-    def put(self, result: Result, statistics: Mapping[str, np.ndarray], *, hold: Hold | None = None) -> None:
-        """Write a result with its arrays, under the trial's hold where others may be at it. Training states are
-        dropped then, but of a trial that failed: tried again, it may go on from there.
+    def put(
+        self, result: Result, statistics: Mapping[str, np.ndarray], *, hold: Hold | None = None, keep: bool = False
+    ) -> None:
+        """Write a result with its arrays, under the trial's hold where others may be at it.
+
+        Training states are dropped then, unless they are to be kept: tried again, the trial goes on from there.
 
         Raises:
             StoreError: the disk is full or not writable; nothing half-written stays.
@@ -171,7 +174,7 @@ class Store:
         write, arrays = hold.write if hold else self.place.write, packed(statistics)
         write(self.name(result.id, ARRAYS), arrays)
         write(self.name(result.id, RESULT), _sealed(result, _digest(arrays)))
-        spare = (DAMAGED,) if result.status == "failed" else (*STATES, DAMAGED)
+        spare = (DAMAGED,) if keep else (*STATES, DAMAGED)
         for name in self.place.sizes(self.name(result.id)):
             if name.endswith(spare):
                 self.place.remove(name)
@@ -216,17 +219,22 @@ class Store:
         have = (shelf or self.read()).results
         return [trial for trial in trials if trial.id not in have]
 
-    def forget_failed(self, trials: Iterable[Trial]) -> None:
-        """Drop the results of those trials that failed or diverged, so that they count as missing."""
-        shelf = self.read()
+    def forget_failed(self, trials: Iterable[Trial]) -> int:
+        """Drop the results of those trials that failed or diverged, so that they count as missing.
+
+        Those that another process holds stay; returns how many.
+        """
+        shelf, held = self.read(), 0
         for trial in trials:
             result = shelf.results.get(trial.id)
             if not result or result.status == "done":
                 continue
             with self.lock(result.id, wait=False) as hold, suppress(DamagedError):
+                held += hold is None
                 now = self.get(result.id) if hold else None  # another driver may have tried it again meanwhile
                 if now and now.status != "done":
                     self.place.remove(self.name(result.id, RESULT))
+        return held
 
     def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> AbstractContextManager[Hold | None]:
         """Hold a trial for this process; yields None when another holds it. Freed if the holder dies, see `Place`."""
@@ -268,18 +276,6 @@ class Store:
         if arrays is None or _digest(arrays) != document.get("arrays"):
             raise DamagedError(f"{at.removesuffix(RESULT)}{ARRAYS}: missing or damaged")
         return result
-
-
-def read_arrays(content: bytes, *, at: str) -> Arrays:
-    """An .npz of plain arrays; objects (pickles) are refused.
-
-    Raises:
-        DamagedError: missing, damaged, or larger than it may be.
-    """
-    try:
-        return unpacked(content)
-    except ValueError as error:
-        raise DamagedError(f"{at}: damaged ({error})") from None
 
 
 def _sealed(result: Result, arrays: str) -> bytes:

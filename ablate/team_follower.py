@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from torch.distributed import DistError, Store, TCPStore  # type: ignore[attr-defined]  # the stubs lack them
 
-from ablate import registry, run
+from ablate import env, registry, run
 from ablate.errors import LoadingError, TeamError
 from ablate.fit import Diverged
 from ablate.site import unpacked
@@ -32,6 +32,7 @@ def follow(job: str, *, address: str | None = None) -> None:
     rank, size = int(said["rank"]), int(said["size"])
     store = TCPStore(said["address"], said["port"], is_master=False, timeout=PATIENCE, wait_for_workers=False)
     with _reporting(store, rank):
+        env.refuse_other(said["code"])
         registry.load_plugins(tuple(said["plugins"]))
         trial, site = Trial.model_validate_json(said["trial"]), unpacked(said["site"])
         store.set(f"here/{rank}", "")

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch.distributed import DistError, Store, TCPStore, group  # type: ignore[attr-defined]  # stubs
 
-from ablate import errors, registry
+from ablate import env, errors, registry
 from ablate.errors import DataError, TeamError
 from ablate.site import Site, packed
 from ablate.team import ALONE, PATIENCE, Team, joined
@@ -72,7 +72,7 @@ def led(trial: Trial, site: Site, start: Callable[[list[str]], Crew], *, address
         address, port, is_master=True, timeout=PATIENCE, wait_for_workers=False, master_listen_fd=server.detach()
     )
     job: dict[str, Any] = {"trial": trial.model_dump_json(), "site": packed(site), "plugins": registry.plugins()}
-    job |= {"size": site.processes, "address": address, "port": port}
+    job |= {"size": site.processes, "address": address, "port": port, "code": env.code()}
     crew, over = start([json.dumps(job | {"rank": rank}) for rank in range(1, site.processes)]), threading.Event()
     threading.Thread(target=_watch, args=(crew, over, site.gpu), daemon=True).start()
     try:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from ablate import confined, process_mark
 from ablate.design import expand
-from ablate.errors import DamagedError, ServiceError
+from ablate.errors import DamagedError, ServiceError, StoreError
 from ablate.experiment import answering
 from ablate.mirror import Mirror
 from ablate.place import write_atomically
@@ -101,7 +101,7 @@ class Tracker:
         if self._behind():
             try:
                 self.fill()
-            except ServiceError as error:
+            except (ServiceError, StoreError) as error:
                 return str(error)
         return ""
 

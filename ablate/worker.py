@@ -18,6 +18,7 @@ from ablate.store import Store
 from ablate.trial import Trial
 
 CROWDED = "CrowdedOut"
+STARTING = 5.0  # minutes that a process may take to start: torch over a slow network file system
 
 
 class CrowdedOut(Exception):
@@ -37,12 +38,15 @@ def trainable(tune: Any) -> type:
             import ray
 
             os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
-            with watchdog.watched(unpacked(config["site"]).hang_minutes, lambda reason: os._exit(1)):
+            self.trial, self.site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
+            minutes = self.site.hang_minutes and max(self.site.hang_minutes, STARTING)
+            with watchdog.watched(minutes, self.give_up):
                 import ablate.run  # noqa: F401  takes long, and is no training step
                 from ablate import ray_team
 
                 registry.load_plugins(tuple(config["plugins"]))
-            self.nodes = ray_team.nodes()
+                env.code()
+                self.nodes = ray_team.nodes()
             self.pulse = ray_watchdog.Pulse(ray.get_runtime_context().get_node_id())
             self.begin(config)
 
@@ -55,7 +59,7 @@ def trainable(tune: Any) -> type:
             self.trial, site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
             self.pulse.at(self.trial.id)
             self.site = replace(site, gpu_share=min(1.0, config["gpus"] or 1.0))
-            self.reports = reports(self.trial, self.site, on_ray=True) if config["code"] == code() else _other_code()
+            self.reports = reports(self.trial, self.site, on_ray=True, code=config["code"])
 
         def step(self) -> dict[str, Any]:
             with watchdog.watched(self.site.hang_minutes, self.give_up):
@@ -83,17 +87,10 @@ def trainable(tune: Any) -> type:
     return OneTrial
 
 
-def code() -> str:
-    """Equal in processes that would train alike: nodes may join a cluster after it was looked over."""
-    return f"{env.sources()} {env.version('torch')}"
-
-
-def _other_code() -> Generator[dict[str, Any]]:
-    yield {"trouble": "a process has other code of ablate, or another torch, than the driver began with", "done": True}
-
-
-def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict[str, Any]]:
+def reports(trial: Trial, site: Site, *, on_ray: bool = False, code: str = "") -> Generator[dict[str, Any]]:
     """What is told of a trial: its epochs, then how it ended. Closed in between, it saves its state.
+
+    `code` is what another process expects of this one, see `env.code`.
 
     Raises:
         TeamError: its processes lost each other.
@@ -106,6 +103,8 @@ def reports(trial: Trial, site: Site, *, on_ray: bool = False) -> Generator[dict
 
     status, epochs, closed = "busy", 0, False
     try:
+        if code:
+            env.refuse_other(code)
         store = Store(site.results)
         store.refuse_missing()
         store.refuse_full()  # else a trial that found no room would train as far again, to find none

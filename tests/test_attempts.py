@@ -136,3 +136,14 @@ def test_trouble_with_the_place_rests_a_trial_and_is_no_death_of_its_own(tmp_pat
     assert line.take()
     assert not line.troubled(trials[0], "the disk is not mounted here")
     assert (heard.retries, heard.ends, heard.failures) == (attempts.TROUBLES, {}, {})
+
+
+def test_trouble_that_one_node_has_ends_nothing_while_others_train(tmp_path, trials, heard, monkeypatch):
+    monkeypatch.setattr(attempts, "REST", 0.0)
+    line = Attempts(trials[:2], Store(tmp_path / "results"), heard, retries=0)
+    healthy = line.take().trial
+    for _ in range(2 * attempts.TROUBLES):
+        assert line.troubled(line.take().trial, "other code there")
+    last = line.take().trial
+    line.ended(healthy, "done")
+    assert not line.troubled(last, "other code there")

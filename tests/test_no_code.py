@@ -17,6 +17,7 @@ import torch
 from small_studies import write_study
 from test_store import ARRAYS, result, trial
 
+from ablate.arrays import unpacked
 from ablate.datasets import read_picture
 from ablate.datasets._label_maps import _read_numbers
 from ablate.datasets.coco_pose import coco_pose
@@ -25,7 +26,7 @@ from ablate.errors import AblateError, DamagedError, DataError
 from ablate.match import solve
 from ablate.run import run_trial
 from ablate.site import Site
-from ablate.store import Store, read_arrays
+from ablate.store import Store
 from ablate.study import load
 from ablate.trial import Weights
 from ablate.weights import find, start
@@ -162,7 +163,7 @@ def test_with_a_checksum_that_is_right(trap, tmp_path):
     (folder / "result.json").write_text(json.dumps(document))
     assert list(store.read().results) == [trial().id]
     with pytest.raises(DamagedError, match="objects"):
-        read_arrays((folder / "per_image.npz").read_bytes(), at="a.npz")
+        unpacked((folder / "per_image.npz").read_bytes(), at="a.npz")
     assert imported(store.root, Store(tmp_path / "mine"))[0] == []
 
 
@@ -229,7 +230,7 @@ def test_arrays_that_promise_more_than_is_there_take_no_memory(tmp_path):
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
             file.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"12345678")
         with pytest.raises(DamagedError, match="more than is there"):
-            read_arrays((tmp_path / "a.npz").read_bytes(), at="a.npz")
+            unpacked((tmp_path / "a.npz").read_bytes(), at="a.npz")
 
 
 def test_arrays_that_grow_without_end_are_refused(tmp_path):
@@ -244,7 +245,7 @@ def test_arrays_that_grow_without_end_are_refused(tmp_path):
             member.write(bytes(2**20))
     assert (tmp_path / "a.npz").stat().st_size < 2**23
     with pytest.raises(DamagedError, match="more than 512 MiB"):
-        read_arrays((tmp_path / "a.npz").read_bytes(), at="a.npz")
+        unpacked((tmp_path / "a.npz").read_bytes(), at="a.npz")
 
 
 def test_a_compressed_checkpoint_is_refused(tmp_path):

@@ -13,11 +13,12 @@ import pytest
 from small_studies import TESTS, small_study
 
 from ablate import store as store_module
+from ablate.arrays import unpacked
 from ablate.drive import imported
 from ablate.errors import DamagedError, StoreError
 from ablate.place import write_atomically
 from ablate.result import VERSION, Cost, Epoch, Result
-from ablate.store import Store, read_arrays
+from ablate.store import Store
 from ablate.trial import Recipe, Trial
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
@@ -74,11 +75,11 @@ def test_a_failed_trial_counts_as_run_until_it_is_forgotten(store):
     assert store.missing(trials) == [trial(0), trial(2)]
 
 
-def test_only_a_failed_trial_keeps_its_states(store):
+def test_a_trial_that_the_machine_ended_keeps_its_states(store):
     for number, status in enumerate(("done", "diverged", "failed")):
         with store.lock(trial(number).id) as hold:
             store.save(trial(number).id, b"state", hold=hold)
-            store.put(result(number, status=status), {}, hold=hold)
+            store.put(result(number, status=status), {}, hold=hold, keep=status == "failed")
     assert [list(store.states(trial(number).id)) for number in range(3)] == [[], [], [("state", b"state")]]
     store.forget_failed([trial(number) for number in range(3)])
     assert store.missing([trial(number) for number in range(3)]) == [trial(1), trial(2)]
@@ -89,10 +90,10 @@ def test_what_another_driver_tries_again_is_not_forgotten(store, monkeypatch):
     shelf = store.read()
     monkeypatch.setattr(store, "read", lambda: shelf)  # what a driver saw
     with Store(store.place.name).lock(trial().id) as hold:
-        store.forget_failed([trial()])
+        assert store.forget_failed([trial()]) == 1
         assert store.get(trial().id).status == "failed"
         store.put(result(), ARRAYS, hold=hold)
-    store.forget_failed([trial()])
+    assert store.forget_failed([trial()]) == 0
     assert store.get(trial().id).status == "done"
 
 
@@ -214,10 +215,10 @@ def test_no_pickle_is_ever_loaded(store, tmp_path):
 
     np.savez(tmp_path / "trap.npz", error=np.array([Trap()], dtype=object))
     with pytest.raises(DamagedError, match=r"trap\.npz"):
-        read_arrays((tmp_path / "trap.npz").read_bytes(), at="trap.npz")
+        unpacked((tmp_path / "trap.npz").read_bytes(), at="trap.npz")
     (tmp_path / "pickle.npz").write_bytes(b"\x80\x04N.")
     with pytest.raises(DamagedError, match=r"pickle\.npz"):
-        read_arrays((tmp_path / "pickle.npz").read_bytes(), at="pickle.npz")
+        unpacked((tmp_path / "pickle.npz").read_bytes(), at="pickle.npz")
     with pytest.raises(ValueError, match=r"[Oo]bject"):
         store.put(result(), {"x": np.array([Trap()], dtype=object)})
     assert not (tmp_path / "sprung").exists()

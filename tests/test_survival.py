@@ -12,7 +12,7 @@ from s3fs import S3FileSystem
 from small_studies import COMMAND, TESTS, small_study, write_study
 from test_store import ARRAYS, result, tiny_disk, trial  # noqa: F401  tiny_disk: a fixture
 
-from ablate import lease
+from ablate import housekeeping, lease
 from ablate.design import expand
 from ablate.drive import Driver, Outcome
 from ablate.errors import StoreError
@@ -287,6 +287,8 @@ def test_gc_drops_what_nobody_needs_and_nothing_else(called, request, tmp_path, 
     place.write(store.name("cd", "state"), b"x")  # begun
     place.write(store.name(three.id, "state"), b"x")  # held
     place.write(store.name(four.id, "state"), b"x")  # its result is damaged
+    store.put(result(9, status="failed"), {})
+    place.write(store.name(trial(9).id, "state"), b"x")  # may be tried again
     cut_short(store, store.name(four.id, "result.json"))
     with store.lock(three.id) as hold:
         assert hold
@@ -302,10 +304,23 @@ def test_gc_drops_what_nobody_needs_and_nothing_else(called, request, tmp_path, 
         assert store.name(three.id, "state") in place.sizes("trials")
     after = place.sizes("trials")
     extra = {store.name(three.id, "state"), store.name(four.id, "state"), store.name("cd", "state")}
+    extra |= {name for name in after if trial(9).id in name}
+    assert store.name(trial(9).id, "state") in after
     assert after.keys() == before.keys() | extra
     assert "ab" not in place.children("trials")
     assert ".gitignore" in place.children("")
-    assert len(store.read().results) == 3
+    assert len(store.read().results) == 4
+
+
+def test_gc_takes_the_questions_of_drivers_that_were_killed(called, tmp_path, monkeypatch):
+    store = Store(tmp_path / "results")
+    store.create()
+    store.place.write("preflight/12", b"x")
+    assert called("gc", "--all")[0] == 0
+    assert store.place.read("preflight/12") == b"x"  # one may be at work
+    monkeypatch.setattr(housekeeping, "HOUR", -1)
+    assert "unfinished writes" in called("gc", "--all")[1]
+    assert store.place.read("preflight/12") is None
 
 
 def test_gc_asks_for_a_study_or_all(called, tmp_path):

@@ -18,7 +18,8 @@ from ablate.cli.tables import Row, show
 def command(study: Path | None, everything: bool, scale: str | None, results: str, dry_run: bool) -> None:
     """Remove what nobody needs: states of finished trials, unfinished writes, expired leases, empty trials.
 
-    Results stay, and so does a trial that some process is at. Example: ablate gc --all --dry-run
+    Results stay, and so do states of trials that the machine ended, for `run --retry`, and trials that some process is
+    at. Example: ablate gc --all --dry-run
     """
     from ablate.design import expand
     from ablate.errors import AblateError

@@ -54,8 +54,8 @@ def command(
         raise StudyError("--local and --address: a trial runs here or there, choose one")
     store, chosen = Store(results), opened(study, scale=scale, results=results)
     trials = selected(chosen, only)
-    if retry:
-        store.forget_failed(trials)
+    if retry and (held := store.forget_failed(trials)):
+        click.echo(f"{held} failed trials are held by another process, and stay as they are", err=True)
     where = Where(
         store, data, here=local, address=address, tracker=mlflow, experiment=experiment,
         minutes=minutes or math.inf, grace=grace,

@@ -1,5 +1,6 @@
 """ablate track: MLflow, afterwards."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -35,4 +36,4 @@ def track_later() -> str:
     for name in ("scale", "results", "mlflow", "experiment"):
         if given.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words += [f"--{name}", str(given.params[name])]
-    return shlex.join(words)
+    return shlex.join(re.sub(r"//[^/@]*@", "//", word) for word in words)  # a password is left out

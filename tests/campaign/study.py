@@ -1,6 +1,6 @@
 """The study that is disturbed: real networks on drawn figures, three arms, two seeds, epochs of about a second.
 
-A trial has several times the epochs that a checkpoint interval holds: a state never saved, or never used, shows.
+A trial has twice the epochs that a checkpoint interval holds: a state never saved, or never used, shows.
 """
 
 import json
