@@ -418,6 +418,7 @@ def test_a_picture_that_a_loader_process_cannot_read_is_named_too(tmp_path, work
     assert str(caught.value) == "noise/3.png: is cut short"  # and nothing of the process that found it
 
 
+@pytest.mark.slow
 def test_settings_of_the_process_do_not_leak_into_the_next_trial(tmp_path):
     """Workers are kept warm, so a trial may find what the last one left."""
     trial = trials(tmp_path, model=HARD)[0]
