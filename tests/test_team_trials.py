@@ -14,7 +14,8 @@ import pytest
 from small_studies import COMMAND, small_study, write_study
 from test_launch import results
 
-from ablate.errors import DataError, TeamError
+from ablate import env
+from ablate.errors import DataError, StoreError, TeamError
 from ablate.result import Result
 from ablate.run import run_trial
 from ablate.site import Site
@@ -149,6 +150,13 @@ def test_faults_of_the_trial_are_results_and_faults_of_the_place_are_not(small_s
     for damaged in range(2):  # one of the two is in the other process's share, if not both
         with pytest.raises(DataError, match=rf"^noise/{damaged}\.png: is cut short$"):
             finish(dots(train=2, data={"damaged": damaged, "unverified": True}), tmp_path, 2)
+
+
+def test_a_further_process_with_other_code_trains_nothing(small_shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(env, "code", lambda: "what the driver began with")
+    with pytest.raises(StoreError, match="other code of ablate, or other packages, than the driver began with"):
+        finish(dots(), tmp_path, 2)
+    assert not list(tmp_path.glob("trials/*/result.json"))
 
 
 def test_when_the_first_process_is_killed_the_others_end(tmp_path):
