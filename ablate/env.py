@@ -54,7 +54,6 @@ def sources() -> str:
     return digest(path for path in files if path.suffix in (".py", ".json"))
 
 
-@cache
 def decisive() -> dict[str, str]:
     """The versions of Python and of packages that what is trained may depend on."""
     return {"python": platform.python_version()} | {package: version(package) for package in DECISIVE}

@@ -121,7 +121,8 @@ def _answer(ray: Any, task: Any, patience: float) -> Facts | str:
 
 def _differences(ours: Facts, found: Facts, node: Node, answered: bool) -> Iterator[str]:
     """What a node has otherwise than the driver, and how to mend it."""
-    versions = [name for name in env.decisive() if found.get(name) != ours[name]]
+    packages = env.decisive().keys()
+    versions = [name for name in packages if found.get(name) != ours[name]]
     if versions:
         told = ", ".join(f"{name} {found.get(name, 'absent')} instead of {ours[name]}" for name in versions)
         yield f"{told} (install the driver's versions there, or start Ray from the driver's environment)"
@@ -130,7 +131,7 @@ def _differences(ours: Facts, found: Facts, node: Node, answered: bool) -> Itera
     if found.get("results") != ours["results"] or not answered:
         yield f"results: {found.get('results')} (mount the driver's results storage at this path)"
     for name in ours:
-        if name not in ("ablate", "results", *env.decisive()) and found.get(name) != ours[name]:
+        if name not in ("ablate", "results", *packages) and found.get(name) != ours[name]:
             yield f"{name}: {_unlike(found.get(name, 'missing'))}"
     seen, owned = found.get("gpus", ""), node["Resources"].get("GPU", 0)
     if seen and not (seen.isdecimal() and int(seen) >= owned):
