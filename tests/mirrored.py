@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.experiment import _quiet
-from ablate.store import Store
+from ablate.storage import Store
+from ablate.tracking.experiment import _quiet
 
 QUIET = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),

@@ -10,8 +10,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.distributed import TCPStore
 
-from ablate.sync_norm import apart, synchronise
-from ablate.team import PATIENCE, Team, joined
+from ablate.training.team import PATIENCE, Team, joined
+from ablate.training.team_norm import apart, synchronise
 
 SHARES = (5, 2, 1)  # uneven
 CASES = {

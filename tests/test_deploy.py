@@ -12,10 +12,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 from kubernetes import client
+from launched import results
 from small_studies import TESTS, small_study, write_study
-from test_launch import results
 
-from ablate import yaml_subset
+from ablate.study import yaml_subset
 
 ROOT = TESTS.parent
 DEPLOY = ROOT / "deploy"

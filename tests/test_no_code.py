@@ -15,21 +15,19 @@ import numpy as np
 import pytest
 import torch
 from small_studies import write_study
-from test_store import ARRAYS, result, trial
+from stored import ARRAYS, result, trial
 
-from ablate.arrays import unpacked
 from ablate.datasets import read_picture
 from ablate.datasets._label_maps import _read_numbers
 from ablate.datasets.coco_pose import coco_pose
-from ablate.drive import imported
 from ablate.errors import AblateError, DamagedError, DataError
-from ablate.match import solve
-from ablate.run import run_trial
-from ablate.site import Site
-from ablate.store import Store
-from ablate.study import load
-from ablate.trial import Weights
-from ablate.weights import find, start
+from ablate.planning.match import solve
+from ablate.storage import Store, imported
+from ablate.storage.arrays import unpacked
+from ablate.study import Weights, load
+from ablate.training.run_trial import run_trial
+from ablate.training.site import Site
+from ablate.training.weights import find, start
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for package in ("ablate", "hrnet_core") for path in (ROOT / package).rglob("*.py"))

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.design import expand, label
-from ablate.match import solve
-from ablate.paper import published
-from ablate.study import Study, load
-from ablate.trial import Trial
+from ablate.planning.match import solve
+from ablate.study import Study, Trial, expand, label, load, published
 
 ROOT = Path(__file__).parents[1]
 ROWS = json.loads(Path(__file__).with_name("published_rows.json").read_text(encoding="utf-8"))["rows"]

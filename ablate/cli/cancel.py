@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
+from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
-    from ablate.store import Store
+    from ablate.storage import Store
 
 
 @click.command("cancel")
@@ -25,9 +25,8 @@ def command(what: str, prefix: str, scale: str | None, results: str) -> None:
     The run that has them goes on with its other trials. Cancelled trials count as missing: the next `ablate run` asks
     for them again. Example: ablate cancel 3f2a9c0b1d2e4f56
     """
-    from ablate import notes
-    from ablate.design import expand
-    from ablate.store import Store
+    from ablate.storage import Store, notes
+    from ablate.study import expand
 
     store = Store(results)
     if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():

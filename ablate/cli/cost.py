@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.tables import Row, show
+from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
-    from ablate.paper_costs import Compared
-    from ablate.result import Cost
-    from ablate.trial import Recipe
+    from ablate.network.published_costs import Compared
+    from ablate.storage import Cost
+    from ablate.study import Recipe
 
 TASKS = {"pose": "coco_pose", "segmentation": "cityscapes"}  # what a bare model is priced for: a task, a set of its own
 DEFINITIONS = (
@@ -75,9 +75,8 @@ def command(
 
 
 def _study(file: str, scale: str | None) -> Priced:
-    from ablate.check import check_study
-    from ablate.design import expand, label
-    from ablate.prices import price_arms
+    from ablate.planning.arm_costs import price_arms
+    from ablate.study import check_study, expand, label
 
     study = opened(file, scale=scale, results=None)
     check_study(study)
@@ -88,10 +87,10 @@ def _study(file: str, scale: str | None) -> Priced:
 
 def _models(name: str | None, task: str, size: tuple[int, int] | None) -> Priced:
     from ablate import registry
-    from ablate.cost import price
     from ablate.errors import StudyError
-    from ablate.presets import presets
-    from ablate.trial import Recipe
+    from ablate.network.cost import price
+    from ablate.study import Recipe
+    from ablate.study.presets import presets
 
     priced = []
     for model in [name] if name else registry.names("model"):
@@ -123,7 +122,7 @@ def _show(priced: Priced, *, size: tuple[int, int] | None, timed: bool, as_json:
 
 
 def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None) -> Row:
-    from ablate.cost import input_size, training_memory
+    from ablate.network.cost import input_size, training_memory
 
     return {
         "arm": name, "image": _size(size or input_size(recipe)),
@@ -137,7 +136,7 @@ def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None
 
 
 def _speed(recipe: "Recipe", size: tuple[int, int] | None) -> tuple[Row, str]:
-    from ablate.measure import measure
+    from ablate.network.speed import measure
 
     speed = measure(recipe, size=size)
     row = {"latency (ms)": 1000 * speed.latency, "images/s": speed.images_per_second, "images at once": speed.batch}
@@ -145,7 +144,7 @@ def _speed(recipe: "Recipe", size: tuple[int, int] | None) -> tuple[Row, str]:
 
 
 def _show_paper(*, as_json: bool, as_csv: bool) -> None:
-    from ablate.paper_costs import compare, tables
+    from ablate.network.published_costs import compare, tables
 
     for_people, compared = not (as_json or as_csv), list(compare(tables()))
     if for_people:

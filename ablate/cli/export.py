@@ -23,8 +23,8 @@ def command(id: str, target: Path, results: str) -> None:
     import hashlib
 
     from ablate.errors import AblateError, DamagedError, StoreError
-    from ablate.place import write_atomically
-    from ablate.store import WEIGHTS, Store
+    from ablate.machine import write_atomically
+    from ablate.storage import WEIGHTS, Store
 
     store = Store(results)
     result = store.find(id)

@@ -1,12 +1,12 @@
-"""ablate gc: room."""
+"""ablate gc: what no trial needs is deleted."""
 
 from pathlib import Path
 
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.tables import Row, show
+from ablate.planning.open_study import opened
 
 
 @click.command("gc")
@@ -21,10 +21,9 @@ def command(study: Path | None, everything: bool, scale: str | None, results: st
     Results stay, and so do states of trials that the machine ended, for `run --retry`, and trials that some process is
     at. Example: ablate gc --all --dry-run
     """
-    from ablate.design import expand
     from ablate.errors import AblateError
-    from ablate.housekeeping import sweep
-    from ablate.store import Store
+    from ablate.storage import Store, sweep
+    from ablate.study import expand
 
     if (study is None) != everything:
         raise AblateError("gc: name a study, or --all")

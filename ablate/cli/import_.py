@@ -15,10 +15,14 @@ def command(source: Path, results: str) -> None:
 
     Example: ablate import reports/fusion_count
     """
-    from ablate.drive import imported
-    from ablate.store import Store
+    from ablate.planning import match
+    from ablate.storage import Store, imported, published_in
 
     new, refused = imported(source, Store(results))
+    if clashes := match.take_in(published_in(source), results):
+        refused.append(
+            f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
+        )
     for line in refused:
         click.echo(f"refused: {line}", err=True)
     click.echo(f"{len(new)} results taken in, {len(refused)} refused")

@@ -68,12 +68,11 @@ def _knobs(name: str | None) -> list[Row]:
 
 
 def _keys() -> list[Row]:
-    from ablate import budget, factor, presets, study, trial
+    from ablate.study import Budget, Factor, Match, Recipe, Scale, Study, TrainSpec, Weights, presets
 
     sections: dict[str, Any] = {
-        "": study.Study, "recipe": trial.Recipe, "recipe.train": trial.TrainSpec, "recipe.weights": trial.Weights,
-        "factors.NAME": factor.Factor, "factors.NAME.match": factor.Match, "scales.NAME": study.Scale,
-        "budget": budget.Budget,
+        "": Study, "recipe": Recipe, "recipe.train": TrainSpec, "recipe.weights": Weights, "factors.NAME": Factor,
+        "factors.NAME.match": Match, "scales.NAME": Scale, "budget": Budget,
     }  # fmt: skip
     preset = {"key": "recipe.train.preset", "type": "str", "default": "", "meaning": ", ".join(presets.presets())}
     written = [(at, model, name) for at, model in sections.items() for name in _written(model)]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.tables import Row, cell, duration, number, show
+from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
-    from ablate.plan import Plan
-    from ablate.prediction import Run
+    from ablate.planning.last_run import Run
+    from ablate.planning.plan import Plan
     from ablate.study import Study
 
 
@@ -52,9 +52,9 @@ def command(
 
     Example: ablate plan studies/fusion_count.yaml --scale paper --nodes 4 --devices 8 --preempted-every 24
     """
-    from ablate.plan import plan
-    from ablate.prediction import compared, last_run
-    from ablate.store import Store
+    from ablate.planning.last_run import compared, last_run
+    from ablate.planning.plan import plan
+    from ablate.storage import Store
 
     store, chosen = Store(results), opened(study, scale=scale, results=results)
     made = plan(chosen, store)
@@ -86,7 +86,7 @@ def _numbers(run: "Run") -> Row:
 
 
 def _rows(made: "Plan", *, plain: bool) -> list[Row]:
-    from ablate.comparable import SCRATCH
+    from ablate.study import SCRATCH
 
     weights = any(arm.start != SCRATCH for arm in made.arms)
     return [
@@ -106,7 +106,7 @@ def _ends(
     made: "Plan", devices: tuple[int, ...], nodes: int, preempted_every: float | None, back_after: float
 ) -> list[Row]:
     """When all is done, for every number of devices: hours, with preemptions their mean and 90 % of their spread."""
-    from ablate.plan import device_counts, forecast_on
+    from ablate.planning.plan import device_counts, forecast_on
 
     rows: list[Row] = []
     every = math.inf if preempted_every is None else 3600 * preempted_every
@@ -154,7 +154,7 @@ def _sentences(made: "Plan") -> list[str]:
         lines.append(f"Time unknown: {made.basis}.")
     lines += [made.estimated] if made.estimated else []
     if study.budget.share and made.missing:
-        from ablate import share
+        from ablate.planning import gpu_share
 
-        lines.append(share.in_words(made.missing))
+        lines.append(gpu_share.in_words(made.missing))
     return lines + made.power + [made.one_recipe] + [f"damaged, will be trained again: {line}" for line in made.damaged]

@@ -13,12 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ablate.cli.tables import cell, duration
-from ablate.design import label
 from ablate.errors import StoreError
-from ablate.result import Epoch
-from ablate.store import Store
-from ablate.study import Study
-from ablate.trial import Trial
+from ablate.storage import Epoch, Store
+from ablate.study import Study, Trial, label
 
 SHOWN = 12  # rows of the live table: running trials and the latest ended ones
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.tables import cell
+from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
-    from ablate.store import Store
+    from ablate.storage import Store
     from ablate.study import Study
 
 
@@ -38,8 +38,8 @@ def command(
 
     Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
     """
-    from ablate import match
-    from ablate.store import Store
+    from ablate.planning import match
+    from ablate.storage import Store
     from ablate.study import load
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
@@ -56,14 +56,14 @@ def usual_place(study: "Study", store: "Store") -> Path:
     Raises:
         LinkError: a link there leads out of the results folder.
     """
-    from ablate.confined import refuse_outside
+    from ablate.machine import refuse_outside
 
     return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
 def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...] = ()) -> None:
     """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are."""
-    from ablate.evidence import gather
+    from ablate.analysis import gather
     from ablate.report import FORMATS, blocks
     from ablate.report import write as render
     from ablate.report.blocks import Text
@@ -80,8 +80,8 @@ def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]
 
 def publish_results(study: "Study", store: "Store", target: Path) -> None:
     """Copy the study's results into the report's folder, as a results folder that `ablate import` reads."""
-    from ablate.design import expand
-    from ablate.store import Store
+    from ablate.storage import Store
+    from ablate.study import expand
 
     published, results = Store(target / "results"), store.read().results
     published.create()

@@ -24,11 +24,10 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
     ablate reproduce 3f2a
     """
-    from ablate.result import Result
-    from ablate.run import run_trial
-    from ablate.site import Site
-    from ablate.store import Store
-    from ablate.trial import Trial
+    from ablate.storage import Result, Store
+    from ablate.study import Trial
+    from ablate.training.run_trial import run_trial
+    from ablate.training.site import Site
 
     old = Store(results).find(id)
     trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.tables import cell
 from ablate.cli.track import track_later
-from ablate.stop import GRACE
+from ablate.machine import GRACE
+from ablate.planning.open_study import opened
 
 
 @click.command("run")
@@ -45,10 +45,10 @@ def command(
     """
     from ablate.cli.progress import Progress
     from ablate.cli.report import usual_place, write
-    from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
-    from ablate.prediction import compared, last_run
-    from ablate.store import Store
+    from ablate.planning.last_run import compared, last_run
+    from ablate.running.drive import Where, drive, selected
+    from ablate.storage import Store
 
     if local and address:
         raise StudyError("--local and --address: a trial runs here or there, choose one")

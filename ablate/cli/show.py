@@ -13,6 +13,6 @@ def command(id: str, results: str) -> None:
 
     Example: ablate show 3f2a
     """
-    from ablate.store import Store
+    from ablate.storage import Store
 
     click.echo(Store(results).find(id).model_dump_json(indent=2))

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.tables import Row, cell, show
+from ablate.planning.open_study import opened
 
 
 @click.command("status")
@@ -20,9 +20,8 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
 
     Example: ablate status studies/fusion_count.yaml
     """
-    from ablate.design import expand, label
-    from ablate.housekeeping import begun, damage, holdings
-    from ablate.store import Store
+    from ablate.storage import Store, begun, damage, holdings
+    from ablate.study import expand, label
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
     shelf, held, trials = store.read(), holdings(store), expand(chosen)

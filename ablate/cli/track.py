@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ablate.cli import options
-from ablate.cli.studies import opened
+from ablate.planning.open_study import opened
 
 
 @click.command("track")
@@ -21,7 +21,7 @@ def command(study: Path, scale: str | None, results: str, mlflow: str | None, ex
 
     Example: ablate track studies/fusion_count.yaml --mlflow http://127.0.0.1:5000
     """
-    from ablate.store import Store
+    from ablate.storage import Store
     from ablate.tracking import Tracker
 
     store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
-from ablate.cli.studies import opened
 from ablate.cli.track import track_later
+from ablate.planning.open_study import opened
 
 
 @click.command("trial")
@@ -31,9 +31,9 @@ def command(
     Example: ablate trial studies/fusion_count.yaml --arm fusions=final --seed 0
     """
     from ablate.cli.progress import Progress
-    from ablate.drive import Where, drive, selected
     from ablate.errors import StudyError
-    from ablate.store import Store
+    from ablate.running.drive import Where, drive, selected
+    from ablate.storage import Store
 
     store, chosen = Store(results), opened(study, scale=scale, results=results)
     wanted = chosen.control | {name: level for name, _, level in (choice.partition("=") for choice in arm)}

@@ -1,0 +1,1 @@
+"""The model shelf: networks that give maps, finest first, with their `channels` and `strides`."""

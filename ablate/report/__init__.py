@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate import registry
-from ablate.evidence import Evidence
-from ablate.place import write_atomically
+from ablate.analysis import Evidence
+from ablate.machine import write_atomically
 from ablate.report.blocks import Block, Figure, Text, listed
 
 FORMATS = ("md", "html", "latex")

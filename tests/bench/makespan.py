@@ -132,9 +132,9 @@ def killed_at_random(folder: Path, every: float, *, seed: int) -> int:
 def compared(folder: Path, cluster: dict) -> tuple[float, float, float, float]:
     """Seconds of the last run as predicted at its start (mean, low, high), and as they were."""
     sys.path[:0] = [str(TESTS.parent), str(TESTS)]
-    from ablate.prediction import last_run
-    from ablate.schedule import Cluster, Job, forecast
-    from ablate.store import Store
+    from ablate.planning.last_run import last_run
+    from ablate.planning.schedule import Cluster, Job, forecast
+    from ablate.storage import Store
     from ablate.study import load
 
     run = last_run(load(folder / "pauses.yaml"), Store(folder / "results"))

@@ -21,9 +21,9 @@ BARS = {"status": 10.0, "report": 60.0}  # seconds, for 10,000
 REPORT = """
 import sys
 from pathlib import Path
-from ablate.evidence import gather
+from ablate.analysis import gather
 from ablate.report import write
-from ablate.store import Store
+from ablate.storage import Store
 from ablate.study import load
 write(gather(load("study.yaml"), Store("results"), images=False), Path("report"), formats=("md", "html"))
 """
@@ -35,10 +35,8 @@ def fill(folder: Path, arms: int, seeds: int) -> None:
     import numpy as np
     from small_studies import small_study
 
-    from ablate.design import expand
-    from ablate.result import Cost, Epoch, Result
-    from ablate.store import Store
-    from ablate.study import load
+    from ablate.storage import Cost, Epoch, Result, Store
+    from ablate.study import expand, load
 
     factors = {"rate": {"at": "train.lr", "levels": [round(0.001 * (i + 1), 3) for i in range(arms)]}}
     (folder / "study.yaml").write_text(json.dumps(small_study(factors=factors, seeds=seeds)), encoding="utf-8")

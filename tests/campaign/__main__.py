@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ablate import env, registry
+from ablate import registry
+from ablate.machine import origin
 from campaign import report, study
 from campaign.cluster import Cluster
 from campaign.faults import FAULTS
@@ -79,7 +80,7 @@ def sound(row: dict[str, Any]) -> bool:
 
 def about(seed: int) -> dict[str, Any]:
     """What the campaign ran on."""
-    facts = env.provenance()
+    facts = origin.provenance()
     revision = facts["revision"][:12] + ("" if facts["dirty"] == "no" else f" with changes {facts['dirty']}")
     kept = ("python", "torch", "ray", "mlflow", "processor", "cores")
     return {

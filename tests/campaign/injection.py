@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ablate.design import expand
-from ablate.study import load
-from ablate.trial import Trial
+from ablate.study import Trial, expand, load
 from campaign import judge, mirror
 from campaign.cluster import Cluster
 from campaign.faults import Fault

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError
-from ablate.store import Store
+from ablate.storage import Store
 from campaign.faults import Hit
 from campaign.observation import Ledger, Line, finished
 from campaign.study import CHECKPOINT_SECONDS

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablate.fit import Training
 from ablate.models.hrnet import hrnet
 from ablate.registry import model
-from ablate.site import Site
-from ablate.trial import Trial
+from ablate.study import Trial
+from ablate.training.fit import Training
+from ablate.training.site import Site
 
 
 @model("watched_hrnet", meaning=1)

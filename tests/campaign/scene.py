@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablate.trial import Trial
+from ablate.study import Trial
 from campaign.cluster import Cluster
 from campaign.mlflow_server import Server
 from campaign.observation import Ledger, Line, read_trace

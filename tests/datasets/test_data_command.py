@@ -2,7 +2,7 @@
 
 import json
 
-from test_make_camvid import archive_files, zipped
+from camvid_archive import archive_files, zipped
 
 
 def test_known_sets_are_listed(ablate):

@@ -12,8 +12,8 @@ from scipy.io import savemat
 
 from ablate import registry
 from ablate.datasets import SPLITS
+from ablate.datasets.make.lspet import Person, difference_hash, document, make_lspet, select, split_by_hash
 from ablate.errors import DataError
-from ablate.make_lspet import Person, difference_hash, document, make_lspet, select, split_by_hash
 
 # An upright person of 14 joints, hips at (100, 120), torso 40 pixels, about 120 tall.
 RIGHT = [(90, 190), (91, 155), (92, 120)], [(70, 120), (72, 100), (85, 80)]  # ankle to hip, wrist to shoulder

@@ -24,25 +24,20 @@ from fuzz.inputs import Trap, archives, as_json, bytes_near, near, texts_near
 from hypothesis import strategies as st
 from small_studies import small_study
 
-from ablate import network, weights
-from ablate.archive import opened
-from ablate.check import check_study
+from ablate.analysis import gather
 from ablate.datasets import picture_problem, read_picture
 from ablate.datasets._label_maps import _read_numbers, _size
 from ablate.datasets.coco_pose import coco_pose
-from ablate.design import expand
-from ablate.drive import imported
+from ablate.datasets.make.archive import opened
 from ablate.errors import DamagedError
-from ablate.evidence import gather
-from ablate.fit import Training, _digest
-from ablate.housekeeping import damage, holdings, sweep
-from ablate.prediction import compared, last_run
+from ablate.network.build import build
+from ablate.planning.last_run import compared, last_run
 from ablate.report import blocks, latex, markdown
-from ablate.result import Cost, Epoch, Result
-from ablate.site import Site
-from ablate.store import Store
-from ablate.study import Study, load
-from ablate.trial import Recipe, Trial, Weights
+from ablate.storage import Cost, Epoch, Result, Store, damage, holdings, imported, sweep
+from ablate.study import Recipe, Study, Trial, Weights, check_study, expand, load
+from ablate.training import weights
+from ablate.training.fit import Training, _digest
+from ablate.training.site import Site
 
 STUDIES = sorted((Path(__file__).parent.parent.parent / "studies").glob("*.yaml"))
 
@@ -71,7 +66,7 @@ def studies() -> list[str]:
     )
     start = {"file": "weights/a.pth", "sha256": "0" * 64, "entry": "x"}
     made.append(small_study(recipe=small_study()["recipe"] | {"weights": start, "train": {"preset": "pose"}}))
-    from ablate.yaml_subset import parse
+    from ablate.study.yaml_subset import parse
 
     return [json.dumps(document) for document in made + [parse(file.read_text()) for file in STUDIES]]
 
@@ -221,7 +216,7 @@ def readable(error: Exception) -> None:
 def training() -> Training:
     """A small network after one step, so that its optimiser has something to save."""
     at = trial()
-    net = network.build(at.recipe)
+    net = build(at.recipe)
     made = Training(at, net, torch.device("cpu"))
     net(torch.zeros(2, 3, 8, 8)).sum().backward()
     made.optimizer.step()

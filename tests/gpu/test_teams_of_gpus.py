@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_on_a_gpu import finish, trial
+from gpu_trials import finish, trial
 from torch import nn
 
 from ablate.errors import DataError
-from ablate.run import run_trial
-from ablate.site import Site
-from ablate.sync_norm import synchronise
-from ablate.team import Team
+from ablate.training.run_trial import run_trial
+from ablate.training.site import Site
+from ablate.training.team import Team
+from ablate.training.team_norm import synchronise
 
 pytestmark = [
     pytest.mark.gpu,

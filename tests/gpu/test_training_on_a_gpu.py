@@ -4,32 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from gpu_trials import finish, trial
 
-from ablate.result import Epoch, Result
-from ablate.run import run_trial
-from ablate.site import Site
-from ablate.trial import Part, Recipe, TrainSpec, Trial
+from ablate.storage import Epoch
+from ablate.training.run_trial import run_trial
+from ablate.training.site import Site
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-
-
-def trial(precision: str, epochs: int = 3, train: int = 64) -> Trial:
-    recipe = Recipe(
-        task=Part(name="pose", knobs={"size": [64, 64], "sigma": 1.0}),
-        dataset=Part(name="figures", knobs={"train": train, "val": 16}),
-        model=Part(name="hrnet", knobs={"width": 8, "blocks": 1, "stage1_blocks": 1}),
-        train=TrainSpec(epochs=epochs, batch=16, precision=precision),
-    ).settled(on_gpu=True)
-    return Trial(arm={}, seed=0, recipe=recipe, meanings=recipe.meanings())
-
-
-def finish(trial: Trial, site: Site) -> Result:
-    *_, last = run_trial(trial, site)
-    assert isinstance(last, Result)
-    return last
 
 
 def test_a_gpu_trial_ends_with_scores_memory_and_the_devices_name(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pytest import approx, fixture, mark, raises  # noqa: PT013
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablate import network, registry
+from ablate import registry
 from ablate.errors import PartError
+from ablate.network.build import Network, initialise
 
 SMALL = {
     "unet": {"width": 4.0},
@@ -33,7 +34,7 @@ def build(name: str, **knobs: object) -> nn.Module:
 
 def with_classifier(backbone: nn.Module) -> nn.Module:
     """A backbone of one map and the 1x1 classifier to Cityscapes' 19 classes, as the costs in the papers have it."""
-    return network.Network(backbone, _Classifier(backbone.channels[0]))
+    return Network(backbone, _Classifier(backbone.channels[0]))
 
 
 class _Classifier(nn.Module):
@@ -300,7 +301,7 @@ def test_every_weight_depends_on_the_recipes_seed_and_not_on_what_was_drawn_befo
     for before in (1, 2):
         torch.manual_seed(before)
         nets.append(build("upernet", encoder=encoder, width=0.25))
-        network.initialise(nets[-1], "torch", seed=0)
+        initialise(nets[-1], "torch", seed=0)
     first, second = (net.state_dict() for net in nets)
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
 

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 from toy_parts import scores_for
 
-from ablate.design import expand
-from ablate.evidence import Evidence, gather
-from ablate.result import Cost, Epoch, Result
-from ablate.store import Store
-from ablate.study import Study
+from ablate.analysis import Evidence, gather
+from ablate.storage import Cost, Epoch, Result, Store
+from ablate.study import Study, expand
 
 IMAGES = 40
 EFFECTS = {"within": 0.0, "across": -0.006, "final": -0.04}

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from ablate.design import expand
+from ablate.analysis import gather
 from ablate.errors import StoreError, StudyError
-from ablate.evidence import gather
-from ablate.paper import published
-from ablate.store import Store
+from ablate.storage import Store
+from ablate.study import expand, published
 
 
 def evidence_of(tmp_path, scores, **changes):
@@ -176,7 +175,7 @@ def test_published_numbers_are_those_of_the_papers(tmp_path):
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("ablate.evidence", ("torch", "ray", "mlflow", "matplotlib")),
+        ("ablate.analysis", ("torch", "ray", "mlflow", "matplotlib")),
         ("ablate.report", ("torch", "ray", "mlflow", "matplotlib")),
         ("ablate.report.draw", ("torch", "ray", "mlflow")),
     ],

@@ -9,11 +9,11 @@ import pytest
 from made_up import fill, study
 from markdown_it import MarkdownIt
 
-from ablate.evidence import gather
+from ablate.analysis import gather
 from ablate.report import blocks, html, latex, markdown
 from ablate.report.blocks import Cell, Column, Figure, Panel, Series, Table, Text
 from ablate.report.draw import draw
-from ablate.store import Store
+from ablate.storage import Store
 
 MARKUP = [
     "<script>alert(1)</script>", "</title><script>x</script>", "--><img src=x onerror=alert(1)>", '" onmouseover="alert(1)',

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.store import Store
+from ablate.storage import Store
 
 REPORTS = sorted((Path(__file__).parents[2] / "reports").glob("*/report.md"))
 

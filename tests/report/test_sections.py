@@ -78,8 +78,8 @@ def test_the_answer_when_there_is_none():
 
 
 def test_a_difference_that_does_not_show_is_said_so(tmp_path):
-    from ablate.evidence import gather
-    from ablate.store import Store
+    from ablate.analysis import gather
+    from ablate.storage import Store
 
     chosen, store = made_up.study(levels=("within", "final")), Store(tmp_path)
     signs = {("final", seed): 0.02 * (-1) ** seed for seed in range(8)}
@@ -129,9 +129,8 @@ def test_every_trial_is_listed_with_its_id():
 
 
 def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matter(tmp_path):
-    from ablate.evidence import gather
-    from ablate.result import Cost
-    from ablate.store import Store
+    from ablate.analysis import gather
+    from ablate.storage import Cost, Store
 
     remarks = {}
 

@@ -9,10 +9,9 @@ from pycocotools.coco import COCO
 from small_studies import write_study
 
 from ablate import registry
-from ablate.design import expand
-from ablate.run import run_trial
-from ablate.site import Site
-from ablate.study import load
+from ablate.study import expand, load
+from ablate.training.run_trial import run_trial
+from ablate.training.site import Site
 
 DRAWN = {"train": 8, "val": 5, "size": [48, 48]}
 TASKS = {"segmentation": ("mIoU", {"size": [32, 32]}), "pose": ("AP", {"size": [32, 32]})}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from ablate.evidence import Comparison, Evidence
+from ablate.analysis import Comparison, Evidence
 from ablate.registry import section
 from ablate.report.blocks import Block, Text, decimals, interval, listed, percent, probability, signed
 

@@ -1,9 +1,9 @@
-"""Accuracy against price."""
+"""Accuracy against price: parameters, multiply-adds and throughput of every arm."""
 
 import math
 from collections.abc import Callable
 
-from ablate.evidence import Evidence
+from ablate.analysis import Evidence
 from ablate.registry import section
 from ablate.report.blocks import MISSING, Block, Cell, Column, Figure, Panel, Series, Table, Text
 

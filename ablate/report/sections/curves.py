@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Literal
 
-from ablate.evidence import Evidence, Row
+from ablate.analysis import Evidence, Row
 from ablate.registry import section
 from ablate.report.blocks import Block, Figure, Panel, Series, Text
 

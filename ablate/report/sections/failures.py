@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ablate.evidence import Evidence
+from ablate.analysis import Evidence
 from ablate.registry import section
 from ablate.report.blocks import Block, Cell, Column, Table, Text
 

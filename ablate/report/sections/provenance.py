@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ablate.evidence import Evidence, Row
+from ablate.analysis import Evidence, Row
 from ablate.registry import section
 from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, percent
 

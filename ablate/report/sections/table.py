@@ -4,20 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ablate.evidence import Comparison, Evidence, Row
+from ablate.analysis import Comparison, Evidence, Row
 from ablate.registry import section
-from ablate.report.blocks import (
-    MISSING,
-    Block,
-    Cell,
-    Column,
-    Table,
-    Text,
-    decimals,
-    interval,
-    percent,
-    signed,
-)
+from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, decimals, interval, percent, signed
 
 
 @section("table", meaning=1, place=20)

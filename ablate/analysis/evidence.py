@@ -1,0 +1,130 @@
+"""Evidence: all results of a study with their statistics, as plain data that every report section reads.
+
+Nothing is trained, drawn or worded here. What is notable:
+
+- Only finished trials with a finite score enter a mean; the others are counted and listed with their reason.
+- Every other arm is compared with the control, paired by seed. Test, Holm's adjustment and verdict belong to the
+  primary metric; other metrics have effects with intervals, for no test of them was planned.
+- Test images are another source of chance and have their own interval (resample.py).
+"""
+
+from dataclasses import dataclass
+
+from ablate.analysis.stats import Effect, Summary, Verdict
+from ablate.storage import Cost, Epoch
+from ablate.study import SCRATCH, Arm, Published, Recipe, Study
+
+ALIKE = {"revision": "revisions", "dirty": "uncommitted changes", "device": "devices", "torch": "torch versions"}
+MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a thousand takes minutes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm: what its seeds scored and what its network costs."""
+
+    arm: Arm
+    label: str
+    is_control: bool
+    ids: dict[int, str]  # seed -> trial id, all that were planned
+    scores: dict[str, dict[int, float]]  # metric -> seed -> score, finite ones of finished trials
+    summaries: dict[str, Summary]  # metric -> mean and sd over seeds
+    curves: dict[int, list[Epoch]]  # seed -> learning curve, of unfinished trials too
+    cost: Cost | None  # throughput: the median over seeds; memory: the highest
+    published: str | None  # the paper's number for this arm, as printed
+    start: str  # where its backbone's weights come from
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One planned comparison in one metric: an arm against the control over the seeds that both finished."""
+
+    level: str  # the arm's label
+    control: str
+    metric: str
+    effect: Effect  # level - control
+    image_low: float  # interval of the same difference over draws of test images; nan when not resampled
+    image_high: float
+    p_holm: float  # nan outside the primary metric
+    smallest_p: float  # that these seeds could give after Holm, beside what the other comparisons gave
+    detectable: float  # true difference found with power .8 by these seeds; nan if not testable or not primary
+    verdict: Verdict | None  # None outside the primary metric
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that ended without a usable score."""
+
+    id: str
+    arm: str
+    seed: int
+    status: str  # failed, diverged, or 'no score' where the metric gave none
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a report says, before it is worded or drawn."""
+
+    study: Study
+    recipe: Recipe  # the control's, settled
+    varied: tuple[str, ...]  # paths of the recipe that the factors change
+    one_recipe: str  # whether all arms share one recipe of training, in a sentence
+    unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
+    rows: list[Row]  # the control first
+    comparisons: list[Comparison]  # by metric in the study's order, then by arm
+    planned: int  # comparisons in the primary metric
+    seeds_needed: int  # the fewest with which so many comparisons can have a verdict
+    failures: list[Failure]
+    missing: list[tuple[str, int]]  # arm and seed of trials without a result
+    damaged: list[str]  # files that could not be trusted, one line each
+    provenance: dict[str, dict[str, int]]  # fact -> value -> number of trials
+    data: dict[str, dict[str, int]]  # declared version and digests found -> value -> number of trials
+    finished: tuple[str, str] | None  # first and last end of a trial, UTC
+    seconds: float  # training and evaluation, over all trials
+    images: int  # in the evaluation split; 0 when images were not resampled
+    published: Published | None
+
+    @property
+    def primary(self) -> str:
+        """The metric that verdicts are about."""
+        return self.study.metrics[0]
+
+    @property
+    def control(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def any_weights(self) -> bool:
+        """Whether any arm starts from a checkpoint."""
+        return any(row.start != SCRATCH for row in self.rows)
+
+    @property
+    def planned_trials(self) -> int:
+        return sum(len(row.ids) for row in self.rows)
+
+    @property
+    def drawn(self) -> list[Row]:
+        """The arms that figures show; tables have all."""
+        return self.rows[:MOST_DRAWN]
+
+    @property
+    def drawn_note(self) -> str:
+        """What a caption says of the arms that its figure leaves out, with a space before it; empty if none."""
+        more = len(self.rows) > MOST_DRAWN
+        return f" Drawn are the first {MOST_DRAWN} of {len(self.rows):,} arms." if more else ""
+
+    def comparisons_in(self, metric: str) -> list[Comparison]:
+        """The comparisons of one metric, in the order of the arms."""
+        return [comparison for comparison in self.comparisons if comparison.metric == metric]
+
+    @property
+    def ends(self) -> list[float]:
+        """Both ends of the primary metric's intervals: rounding in a report must not move them to 0."""
+        effects = [comparison.effect for comparison in self.comparisons_in(self.primary)]
+        return [end for effect in effects for end in (effect.low, effect.high)]
+
+    @property
+    def mixed(self) -> dict[str, list[str]]:
+        """What the numbers do not have in common: states of the code, kinds of device, versions of torch."""
+        found = {name: list(self.provenance.get(fact, {})) for fact, name in ALIKE.items()}
+        return {name: values for name, values in found.items() if len(values) > 1}

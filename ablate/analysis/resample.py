@@ -1,0 +1,94 @@
+"""How far an effect depends on the choice of test images, from stored per-image statistics.
+
+One sequence of draws serves all arms, seeds and metrics, so that every trial is scored once per draw, however
+many comparisons ask for it. Seeds are another source of chance, and not resampled here.
+"""
+
+import math
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ablate import registry
+from ablate.analysis import stats
+from ablate.errors import StoreError, one_line
+from ablate.storage import Arrays
+from ablate.study import Recipe
+
+RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
+NO_INTERVAL = (math.nan, math.nan)
+
+
+class TestImages:
+    """Scores on redrawn test images; every trial is scored once per draw, however many comparisons ask."""
+
+    def __init__(self, recipe: Recipe, statistics: Callable[[str], Arrays], *, draws: str) -> None:
+        self.count = 0  # test images, once an interval was asked for
+        self._seed = zlib.crc32(draws.encode())
+        self._stored = statistics  # of a trial by its id
+        self._arrays: dict[str, Arrays] = {}
+        self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
+        names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
+        self._facts = {str(name): registry.describe("metric", name).facts for name in names}
+
+    def interval(self, control: list[str], level: list[str], metric: str) -> tuple[float, float]:
+        """The 95 % interval of the mean score of `level` minus that of `control`, trials by id; nan without any.
+
+        Raises:
+            StoreError: the trials were scored on different images.
+        """
+        if self._part(metric) is None or not control:
+            return NO_INTERVAL
+        ids = [self._image_ids(trial, metric) for trial in control + level]
+        if not all(np.array_equal(ids[0], other) for other in ids):
+            raise StoreError(f"trial {level[0]}: scored on other test images than {control[0]}")
+        self.count = len(ids[0])
+        return stats.paired_image_interval(
+            self._mean(level, metric),
+            self._mean(control, metric),
+            self.count,
+            rng=np.random.default_rng(self._seed),
+            resamples=RESAMPLES,
+        )
+
+    def _part(self, score: str) -> str | None:
+        """The metric's part that gives a score, of all classes or of one."""
+        for name, facts in self._facts.items():
+            if score in facts.get("scores", ()) or ("of_class" in facts and score.startswith(facts["of_class"])):
+                return name
+        return None
+
+    def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
+        return lambda counts: float(np.mean([self._score(trial, metric, counts) for trial in trials]))
+
+    def _score(self, trial: str, metric: str, counts: np.ndarray) -> float:
+        part = str(self._part(metric))
+        key = (trial, part, counts.tobytes())
+        if key not in self._scores:
+            aggregate = registry.build("metric", part, {}).aggregate
+            statistics = self._statistics(trial, metric)
+            try:
+                self._scores[key] = {name: float(value) for name, value in aggregate(statistics, counts).items()}
+            except Exception as error:  # whatever arrays that another metric left, or nobody, make of it
+                raise self._unfit(trial, error) from None
+        if metric not in self._scores[key]:
+            raise self._unfit(trial, KeyError(metric))
+        return self._scores[key][metric]
+
+    def _unfit(self, trial: str, error: Exception) -> StoreError:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        return StoreError(f"trial {trial}: per_image.npz: not what the metric reads ({what})")
+
+    def _image_ids(self, trial: str, metric: str) -> np.ndarray:
+        ids = self._statistics(trial, metric).get("image_ids")
+        if ids is None or ids.ndim != 1 or not len(ids):
+            raise self._unfit(trial, KeyError("image_ids"))
+        return ids
+
+    def _statistics(self, trial: str, metric: str) -> dict[str, np.ndarray]:
+        """The arrays that the metric's part left for one trial."""
+        if trial not in self._arrays:
+            self._arrays[trial] = self._stored(trial)
+        prefix = f"{self._part(metric)}/"
+        return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}

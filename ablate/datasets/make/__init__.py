@@ -1,0 +1,1 @@
+"""Data sets in the layout of their shelf, made from the archives that their authors publish."""

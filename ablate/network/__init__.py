@@ -1,0 +1,9 @@
+"""A recipe becomes a network, and a network has a cost.
+
+    build            recipe -> network, initialised by seed and layer name
+    cost             parameters, multiply-adds and memory of a recipe's network; count.py counts one forward pass
+    speed            latency and throughput on this machine
+    published_costs  the papers' figures beside ours
+
+Others import these files, for torch takes seconds: this face imports nothing.
+"""

@@ -1,0 +1,71 @@
+"""From a recipe to a network: a backbone from the shelf with the task's head, initialised by seed and name.
+
+The random draw of a layer depends on the seed and on the layer's name only, so that layers which two arms have in
+common start equal in both (what a number rests on: pairing).
+"""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate import registry
+from ablate.study import Recipe
+
+
+class Network(nn.Module):
+    """images (B, 3, H, W) -> what the task's head gives, for instance heatmaps (B, K, H/4, W/4)."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Any:
+        return self.head(self.backbone(images))
+
+
+def build(recipe: Recipe) -> Network:
+    """The recipe's network on the default device, not yet initialised by seed.
+
+    Raises:
+        ValueError: an impossible combination of knobs, named by the model.
+    """
+    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
+    task = registry.build("task", recipe.task.name, recipe.task.knobs)
+    backbone = registry.build("model", recipe.model.name, recipe.model.knobs)
+    intermediate = getattr(backbone, "intermediate", ())
+    return Network(backbone, task.head(info, backbone.channels, backbone.strides, intermediate=intermediate))
+
+
+def initialise(network: nn.Module, rule: str, *, seed: int) -> None:
+    """Draw every layer's weights from (seed, layer name) by one rule.
+
+    `torch`: each layer's own default. `normal`: convolutions N(0, 0.001), biases 0, the official pose code's
+    rule for training from scratch. `kaiming`: convolutions by He et al., fan-out, the official classification code's.
+    Normalisation layers start at weight 1 and bias 0 in all three.
+    """
+    with torch.random.fork_rng(devices=[]):
+        for name, layer in network.named_modules():
+            if any(True for _ in layer.parameters(recurse=False)):
+                torch.manual_seed(_seed(seed, name))
+                _draw(layer, rule)
+
+
+def _draw(layer: nn.Module, rule: str) -> None:
+    reset = getattr(layer, "reset_parameters", None)
+    if callable(reset):
+        reset()
+    if rule == "torch" or not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        return
+    if rule == "normal":
+        nn.init.normal_(layer.weight, std=0.001)
+    else:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _seed(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest(), "big")

@@ -1,0 +1,210 @@
+"""How long trials take, and in which order to launch them: from what ran here before, else from their MACs.
+
+Times rest, in this order, on trials of this machine in the results folder, on a training step timed here, or, for
+GPUs that this machine does not have, on an assumption that the plan states.
+"""
+
+import bisect
+import math
+import statistics
+import time
+from collections import defaultdict
+
+from ablate import registry
+from ablate.errors import one_line
+from ablate.machine import origin
+from ablate.network import cost
+from ablate.planning.arm_costs import arm_prices
+from ablate.planning.schedule import longest_first
+from ablate.storage import Cost, Result, Shelf
+from ablate.study import Recipe, Study, Trial, one_of_each_arm
+
+GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
+GPU_STEP = 0.1  # seconds that a step takes besides: its images, and its kernels' launches, .08 to .13 on an H100
+TRAIN_FACTOR = 3  # a training step computes about three forward passes
+WORTH_TIMING = 4e12  # training MACs of a run, some minutes of one core: timing a step takes a second or two
+UNTIMED = "no trial has run here yet, and the run was too short to time a step for"
+TIMED_MACS = 4e10  # a step that needs more is not timed: planning must stay quick
+
+
+def launch_order(study: Study, trials: list[Trial], shelf: Shelf) -> list[Trial]:
+    """The trials longest first, so that none is left to run alone at the end; nothing is timed for it.
+
+    Durations within a tenth of each other keep the design's order, seeds outermost: predictions are no better than
+    that, and an unfinished study has then all of its arms with the same seeds.
+    """
+    if len(trials) < 2:
+        return trials
+    seconds, _ = of_trials(study, trials, shelf, timed=False)
+    return [trials[index] for index in longest_first([seconds[trial.id] for trial in trials])]
+
+
+def of_trials(
+    study: Study, trials: list[Trial], shelf: Shelf, *, timed: bool | None = None
+) -> tuple[dict[str, float], str]:
+    """Seconds of each of these trials, and in words what they rest on; nan where nothing tells.
+
+    Unless it is said, a step is timed only for a run that takes minutes: small studies are not to wait for it.
+    """
+    first = one_of_each_arm(study)
+    costs = {trial.id: price.cost for trial, price in zip(first, arm_prices(study, first), strict=True)}
+
+    def found(*, timed: bool) -> tuple[dict[str, float], str]:
+        seconds, basis = durations(study, first, costs, shelf, timed=timed)
+        by_arm = {trial.levels: seconds[trial.id] for trial in first}
+        return {trial.id: by_arm[trial.levels] for trial in trials}, basis
+
+    seconds, basis = found(timed=bool(timed))
+    if timed is not None or basis != UNTIMED:
+        return seconds, basis
+    if sum(seconds.values()) * GPU_MACS > WORTH_TIMING:
+        return found(timed=True)
+    return dict.fromkeys(seconds, math.nan), basis
+
+
+def durations(
+    study: Study, trials: list[Trial], costs: dict[str, Cost], shelf: Shelf, *, timed: bool = True
+) -> tuple[dict[str, float], str]:
+    """Seconds of one trial per arm, and in words what they rest on; nan where nothing tells.
+
+    Without `timed` no training step is run: on CPUs where no trial has run yet, seconds are right but for a factor.
+    """
+    counts = image_counts(study.recipe.settled(on_gpu=study.budget.gpus > 0))
+    if counts is None:
+        return dict.fromkeys(costs, math.nan), "the data set declares no number of images, so no time can be told"
+    known = Known(study, shelf)
+    if known.trials:
+        rates = {t.id: known.rate(t.recipe, costs[t.id]) for t in trials}
+        basis = f"{known.trials} trials of this kind of machine"
+    elif study.budget.gpus or not timed:
+        team = study.budget.team
+        step = GPU_STEP if study.budget.gpus else 0.0
+        rates = {t.id: _assumed_rate(t.recipe, costs[t.id], team=team, step=step) for t in trials}
+        assumed = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU and {GPU_STEP:g} s a step besides"
+        basis = f"{assumed}, for no trial has run here yet" if study.budget.gpus else UNTIMED
+    else:
+        rates, basis = _timed_rates(study, trials, costs)
+    train, val = counts
+    seconds = {
+        t.id: (t.recipe.train.epochs * train + _evaluations(study, t.recipe) * val * _evaluation_share(t.recipe))
+        / rates[t.id]
+        for t in trials
+    }
+    return seconds | {t.id: taken for t in trials if (taken := known.seconds(t.recipe))}, basis
+
+
+def image_counts(recipe: Recipe) -> tuple[int, int] | None:
+    """Declared numbers of training and evaluation samples; None where nobody has declared them."""
+    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
+    sizes = registry.build("task", recipe.task.name, recipe.task.knobs).sample_counts(info)
+    return (sizes["train"], sizes["val"]) if sizes else None
+
+
+def _evaluation_share(recipe: Recipe) -> float:
+    """What predicting a sample costs, in training samples: forward only, twice with a flip test, on the whole image."""
+    passes = 2 if recipe.evaluation.get("flip") else 1
+    area = math.fsum(scale**2 for scale in recipe.evaluation.get("scales", (1.0,)))
+    return passes * area / TRAIN_FACTOR / _crop_share(recipe)
+
+
+def _evaluations(study: Study, recipe: Recipe) -> int:
+    """How often a trial is evaluated: at the end, and where the budget asks for a curve after the first epoch too."""
+    every, last = study.budget.evaluate_every, recipe.train.epochs
+    return 1 + (len({1, *range(every, last, every)} - {last}) if every else 0)
+
+
+def _crop_share(recipe: Recipe) -> float:
+    """How much of an evaluated image, for which costs are quoted, a training sample shows, by area."""
+    seen, evaluated = (math.prod(cost.input_size(recipe, training=training)) for training in (True, False))
+    return seen / evaluated
+
+
+class Known:
+    """What finished trials on this kind of machine tell of others."""
+
+    def __init__(self, study: Study, shelf: Shelf) -> None:
+        self.trials = 0
+        seconds, rates = defaultdict(list), defaultdict(list)
+        by_macs: dict[float, list[float]] = defaultdict(list)
+        for result in _comparable(study, shelf):
+            assert result.cost
+            rate = statistics.median(row.images_per_second for row in result.curve)
+            rates[_network(result.recipe)].append(rate)
+            by_macs[result.cost.macs].append(rate * result.cost.macs * _crop_share(result.recipe))
+            seconds[result.recipe.model_dump_json()].append(result.seconds)
+            self.trials += 1
+        self._seconds = {recipe: statistics.median(values) for recipe, values in seconds.items()}
+        self._rates = {network: statistics.median(values) for network, values in rates.items()}
+        self._by_macs = sorted((macs, statistics.median(values)) for macs, values in by_macs.items())
+
+    def seconds(self, recipe: Recipe) -> float | None:
+        """Of the same recipe with other seeds."""
+        return self._seconds.get(recipe.model_dump_json())
+
+    def rate(self, recipe: Recipe, price: Cost) -> float:
+        """Training images per second: of the same network where it ran, else of the nearest in MACs, scaled."""
+        if same := self._rates.get(_network(recipe)):
+            return same
+        at = bisect.bisect(self._by_macs, (price.macs, 0.0))
+        nearest = min(self._by_macs[max(0, at - 1) : at + 1], key=lambda entry: abs(entry[0] - price.macs))
+        return nearest[1] / (price.macs * _crop_share(recipe))
+
+
+def _assumed_rate(recipe: Recipe, price: Cost, *, team: int, step: float) -> float:
+    """Training images per second of so many GPUs together, each of whose steps takes `step` s besides its MACs."""
+    computed = TRAIN_FACTOR * price.macs * _crop_share(recipe) / (team * GPU_MACS)
+    return 1 / (computed + step / recipe.train.batch)
+
+
+def _network(recipe: Recipe) -> tuple[str, str, str]:
+    return recipe.model.model_dump_json(), recipe.task.model_dump_json(), recipe.train.precision
+
+
+def _comparable(study: Study, shelf: Shelf) -> list[Result]:
+    """Finished trials of this kind of machine, with as many processes."""
+    threads, processor = str(max(1, int(study.budget.cpus))), origin.processor()
+    return [
+        result
+        for result in shelf.results.values()
+        if result.status == "done" and result.cost and result.curve
+        if result.env.get("processor") == processor and result.env.get("threads") == threads
+        if (result.env.get("device") == "cpu") == (study.budget.gpus == 0)
+        if (result.env.get("share of the GPU", "1") != "1") == (study.budget.share or 0 < study.budget.gpus < 1)
+        if result.env.get("processes", "1") == str(study.budget.team)
+    ]
+
+
+def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> tuple[dict[str, float], str]:
+    control = trials[0]
+    step_macs = TRAIN_FACTOR * costs[control.id].macs * _crop_share(control.recipe)  # for one image
+    batch = min(control.recipe.train.batch, max(2, int(TIMED_MACS / step_macs)))  # 2: normalisation
+    try:
+        rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
+    except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
+        return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({one_line(error)})"
+    macs = {t.id: costs[t.id].macs * _crop_share(t.recipe) for t in trials}
+    rates = {t.id: study.budget.team * rate * macs[control.id] / macs[t.id] for t in trials}
+    return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"
+
+
+def _time_step(trial: Trial, batch: int, *, threads: int) -> float:
+    """Images per second of a training step on random pictures, the second of two."""
+    import torch
+
+    from ablate.network.build import build
+    from ablate.training.fit import Training
+
+    torch.set_num_threads(threads)
+    training = Training(trial, build(trial.recipe).train(), torch.device("cpu"))
+    images = torch.rand(batch, 3, *cost.input_size(trial.recipe, training=True)).contiguous(
+        memory_format=training.layout
+    )
+    seconds = math.nan
+    for _ in range(2):
+        start = time.perf_counter()
+        with training.autocast():
+            output = training.net(images)
+        torch.stack([leaf.float().square().mean() for leaf in cost.leaves(output)]).sum().backward()
+        training.optimizer.step()
+        seconds = time.perf_counter() - start
+    return batch / seconds

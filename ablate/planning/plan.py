@@ -1,0 +1,223 @@
+"""The price list of a study, before anything is spent: trials, cost, time, and what its seeds can show.
+
+What a trial costs is found in arm_costs.py, how long it takes in durations.py, when all are done in schedule.py.
+"""
+
+import math
+import os
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+
+from ablate.analysis import stats
+from ablate.errors import StudyError
+from ablate.planning import arm_costs
+from ablate.planning.durations import durations
+from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
+from ablate.storage import Cost, Result, Shelf, Store
+from ablate.study import (
+    Arm,
+    Study,
+    Trial,
+    check_study,
+    contrasts,
+    expand,
+    label,
+    one_recipe,
+    starts_from,
+    unlike_starts,
+)
+
+ONE_POINT = 0.01  # the gap that papers argue about
+MOST_DEVICES = 64  # that makespans are given for, unasked
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm's line: how many of its trials exist, what a trial costs."""
+
+    label: str
+    arm: Arm
+    start: str  # where its backbone's weights come from
+    cost: Cost
+    counted: bool  # else the cost's MACs are an estimate, and there is nothing more
+    planned: int
+    done: int
+    failed: int
+    seconds: float  # one trial, predicted; nan when nothing tells
+    saved_every: float  # seconds of training between saved states
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known of a study before it runs."""
+
+    study: Study
+    arms: list[ArmPlan]
+    missing: list[Trial]
+    results: dict[str, Result]  # all of the results folder, by trial id
+    damaged: list[str]
+    basis: str  # where the seconds come from
+    estimated: str  # how many costs are estimates, and how near, in a sentence
+    parallel: int  # trials at once that the times assume
+    power: list[str]  # sentences
+    one_recipe: str  # whether all arms share one recipe of training, in a sentence
+    unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
+
+    @property
+    def trial_hours(self) -> float:
+        """Hours of trials still to run, one after the other."""
+        return sum(arm.seconds * (arm.planned - arm.done - arm.failed) for arm in self.arms) / 3600
+
+    @property
+    def makespan_hours(self) -> float:
+        """Hours until all are done, `parallel` at once, in the order of their launch; nan when nothing tells."""
+        jobs = self.jobs()
+        return makespan(jobs, Cluster(devices=self.parallel)) / 3600 if jobs is not None else math.nan
+
+    def jobs(self, devices: float = 1) -> list[Job] | None:
+        """The trials still to run as they will be launched; None where their times are unknown."""
+        arms = {tuple(arm.arm.items()): arm for arm in self.arms}
+        waiting = [arms[trial.levels] for trial in self.missing]
+        if not all(math.isfinite(arm.seconds) for arm in waiting):
+            return None
+        order = longest_first([arm.seconds for arm in waiting])
+        return [Job(waiting[index].seconds, devices, waiting[index].saved_every) for index in order]
+
+
+def plan(study: Study, store: Store) -> Plan:
+    """Expand, check, price and time a study.
+
+    Raises:
+        StudyError, PartError: one line with the key and the nearest valid choice.
+    """
+    check_study(study)
+    trials = expand(study)
+    shelf = store.read()
+    first = [trial for trial in trials if trial.seed == trials[0].seed]
+    priced = arm_costs.arm_prices(study, first)
+    seconds, basis = durations(
+        study, first, {trial.id: price.cost for trial, price in zip(first, priced, strict=True)}, shelf
+    )
+    ended = Counter(
+        (trial.levels, shelf.results[trial.id].status == "done") for trial in trials if trial.id in shelf.results
+    )
+    rows = [
+        ArmPlan(
+            label=label(study, trial.arm),
+            arm=trial.arm,
+            start=starts_from(trial.recipe),
+            cost=price.cost,
+            counted=price.counted,
+            planned=len(study.seeds),
+            done=ended[trial.levels, True],
+            failed=ended[trial.levels, False],
+            seconds=seconds[trial.id],
+            saved_every=_saved_every(study, trial, seconds[trial.id]),
+        )
+        for trial, price in zip(first, priced, strict=True)
+    ]
+    return Plan(
+        study=study,
+        arms=rows,
+        missing=store.missing(trials, shelf=shelf),
+        results=shelf.results,
+        damaged=shelf.damaged,
+        basis=basis,
+        estimated=arm_costs.sentence(priced),
+        parallel=at_once(study),
+        power=power(study, shelf, trials),
+        one_recipe=one_recipe(study, trials),
+        unlike_starts=unlike_starts(study, trials),
+    )
+
+
+def at_once(study: Study) -> int:
+    """Trials that run at the same time on this machine, as far as the study tells."""
+    if study.budget.gpus:
+        return study.budget.parallel or 1  # how many GPUs there will be is not known here
+    fits = max(1, int((os.cpu_count() or 1) // study.budget.devices))
+    return min(fits, study.budget.parallel or fits)
+
+
+def device_counts(study: Study, trials: int, nodes: int) -> list[int]:
+    """Devices of a node: powers of two, from what one trial needs to what all need at once, at most 64."""
+    share = study.budget.devices
+    counts = [2**power for power in range(int(math.log2(MOST_DEVICES)) + 1)]
+    most = max(1, min(trials, study.budget.parallel or trials)) * share / nodes
+    return [count for count in counts if count >= share and (count < 2 * most or count == 1)]
+
+
+def forecast_on(
+    made: Plan, *, devices: int, nodes: int = 1, preempted_every: float = math.inf, back_after: float = 0.0
+) -> Forecast | None:
+    """When all is done on so many nodes with so many devices each: GPUs, or CPUs of a study that needs no GPU.
+
+    Times are in seconds. None where those of trials are unknown.
+
+    Raises:
+        StudyError: a trial does not fit, or its saved states are too far apart for such preemptions.
+    """
+    budget = made.study.budget
+    share = budget.devices
+    if share > devices * nodes:
+        raise StudyError(f"--devices {devices}: a trial needs {share:g} (budget), there are {devices * nodes}")
+    spanned = math.ceil(share / devices)  # nodes that one trial needs; it is hit by what hits any of them
+    per_node = devices * spanned
+    if not budget.gpus:  # CPUs are not told apart, so trials may take one and a half
+        per_node, share = int(per_node / share + 1e-9), 1
+    cluster = Cluster(nodes // spanned, per_node, preempted_every / spanned, back_after, budget.parallel or math.inf)
+    jobs = made.jobs(share)
+    try:
+        return None if jobs is None else forecast(jobs, cluster)
+    except ValueError as error:
+        raise StudyError(f"--preempted-every: {error}; see budget.checkpoint_minutes") from None
+
+
+def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
+    """What the study's seeds can and cannot show, in sentences."""
+    n, comparisons = len(study.seeds), len(contrasts(study))
+    floor = stats.smallest_p(n, comparisons)
+    asked = f"{n} seeds and {comparisons} comparison{'s' * (comparisons > 1)}"
+    if not stats.testable(n, comparisons):
+        return [
+            f"{asked} are not testable: the smallest corrected p is {floor:.3f}; "
+            f"{stats.seeds_needed(comparisons)} seeds would be."
+        ]
+    spread = _spread(study, shelf, trials)
+    detectable = stats.minimum_detectable(spread or 1.0, n, comparisons=comparisons)
+    unit = "" if spread else " standard deviations of the paired differences"
+    known = f" (their standard deviation so far: {spread:.4f})" if spread else ""
+    lines = [
+        f"{asked} are testable: the smallest corrected p is {floor:.4f}.",
+        f"With 80 % power they detect a difference of {detectable:.3g}{unit} in {study.metrics[0]}{known}.",
+    ]
+    if spread:
+        needed = stats.seeds_for(ONE_POINT, spread, comparisons=comparisons)
+        lines.append(f"One point ({ONE_POINT}) would take {needed or 'more than a thousand'} seeds.")
+    return lines
+
+
+def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
+    """Standard deviation of the paired differences found so far, pooled over the comparisons."""
+    values = {
+        (t.levels, t.seed): shelf.results[t.id].scores.get(study.metrics[0], math.nan)
+        for t in trials
+        if t.id in shelf.results
+    }
+    variances = []
+    control = tuple(study.control.items())
+    for levels in (tuple(arm.items()) for arm in contrasts(study)):
+        gaps = [values.get((levels, seed), math.nan) - values.get((control, seed), math.nan) for seed in study.seeds]
+        finite = [gap for gap in gaps if math.isfinite(gap)]
+        if len(finite) >= 2:
+            variances.append(statistics.variance(finite))
+    return math.sqrt(statistics.mean(variances)) if variances and max(variances) > 0 else None
+
+
+def _saved_every(study: Study, trial: Trial, seconds: float) -> float:
+    """A state is saved at the end of an epoch, once the budget's time has gone by since the last."""
+    epoch = seconds / trial.recipe.train.epochs
+    if not epoch > 0:
+        return math.inf
+    return epoch * max(1, math.ceil(60 * study.budget.checkpoint_minutes / epoch))

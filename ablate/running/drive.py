@@ -1,0 +1,147 @@
+"""One `ablate run`, from checked study to stored results: what is missing is launched, mirrored and shown.
+
+The driver decides nothing that results depend on. It may die at any moment: finished trials are stored, the others go
+on from their saved state in the next run.
+"""
+
+import math
+import os
+import sys
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate import registry
+from ablate.errors import StudyError, nearest
+from ablate.machine import GRACE, Stop
+from ablate.planning.arm_costs import price_arms
+from ablate.planning.durations import launch_order
+from ablate.running.here import run_here
+from ablate.running.outcome import Driver, Outcome
+from ablate.running.ray.start import run_on_ray
+from ablate.running.recorder import Watch
+from ablate.storage import Store, notes
+from ablate.study import Study, Trial, check_study, expand
+from ablate.tracking import Tracker
+from ablate.training import weights
+from ablate.training.reports import Listener
+from ablate.training.site import Site
+
+
+@dataclass(frozen=True)
+class Where:
+    """Everything about a run that is not the study: folders, cluster, tracker."""
+
+    store: Store
+    data: Path | None = None
+    here: bool = False  # in this process, without Ray
+    address: str | None = None
+    tracker: str | None = None  # MLflow's URI; SQLite beside the results when not given
+    experiment: str | None = None
+    predictions: Path | None = None  # where predictions are written, too; only for one trial here
+    wait: bool = True  # for trials that another process is at
+    minutes: float = math.inf  # after which the run is stopped
+    grace: float = GRACE  # seconds that running epochs may still take once it is stopped
+
+
+def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
+    """Run those of `trials` that have no result yet.
+
+    Raises:
+        AblateError: what can be known before any training, in one line; nothing is lost.
+    """
+    shelf = where.store.read()
+    waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf)}
+    missing = [trial for trial in trials if trial.id in waiting]
+    outcome, tracker = Outcome(missing), Tracker(where.store, study, where.tracker, where.experiment)
+    if not missing:
+        outcome.mirror_trouble = tracker.fill_if_behind()
+        return outcome
+    budget = study.budget
+    site = Site(
+        results=where.store.place.address,
+        data=where.data.resolve() if where.data else None,
+        beside=Path(study.file).resolve().parent if study.file else None,
+        gpu=budget.gpus > 0,
+        threads=max(1, int(budget.cpus)),
+        processes=budget.team,
+        workers=budget.workers,
+        checkpoint_minutes=budget.checkpoint_minutes,
+        hang_minutes=budget.hang_minutes,
+        evaluate_every=budget.evaluate_every,
+        predictions=where.predictions.resolve() if where.predictions else None,
+        keep_weights=budget.keep_weights,
+        owner=uuid.uuid4().hex,
+    )
+    preflight(study, missing, where, site)
+    tracker.refuse_unreachable()
+    missing = launch_order(study, missing, shelf)
+    watch = Watch(screen, study, missing, shelf, where.store, alone=where.here)
+    notes.clear(where.store, missing)  # they are asked for again, and what was said is over
+    writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
+    driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
+    stop = Stop(minutes=where.minutes, grace=where.grace)
+
+    def lost(reason: str) -> None:
+        try:
+            sys.stderr.write(f"ablate: {reason}\n")
+            sys.stderr.flush()
+            tracker.finish(writer, "KILLED", hurry=True)
+        finally:
+            os._exit(2)
+
+    try:
+        with stop:
+            if where.here:
+                run_here(missing, site, driver, stop=stop, wait=where.wait)
+            else:
+                run_on_ray(
+                    missing, site, budget, driver, stop=stop, lost=lost, plugins=study.plugins, address=where.address
+                )
+        status = "KILLED" if stop.asked else "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+    finally:
+        watch.close()
+        outcome.stopped, outcome.status = stop.asked, stop.status
+        outcome.mirror_trouble = tracker.finish(writer, status, hurry=bool(stop.asked))
+    return outcome
+
+
+def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
+    """All that can be known before the first epoch: networks, starting weights, data, room."""
+    check_study(study)
+    arms = {trial.levels: trial for trial in trials}
+    price_arms(list(arms.values()), file=study.file)
+    for trial in arms.values():
+        weights.check(trial.recipe, site)
+    where.store.create()
+    where.store.refuse_full()
+    for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
+        data = registry.build("dataset", part.name, part.knobs)
+        for split in ("train", "val"):
+            data.open(split, where.data).verify()
+
+
+def selected(study: Study, only: Iterable[str], *, flag: str = "--only") -> list[Trial]:
+    """The study's trials, or those of the chosen arms and the control: `only` holds `factor=level` choices.
+
+    Raises:
+        StudyError: no such factor or level.
+    """
+    trials = expand(study)
+    wanted: dict[str, set[str]] = {}
+    for choice in only:
+        name, _, level = choice.partition("=")
+        if name not in study.factors:
+            raise StudyError(f"{study.file}: {flag} {choice}: no factor {name!r}; {nearest(name, study.factors)}")
+        if level not in study.factors[name].levels:
+            raise StudyError(
+                f"{study.file}: {flag} {choice}: no level {level!r}; {nearest(level, study.factors[name].levels)}"
+            )
+        wanted.setdefault(name, set()).add(level)
+    if not wanted:
+        return trials
+    control = study.control
+    return [t for t in trials if t.arm == control or any(t.arm[name] in levels for name, levels in wanted.items())]

@@ -1,0 +1,35 @@
+"""Results kept whole: written at once, held by one process, checked when read, cleaned. Knows what a trial is.
+
+Whoever reads or writes results goes through `Store`.
+"""
+
+from ablate.storage import notes
+from ablate.storage.arrays import Arrays
+from ablate.storage.cleaning import begun, damage, holdings, sweep
+from ablate.storage.importing import imported, published_in
+from ablate.storage.lease import Hold
+from ablate.storage.place import Place, opened
+from ablate.storage.result import Cost, Epoch, Result, whose
+from ablate.storage.store import RESULT, WEIGHTS, Shelf, Store
+
+__all__ = [
+    "RESULT",
+    "WEIGHTS",
+    "Arrays",
+    "Cost",
+    "Epoch",
+    "Hold",
+    "Place",
+    "Result",
+    "Shelf",
+    "Store",
+    "begun",
+    "damage",
+    "holdings",
+    "imported",
+    "notes",
+    "opened",
+    "published_in",
+    "sweep",
+    "whose",
+]

@@ -1,0 +1,96 @@
+"""Result: the one typed document that a trial leaves, whether it went well or not."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+
+from ablate.study import FROZEN, Recipe, Trial, key
+
+VERSION = 1
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # what has no bound cannot be shown, divided or drawn
+
+
+class Epoch(BaseModel):
+    """One row of a learning curve."""
+
+    model_config = FROZEN
+    epoch: Count  # 1 is the first
+    loss: float  # mean over the epoch's batches
+    lr: float  # at the epoch's last step
+    seconds: float  # training only
+    images_per_second: float  # training throughput
+    scores: dict[str, float] = {}  # on the evaluation split, where this epoch was evaluated
+
+
+class Cost(BaseModel):
+    """What one trained network costs. MACs count convolution and linear layers, one multiply-add = 1."""
+
+    model_config = FROZEN
+    parameters: Count  # all
+    used_parameters: Count  # those that the output depends on
+    macs: Count  # for one image; GFLOPs in the papers = MACs / 2**30
+    image: tuple[Count, Count] | None = None  # height and width of that image: what the task evaluates on
+    transposed_excess: Count = 0  # MACs that the papers' tool adds: transposed convolutions by their output's size
+    matmul_macs: Count = 0  # not in `macs`: matrix products outside such layers, attention's above all
+    activations: Count = 0  # elements of these layers' outputs, for one image; 0: not counted
+    uncounted: list[str] = []  # operators with arithmetic that all these leave out
+    images_per_second: float = 0.0  # evaluation throughput on this machine, flip test as in the protocol
+    peak_memory: Count = 0  # bytes: the process (CPU) or the device (GPU) at its peak
+
+    @property
+    def gflops(self) -> float:
+        """GFLOPs in the papers' unit: MACs / 2**30."""
+        return self.macs / 2**30
+
+    @property
+    def tool_gflops(self) -> float:
+        """GFLOPs as the papers' tool counts them, with its excess for transposed convolutions."""
+        return (self.macs + self.transposed_excess) / 2**30
+
+
+class Result(BaseModel):
+    """What one trial found, what it cost, and where and how it ran."""
+
+    model_config = FROZEN
+    version: int = VERSION
+    id: str
+    recipe: Recipe
+    seed: Count
+    data_version: str | None = None  # declared by the data set
+    data_digest: dict[str, str] = {}  # found on disk, per split
+    meanings: dict[str, int]
+    status: Literal["done", "failed", "diverged"]
+    reason: str = ""  # one line when not done
+    scores: dict[str, float] = {}
+    curve: list[Epoch] = []
+    cost: Cost | None = None
+    env: dict[str, str] = {}
+    kept_weights: str = ""  # their sha256; empty where the budget kept none
+    seconds: float = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
+    finished: str = ""  # UTC, ISO 8601
+
+    @model_serializer(mode="wrap")
+    def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        if not self.kept_weights:  # as results were before they could say: older versions read them
+            document.pop("kept_weights", None)
+        return document
+
+    def today(self) -> str:
+        """The key this result has today: a new knob whose default is the old behaviour orphans nothing.
+
+        Raises:
+            PartError: a part or knob of its recipe is on no shelf of today.
+        """
+        return key(self.recipe.filled(), self.seed, self.data_version, self.meanings)
+
+
+def whose(trial: Trial) -> dict[str, Any]:
+    """What a result says of the trial that it belongs to."""
+    return {
+        "id": trial.id,
+        "recipe": trial.recipe,
+        "seed": trial.seed,
+        "data_version": trial.data_version,
+        "meanings": trial.meanings,
+    }

@@ -1,0 +1,296 @@
+"""A place of results: one folder per trial, written whole or not at all, every document with its checksum.
+
+    results/                      a folder, or a URL as s3://bucket/prefix (place.py)
+      store.json                  the format's version
+      matched.json                what was solved for levels of matched cost
+      mlflow.db, mlflow/          the tracker's, when it is local
+      trials/<id>/result.json     the result, with a checksum over it and over the arrays
+                  per_image.npz   per-image statistics, arrays only
+                  state           the training state at the last checkpoint, while unfinished, or ended by the machine
+                  state.previous  the one before
+                  *.damaged       what could not be trusted, set aside until the trial is finished
+                  weights.safetensors  the trained backbone, where the budget keeps it
+                  lock, lease.*   held by the process that trains
+
+The process that trains writes its own trial's folder, so a result exists before a driver hears of it. Whatever is
+damaged is named and counted as missing, never trusted.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import gethostname
+
+import numpy as np
+from pydantic import ValidationError
+
+from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError
+from ablate.storage.arrays import Arrays, packed, unpacked
+from ablate.storage.lease import Hold
+from ablate.storage.place import Folder, opened
+from ablate.storage.result import VERSION, Result
+from ablate.study import Trial
+
+RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
+    "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
+)  # fmt: skip
+HEXADECIMAL = set("0123456789abcdef")
+LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What a look into the place found: results by today's key, and what could not be trusted."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)  # one line each
+
+
+class Store:
+    """A results folder or URL; made on first write."""
+
+    def __init__(self, where: Path | str) -> None:
+        self.place = opened(where)
+        marker = self._json("store.json", self.place.read("store.json"))
+        if marker is not None:
+            version = marker.get("version")
+            if not isinstance(version, int):
+                raise StoreError(f"{self.place.name}/store.json: no version; is this a results folder?")
+            if version > VERSION:
+                newer = f"written by a newer ablate (format {version}, this one reads {VERSION})"
+                raise StoreError(f"{self.place.name}: {newer}")
+
+    @property
+    def root(self) -> Path:
+        """Where lies what only a disk can hold, MLflow's SQLite file and reports: the results folder itself, and for
+        a URL a folder named after it, results-of/s3/bucket/prefix, in the current one."""
+        if isinstance(self.place, Folder):
+            return self.place.root
+        scheme, _, rest = self.place.name.partition("://")
+        return Path("results-of", scheme, *rest.split("/"))
+
+    def create(self) -> None:
+        """Make the place.
+
+        Raises:
+            StoreError: it cannot be made or written.
+        """
+        if self.place.read("store.json") is None:
+            self.place.write("store.json", json.dumps({"version": VERSION}).encode())
+
+    def refuse_missing(self) -> None:
+        """Raise StoreError unless this process sees the place that a driver made: a disk may be missing here."""
+        if self.place.read("store.json") is None:
+            raise StoreError(f"{self.place.name}/store.json: missing here; are the results mounted on {gethostname()}?")
+
+    def refuse_full(self) -> None:
+        """Raise StoreError unless there is room for some training states, as far as that can be known."""
+        room = self.place.free()
+        if room is not None and room < LEAST_ROOM:
+            raise StoreError(f"{self.place.name}: no room left on the disk (less than {LEAST_ROOM // 2**20} MiB free)")
+
+    def folder(self, trial_id: str) -> Path:
+        """Where a trial lives in a results folder on a disk."""
+        return self.root / self.name(trial_id)
+
+    def name(self, trial_id: str, document: str = "") -> str:
+        """What the place calls a trial's folder or a document in it. Ids are hexadecimal, so none leads elsewhere."""
+        if not trial_id or set(trial_id) - HEXADECIMAL:
+            raise StoreError(f"{trial_id!r} is not a trial's id: ids are hexadecimal digits")
+        return f"trials/{trial_id}/{document}".rstrip("/")
+
+    def read(self) -> Shelf:
+        """All results by the key that they have today; those of parts that are not on today's shelves are left out.
+
+        Raises:
+            StoreError: a result of a newer version, which training again would overwrite.
+        """
+        shelf = Shelf()
+        names = [
+            f"trials/{folder}/{document}" for folder in self.place.children("trials") for document in (RESULT, ARRAYS)
+        ]
+        documents = self.place.read_many(names)
+        for (name, content), (_, arrays) in zip(documents, documents, strict=True):
+            try:
+                result = self._result(name, content, arrays)
+            except (DamagedError, LinkError, UnreadableError) as error:
+                shelf.damaged.append(str(error))
+                continue
+            if result:
+                with suppress(PartError):  # another study's, with plugins that this one does not name
+                    shelf.results[result.today()] = result
+        return shelf
+
+    def find(self, prefix: str) -> Result:
+        """The one result whose id begins so, as its folder is called or as reports call it today.
+
+        Raises:
+            StoreError: none, or several.
+        """
+        self.name(prefix)
+        begun = [folder for folder in self.place.children("trials") if folder.startswith(prefix)]
+        matches = [result for result in map(self.get, begun) if result]
+        matches = matches or [result for today, result in self.read().results.items() if today.startswith(prefix)]
+        if len(matches) != 1:
+            how = "no trial" if not matches else f"{len(matches)} trials"
+            raise StoreError(f"{self.place.name}: {how} with an id that begins {prefix!r}; see `ablate status`")
+        return matches[0]
+
+    def get(self, trial_id: str) -> Result | None:
+        """The result of one trial, None when it has none.
+
+        Raises:
+            StoreError: the document is damaged.
+        """
+        name = self.name(trial_id, RESULT)
+        content = self.place.read(name)
+        return (
+            self._result(name, content, self.place.read(self.name(trial_id, ARRAYS))) if content is not None else None
+        )
+
+    def statistics(self, trial_id: str) -> Arrays:
+        """Per-image statistics of one finished trial, `metric/array` -> array.
+
+        Raises:
+            StoreError: missing or damaged.
+        """
+        name = self.name(trial_id, ARRAYS)
+        return unpacked(self.place.read(name) or b"", at=f"{self.place.name}/{name}")
+
+    def put(
+        self, result: Result, statistics: Mapping[str, np.ndarray], *, hold: Hold | None = None, keep: bool = False
+    ) -> None:
+        """Write a result with its arrays, under the trial's hold where others may be at it.
+
+        Training states are dropped then, unless they are to be kept: tried again, the trial goes on from there.
+
+        Raises:
+            StoreError: the disk is full or not writable; nothing half-written stays.
+            LostError: the trial is no longer held; nothing is written.
+        """
+        write, arrays = hold.write if hold else self.place.write, packed(statistics)
+        write(self.name(result.id, ARRAYS), arrays)
+        write(self.name(result.id, RESULT), _sealed(result, _digest(arrays)))
+        spare = (DAMAGED,) if keep else (*STATES, DAMAGED)
+        for name in self.place.sizes(self.name(result.id)):
+            if name.endswith(spare):
+                self.place.remove(name)
+
+    def states(self, trial_id: str) -> Iterator[tuple[str, bytes]]:
+        """The saved training states of a trial, the newest first; empty where there is one that cannot be read."""
+        for state in STATES:
+            try:
+                content = self.place.read(self.name(trial_id, state))
+            except DamagedError:
+                content = b""
+            if content is not None:
+                yield state, content
+
+    def save(self, trial_id: str, state: bytes, *, hold: Hold) -> None:
+        """Keep a training state, and the one before it.
+
+        Raises:
+            StoreError: the disk is full or not writable; the state before stays.
+            LostError: the trial is no longer held; nothing is written.
+        """
+        hold.check()
+        newest, previous = (self.name(trial_id, name) for name in STATES)
+        self.place.move(newest, previous)
+        hold.write(newest, state)
+
+    def set_aside(self, trial_id: str, document: str) -> None:
+        """Put a damaged document where nothing takes it for a good one, until the trial is finished."""
+        self.place.move(self.name(trial_id, document), self.name(trial_id, document + DAMAGED))
+
+    def was_damaged(self, trial_id: str) -> list[str]:
+        """The documents of a trial that were set aside."""
+        names = (name.rpartition("/")[2] for name in self.place.sizes(self.name(trial_id)))
+        return sorted(name.removesuffix(DAMAGED) for name in names if name.endswith(DAMAGED))
+
+    def weights(self, trial_id: str) -> bytes | None:
+        """A trial's trained backbone, if the budget kept it."""
+        return self.place.read(self.name(trial_id, WEIGHTS))
+
+    def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None) -> list[Trial]:
+        """The trials without a trusted result."""
+        have = (shelf or self.read()).results
+        return [trial for trial in trials if trial.id not in have]
+
+    def forget_failed(self, trials: Iterable[Trial]) -> int:
+        """Drop the results of those trials that failed or diverged, so that they count as missing.
+
+        Those that another process holds stay; returns how many.
+        """
+        shelf, held = self.read(), 0
+        for trial in trials:
+            result = shelf.results.get(trial.id)
+            if not result or result.status == "done":
+                continue
+            with self.lock(result.id, wait=False) as hold, suppress(DamagedError):
+                held += hold is None
+                now = self.get(result.id) if hold else None  # another driver may have tried it again meanwhile
+                if now and now.status != "done":
+                    self.place.remove(self.name(result.id, RESULT))
+        return held
+
+    def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> AbstractContextManager[Hold | None]:
+        """Hold a trial for this process; yields None when another holds it. Freed if the holder dies, see `Place`."""
+        return self.place.hold(self.name(trial_id), owner=owner, wait=wait)
+
+    def _json(self, name: str, content: bytes | None) -> dict[str, object] | None:
+        if content is None:
+            return None
+        try:
+            document = json.loads(content)
+            json.dumps(document, ensure_ascii=False).encode()  # halves of characters can be read, but never be written
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(f"{self.place.name}/{name}: damaged ({type(error).__name__})") from None
+        if not isinstance(document, dict):
+            raise DamagedError(f"{self.place.name}/{name}: damaged (not a mapping)")
+        return document
+
+    def _result(
+        self, name: str, content: bytes | StoreError | None, arrays: bytes | StoreError | None
+    ) -> Result | None:
+        if isinstance(content, StoreError):
+            raise content
+        if isinstance(arrays, StoreError):
+            raise arrays
+        document, at = self._json(name, content), f"{self.place.name}/{name}"
+        if document is None:
+            return None
+        body = document.get("result")
+        if not isinstance(body, dict) or document.get("checksum") != _digest(_canonical(body)):
+            raise DamagedError(f"{at}: the checksum does not match; the file is damaged")
+        if isinstance(body.get("version"), int) and body["version"] > VERSION:
+            raise StoreError(f"{at}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
+        try:
+            result = Result.model_validate(body)
+        except (ValidationError, RecursionError) as error:
+            raise DamagedError(f"{at}: not a result ({_first(error)})") from None
+        if name.split("/")[-2] != result.id or set(result.id) - HEXADECIMAL:
+            raise DamagedError(f"{at}: holds the result of {result.id!r}")
+        if arrays is None or _digest(arrays) != document.get("arrays"):
+            raise DamagedError(f"{at.removesuffix(RESULT)}{ARRAYS}: missing or damaged")
+        return result
+
+
+def _sealed(result: Result, arrays: str) -> bytes:
+    body = json.loads(result.model_dump_json())
+    document = {"checksum": _digest(_canonical(body)), "arrays": arrays, "result": body}
+    return json.dumps(document, indent=1).encode()
+
+
+def _canonical(body: dict[str, object]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _first(error: Exception) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else "nested too deeply"

@@ -1,0 +1,177 @@
+"""What may stand in one table, and what a reader must be told of it.
+
+Scores of different protocols or different files are refused. Arms that start from different weights, or train by
+different recipes, are compared, but never unnoticed. All of it is read off the recipes themselves.
+"""
+
+from typing import Any
+
+from ablate import registry
+from ablate.errors import StudyError
+from ablate.study.design import Arm, arms, label
+from ablate.study.presets import presets
+from ablate.study.recipe import Recipe, TrainSpec, Trial
+from ablate.study.study import Study
+
+SCRATCH = "scratch"
+TRAINING = ("train", "task", "evaluation")  # what the arms' shared recipe is about
+HEAD = "task.head"  # a part of the network, which the task knows how to build
+NAMED = 12  # arms that a sentence names before it only counts
+MACHINE = {"precision", "memory_format"}  # no preset speaks of them
+CHARACTER = ("optimizer", "schedule", "init")  # a training that departs from these follows another recipe
+
+
+def varied(study: Study) -> tuple[str, ...]:
+    """The paths of the recipe that the study's factors change."""
+    paths = (path for factor in study.factors.values() for level in factor.levels.values() for path in level)
+    return tuple(dict.fromkeys(paths))
+
+
+def starts_from(recipe: Recipe) -> str:
+    """Where the backbone's weights come from: scratch, or a file's name and the first digits of its digest."""
+    found = recipe.weights
+    return f"{found.file.rpartition('/')[2]} ({found.sha256[:8]})" if found else SCRATCH
+
+
+def unlike_starts(study: Study, trials: list[Trial]) -> str:
+    """One sentence where arms start from other weights than the control, and no factor of theirs is about that."""
+    control = arms(study)[0]
+    recipes = _by_arm(study, trials)
+    own = starts_from(recipes[label(study, control)])
+    found: dict[str, list[str]] = {}
+    for arm in arms(study)[1:]:
+        name = label(study, arm)
+        if starts_from(recipes[name]) != own and not _about(study, arm, control, ("weights",)):
+            found.setdefault(starts_from(recipes[name]), []).append(name)
+    if not found:
+        return ""
+    others = "; ".join(f"{_several(names)} from {start}" for start, names in found.items())
+    return (
+        f"Not alike at the start: {label(study, control)}, the control, starts from {own}; {others}. "
+        "What these comparisons show is in part a difference of starting weights."
+    )
+
+
+def one_recipe(study: Study, trials: list[Trial]) -> str:
+    """Whether all arms share one recipe of training, task and evaluation: which one, or what differs."""
+    control, *others = arms(study)
+    recipes = _by_arm(study, trials)
+    shared, flat = _stated(recipes[label(study, control)].train), {name: _flat(r) for name, r in recipes.items()}
+    unlike = "; ".join(_differences(flat))
+    odd = [arm for arm in others if flat[label(study, arm)] != flat[label(study, control)]]
+    if not all(_about(study, arm, control, TRAINING) for arm in odd):
+        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(recipes)}"
+    asked = f", but for what is asked about: {unlike}" if unlike else ""
+    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}{_between(recipes)}"
+
+
+def _between(recipes: dict[str, Recipe]) -> str:
+    """A sentence on the arms, if not all, whose networks are trained on more outputs than the evaluated one."""
+    more = [
+        arm for arm, r in recipes.items() if registry.describe("model", r.model.name).facts.get("supervised_between")
+    ]
+    return f" The loss of {_several(more)} also counts outputs between." if 0 < len(more) < len(recipes) else ""
+
+
+def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
+    """Scores of one table come from one task, test images and protocol; only the last may be a factor.
+
+    Raises:
+        StudyError: two arms are evaluated differently.
+    """
+    paths = varied(study)
+    free = {path.removeprefix("evaluation.") for path in paths}
+
+    def protocol(recipe: Recipe) -> dict[str, object]:
+        knobs = {} if "evaluation" in paths else recipe.evaluation
+        fixed = {knob: value for knob, value in knobs.items() if knob not in free}
+        return {"task": recipe.task.name, **_test_images(recipe)} | fixed
+
+    first = protocol(trials[0].recipe)
+    for trial in trials:
+        this = protocol(trial.recipe)
+        for name in first.keys() | this.keys():
+            if first.get(name) != this.get(name):
+                raise StudyError(
+                    f"arm {label(study, trial.arm)} is evaluated with {name} {this.get(name)!r}, "
+                    f"the control with {first.get(name)!r}: these are not scores of one table"
+                )
+
+
+def _test_images(recipe: Recipe) -> dict[str, object]:
+    """What is known of the evaluation split before it is opened; how many samples train is a factor like any other."""
+    part = recipe.dataset
+    info = registry.build("dataset", part.name, part.knobs).info
+    return {
+        "data set": f"{part.name} {info.name}",
+        "test images of version": (info.version or "").rpartition("-")[2],
+        "so many test samples": (info.sizes or {}).get("val"),
+        "so many test images": (info.images or {}).get("val"),
+        "pictures of size": info.size,
+    }
+
+
+def _by_arm(study: Study, trials: list[Trial]) -> dict[str, Recipe]:
+    return {label(study, trial.arm): trial.recipe for trial in trials}
+
+
+def _about(study: Study, arm: Arm, control: Arm, parts: tuple[str, ...]) -> bool:
+    """Whether a factor in which the arm differs from the control changes these parts of the recipe and no others."""
+    for name in (name for name in arm if arm[name] != control[name]):
+        levels = study.factors[name].levels
+        paths = [*levels[arm[name]], *levels[control[name]]]
+        if paths and all(path.partition(".")[0] in parts for path in paths):
+            return True
+    return False
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    document = recipe.model_dump(mode="json")
+    flat = {f"{part}.{knob}": value for part in TRAINING for knob, value in document[part].items()}
+    return {path: value for path, value in flat.items() if path != HEAD}
+
+
+def _differences(flat: dict[str, dict[str, Any]]) -> list[str]:
+    """Every path at which arms differ, with its values and who has them."""
+    found = []
+    for path in dict.fromkeys(path for values in flat.values() for path in values):
+        groups: dict[str, list[str]] = {}
+        for name, values in flat.items():
+            groups.setdefault(_plain(values.get(path)), []).append(name)
+        if len(groups) > 1:
+            found.append(f"{path} " + ", ".join(f"{value} ({_several(names)})" for value, names in groups.items()))
+    return found
+
+
+def _several(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:NAMED])} and {more} more"
+
+
+def _stated(train: TrainSpec) -> str:
+    """The preset that a training follows, with what it changes of it; or its main choices where it follows none."""
+    own, changes = train.model_dump(exclude=MACHINE), {}
+    for name, preset in presets().items():
+        published = TrainSpec.model_validate(preset["train"]).model_dump(exclude=MACHINE)
+        if all(own[field] == published[field] for field in CHARACTER):
+            changes[name] = [f"{field} {_plain(own[field])}" for field in own if own[field] != published[field]]
+    if not changes:
+        rate = f"learning rate {train.lr:g} ({train.schedule})"
+        return f"{train.optimizer}, {rate}, {train.epochs} epochs, batch {train.batch}, {train.init} initialisation"
+    name, departures = min(changes.items(), key=lambda entry: len(entry[1]))
+    return f"preset {name}" + (f" with {', '.join(departures)}" if departures else "")
+
+
+def _learning_rates(study: Study) -> str:
+    """A budget of learning-rate choices that all arms have, where that is how the study is made."""
+    for factor in study.factors.values():
+        paths = {path for level in factor.levels.values() for path in level}
+        if paths == {"train.lr"} and study.design == "full_factorial" and len(study.factors) > 1:
+            return f" Each was trained with the same {len(factor.levels)} learning rates."
+    return ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(_plain(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,215 @@
+"""Recipe and Trial: one set of decisions with one seed, and the key that says when two of them are the same.
+
+The key is a hash of what decides the numbers: the recipe with its defaults filled in, the seed, the data's declared
+version, and the `meaning` numbers of the parts and of our own training code. Budget, study and arm are not in it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from ablate import registry
+from ablate.errors import PartError
+from ablate.machine import origin
+
+CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
+WEIGHTS_MEANING = 1  # raised by hand when weights.py loads something else from the same file
+
+FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+STRICT = ConfigDict(**FROZEN, strict=True, allow_inf_nan=False)  # `true` is not 1, '3' not 3
+
+
+class Part(BaseModel):
+    """A part by name with its knobs, written flat: `{name: hrnet, width: 32}`."""
+
+    model_config = FROZEN
+    name: str
+    knobs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and set(value) != {"name", "knobs"}:
+            return {"name": value.get("name"), "knobs": {k: v for k, v in value.items() if k != "name"}}
+        return value
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.knobs}
+
+    def filled(self, kind: str) -> Self:
+        """The same part with every knob's default filled in by today's code."""
+        return self.model_copy(update={"knobs": _filled(kind, self.name, self.knobs, at=kind)})
+
+
+class TrainSpec(BaseModel):
+    """How a network is trained; the defaults are the pose recipe of the official code (see presets.json)."""
+
+    model_config = STRICT
+    epochs: int = Field(default=210, ge=1)  # passes over the training split
+    batch: int = Field(default=128, ge=1)  # images in one optimiser step, over all devices
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # torch's
+    lr: float = Field(default=1e-3, gt=0)  # at the start of the schedule
+    momentum: float | None = Field(default=None, ge=0, lt=1)  # sgd only
+    weight_decay: float = Field(default=0.0, ge=0)  # really applied, also by Adam
+    schedule: Literal["step", "poly", "cosine", "constant"] = "constant"  # how lr falls
+    milestones: list[float] = []  # step: where lr falls by gamma, as fractions of training
+    gamma: float = Field(default=0.1, gt=0, le=1)  # step: the factor
+    power: float = Field(default=0.9, gt=0)  # poly: the exponent, per iteration
+    init: Literal["torch", "normal", "kaiming"] = "torch"  # normal: std 0.001, the official pose code
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device multiplies it natively
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"  # auto: channels_last
+
+    @model_validator(mode="after")
+    def _no_idle_knob(self) -> Self:
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise ValueError(f"momentum has no effect with optimizer {self.optimizer!r}")
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones have no effect with schedule {self.schedule!r}")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones")
+        for name, schedule in (("gamma", "step"), ("power", "poly")):
+            if self.schedule != schedule and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with schedule {self.schedule!r}")
+        if any(not 0 < point < 1 for point in self.milestones):
+            raise ValueError("milestones are fractions of the training, between 0 and 1")
+        return self
+
+    def settled(self, *, on_gpu: bool) -> Self:
+        """The same with `auto` replaced by what the device does best; keys are made of settled recipes only."""
+        native = on_gpu or origin.has_bf16()
+        precision = ("bf16" if native else "fp32") if self.precision == "auto" else self.precision
+        layout = "channels_last" if self.memory_format == "auto" else self.memory_format
+        return self.model_copy(update={"precision": precision, "memory_format": layout})
+
+
+class Weights(BaseModel):
+    """A checkpoint that the backbone starts from. Its content is in the key, its file's name is not."""
+
+    model_config = STRICT
+    file: str  # under the data folder, beside the study file, or absolute
+    sha256: str  # of the file: its 64 hexadecimal digits, or the first 8 or more where no more are published
+    entry: str | None = None  # which network, where a file holds several
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_the_digest(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("file"), str):
+            given = value.get("sha256")
+            if not isinstance(given, str) or not re.fullmatch("[0-9a-f]{8,64}", given):
+                what = (
+                    "is missing" if given is None else f"is {given!r}, not 64 hexadecimal digits or the first 8 of them"
+                )
+                raise ValueError(f"sha256 {what}; {_digest_of(value['file'])}")
+        return value
+
+
+class Recipe(BaseModel):
+    """Everything that decides a number except the seed: the task, the data, the model, its training, its test."""
+
+    model_config = FROZEN
+    task: Part  # a name with its knobs: {name: pose, size: [64, 64]}
+    dataset: Part  # likewise
+    model: Part  # likewise
+    weights: Weights | None = None  # what the backbone starts from; drawn by seed when not given
+    train: TrainSpec = TrainSpec()  # how it is trained
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol: ablate list knobs TASK
+
+    @model_serializer(mode="wrap")
+    def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        if self.weights is None:  # as recipes were before they could name any: their keys stay
+            document.pop("weights", None)
+        return document
+
+    def filled(self) -> Self:
+        """The recipe with the defaults of all knobs filled in by today's code.
+
+        Raises:
+            PartError: a part or knob that no shelf has; the message begins with its path.
+        """
+        kinds = ("task", "dataset", "model")
+        update: dict[str, Any] = {kind: getattr(self, kind).filled(kind) for kind in kinds}
+        update["evaluation"] = _filled("protocol", self.task.name, self.evaluation, at="evaluation")
+        return self.model_copy(update=update)
+
+    def settled(self, *, on_gpu: bool) -> Self:
+        """The filled recipe with nothing left automatic.
+
+        Raises:
+            PartError: a part or knob that no shelf has; the message begins with its path.
+        """
+        return self.filled().model_copy(update={"train": self.train.settled(on_gpu=on_gpu)})
+
+    def meanings(self) -> dict[str, int]:
+        """The `meaning` numbers of today's code for every part that has a say in this recipe's scores."""
+        kinds = {kind: registry.describe(kind, getattr(self, kind).name) for kind in ("task", "dataset", "model")}
+        numbers = {kind: description.meaning for kind, description in kinds.items()}
+        for name in kinds["task"].facts.get("metrics", ()):
+            numbers[f"metric {name}"] = registry.describe("metric", name).meaning
+        if self.weights:
+            numbers["weights"] = WEIGHTS_MEANING
+        return numbers | {"corridor": CORRIDOR_MEANING}
+
+
+class Trial(BaseModel):
+    """One settled recipe with one seed. `arm` says which levels it stands for: factor name to level label."""
+
+    model_config = FROZEN
+    arm: dict[str, str]
+    seed: int
+    recipe: Recipe
+    data_version: str | None = None
+    meanings: dict[str, int]
+
+    @property
+    def levels(self) -> tuple[tuple[str, str], ...]:
+        """The arm, as a key."""
+        return tuple(self.arm.items())
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits; equal for equal recipe, seed, data version and meanings."""
+        return key(self.recipe, self.seed, self.data_version, self.meanings)
+
+
+def _filled(kind: str, name: str, knobs: dict[str, Any], *, at: str) -> dict[str, Any]:
+    registry.describe(kind, name)  # what is wrong with the part itself needs no path
+    try:
+        return registry.check_knobs(kind, name, knobs)
+    except PartError as error:
+        raise PartError(f"{at}.{error}") from None
+
+
+def _digest_of(file: str) -> str:
+    """In words, the digest of a file where it can be read from here, else how to get it."""
+    path = Path(os.environ.get("ABLATE_DATA", ""), file)
+    try:
+        if not path.is_file():  # a device would never end
+            return f"sha256sum {file} prints it"
+        with path.open("rb") as stream:
+            return f"{path} has {hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    except (OSError, ValueError):
+        return f"sha256sum {file} prints it"
+
+
+def key(recipe: Recipe, seed: int, data_version: str | None, meanings: dict[str, int]) -> str:
+    """The identity of a trial, from a settled recipe."""
+    document = recipe.model_dump(mode="json")
+    document.get("weights", {}).pop("file", None)  # the same content under another name is the same start
+    decided = {
+        "recipe": document,
+        "seed": seed,
+        "data": data_version,
+        "meanings": meanings,
+    }
+    text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

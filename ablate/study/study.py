@@ -1,0 +1,203 @@
+"""Study: one question, its control recipe and its factors; `load` is the only place that reads one."""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
+
+from ablate import registry
+from ablate.errors import PartError, StudyError, nearest
+from ablate.study import presets, yaml_subset
+from ablate.study.budget import Budget
+from ablate.study.factor import Factor
+from ablate.study.recipe import FROZEN, Recipe
+
+Model = TypeVar("Model", bound=BaseModel)
+MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
+MOST = 2**18  # characters of a file; those of the project have 3,000
+SET_BY_LOAD = {"scale", "file"}
+PARTS = ("task", "dataset", "model")
+
+
+class Scale(BaseModel):
+    """One protocol for the study's question: what it overrides of the recipe, the factors, the seeds, the budget."""
+
+    model_config = FROZEN
+    recipe: dict[str, Any] = {}  # what it changes of the recipe
+    factors: dict[str, Factor] | None = None  # instead of the study's
+    design: Literal["one_at_a_time", "full_factorial"] | None = None  # instead of the study's
+    seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
+    budget: dict[str, Any] = {}  # what it changes of the budget
+    note: str = ""  # printed in the plan and the report
+
+
+class Study(BaseModel):
+    """One question, asked of a control recipe by changing its factors."""
+
+    model_config = FROZEN
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")  # small letters, digits and _, as the file is called
+    question: str  # that the study asks; it heads the report
+    recipe: Recipe  # the control
+    factors: dict[str, Factor] = Field(min_length=1)  # what is changed, by names of your own
+    design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # or all combinations of levels
+    seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0
+    metrics: list[str] = Field(min_length=1)  # the first is the primary one
+    paper: str | None = None  # a table of published_scores.json whose numbers stand beside ours
+    scale: str = ""  # which protocol this is; set by load
+    file: str = ""  # where the study was read; set by load
+    note: str = ""  # printed in the plan and the report
+    budget: Budget = Budget()  # where and how trials run
+    sections: list[str] | None = None  # of the report; all when not given
+    plugins: tuple[str, ...] = ()  # modules of yours that hold parts; they are imported
+    scales: dict[str, Scale] = {}  # protocols by name, for --scale
+    default_scale: str | None = None  # without --scale
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if value > MOST_SEEDS:
+            raise ValueError(f"at most {MOST_SEEDS} seeds")
+        return list(range(value))
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: list[int]) -> list[int]:
+        if not value or len(set(value)) < len(value) or not 0 <= min(value) <= max(value) < 2**63:
+            raise ValueError("seeds are distinct numbers from 0 up to 2**63, or how many of them")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        arms = math.prod(len(factor.levels) for factor in self.factors.values())
+        if self.design == "one_at_a_time":
+            arms = 1 + sum(len(factor.levels) - 1 for factor in self.factors.values())
+        if arms > MOST_ARMS:
+            raise ValueError(f"a {self.design.replace('_', ' ')} design of {arms} arms; at most {MOST_ARMS}")
+        if arms * len(self.seeds) > MOST_TRIALS:
+            raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
+        if self.design == "full_factorial" and any(factor.match for factor in self.factors.values()):
+            raise ValueError("match needs the design one_at_a_time: elsewhere a level's cost depends on other factors")
+        return self
+
+    @property
+    def control(self) -> dict[str, str]:
+        """The control's levels by factor."""
+        return {name: factor.control for name, factor in self.factors.items()}
+
+    def at(self, scale: str | None) -> Self:
+        """The study under one of its protocols (the default one when `scale` is None).
+
+        Raises:
+            StudyError: no such scale, or an override that does not fit.
+        """
+        chosen = scale or self.default_scale
+        if chosen is None:
+            return self
+        if chosen not in self.scales:
+            raise StudyError(f"scales: no scale {chosen!r}; {nearest(chosen, self.scales)}")
+        over = self.scales[chosen]
+        update: dict[str, Any] = self.model_dump(exclude={"factors", "recipe", "budget"})
+        update |= {"scale": chosen, "note": over.note or self.note}
+        update["recipe"] = merge(self.recipe.model_dump(exclude_unset=True), presets.expand(over.recipe))
+        update["budget"] = merge(self.budget.model_dump(), over.budget)
+        update["factors"] = {**self.factors, **(over.factors or {})}
+        update["design"] = over.design or self.design
+        update["seeds"] = self.seeds if over.seeds is None else over.seeds
+        return _validated(type(self), update, f"scales.{chosen}.")
+
+
+def load(path: Path | str, *, scale: str | None = None) -> Study:
+    """Read a study file and choose one of its scales.
+
+    Raises:
+        StudyError: one line that names the file, the key and the nearest valid choice.
+    """
+    file = Path(path)
+    try:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MOST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise StudyError(f"{file}: {reason}") from None
+    if len(text) > MOST:
+        raise StudyError(f"{file}: is no study: it has more than {MOST:,} characters")
+    with blaming(str(file)):
+        document = yaml_subset.parse(text)
+        if not isinstance(document, dict):
+            raise StudyError("a study is a mapping with name, question, recipe, factors and metrics")
+        for name in SET_BY_LOAD & document.keys():
+            raise StudyError(f"{name}: unknown key; it is set by ablate itself")
+        if isinstance(document.get("plugins"), list):
+            registry.load_plugins(tuple(str(name) for name in document["plugins"]))
+        if isinstance(document.get("recipe"), dict):
+            document["recipe"] = presets.expand(document["recipe"])
+        study = _validated(Study, {**document, "file": str(file)}, "")
+        protocols = {name: study.at(name) for name in study.scales}  # all, so that a slip in one is seen at once
+        return protocols.get(scale or study.default_scale or "") or study.at(scale)
+
+
+@contextmanager
+def blaming(file: str) -> Iterator[None]:
+    """Put the file before what is wrong with its study, unless that has been done."""
+    try:
+        yield
+    except (StudyError, PartError) as error:
+        text = str(error)
+        raise type(error)(text if not file or text.startswith(f"{file}: ") else f"{file}: {text}") from None
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mapping by mapping; a part of another name, bare or not, replaces it whole."""
+    if "name" in over and over["name"] != base.get("name"):
+        return over
+    merged = dict(base)
+    for name, value in over.items():
+        old, new = merged.get(name), value
+        if isinstance(old, dict) and "name" in old and isinstance(new, str):
+            new = {"name": new}
+        elif isinstance(old, str) and isinstance(new, dict) and name in PARTS:
+            old = {"name": old}
+        merged[name] = merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+    return merged
+
+
+def _validated(model: type[Model], document: dict[str, Any], prefix: str) -> Model:
+    """Validate, turning pydantic's first complaint into one line with a path and the nearest valid key."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _keys_at(model, first["loc"][:-1])
+            raise StudyError(f"{prefix}{where}: unknown key; {nearest(first['loc'][-1], known)}") from None
+        if first["type"] == "missing":
+            raise StudyError(f"{prefix}{where}: is missing") from None
+        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        message = re.sub("a valid dictionary( or instance of .*)?$", "a mapping", message)
+        shown = "" if isinstance(first["input"], dict | list) else f", not {first['input']!r}"
+        raise StudyError(f"{prefix}{where}: {message}{shown}") from None
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are valid at a place inside a model."""
+    current: Any = model
+    for step in location:
+        field = getattr(current, "model_fields", {}).get(step)
+        annotation = field.annotation if field else current
+        inner = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
+        current = inner[0] if inner else annotation
+    return list(getattr(current, "model_fields", {}))

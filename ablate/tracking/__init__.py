@@ -1,0 +1,12 @@
+"""Results mirrored to MLflow, for people to look at; they are never read back for numbers.
+
+The driver of a run and `ablate track` call `Tracker`.
+"""
+
+from ablate.tracking.tracker import Tracker
+from ablate.tracking.writer import Writer
+
+__all__ = [
+    "Tracker",
+    "Writer",
+]

@@ -1,0 +1,111 @@
+"""Samples in batches, as the network takes them.
+
+Pairing: the order of samples depends on (seed, epoch), an image's augmentation on (seed, epoch, image), both
+independent of arm, of the number of data workers, and of how many processes share a batch.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from ablate.errors import LoadingError, one_line
+from ablate.training.site import Site
+from ablate.training.team import ALONE, Shares, Team
+
+NO_ROOM = ("unable to allocate shared memory", "unable to open shared memory", "Too many open files")  # torch's words
+LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
+
+
+class Encoded(Dataset[dict[str, Any]]):
+    """Samples as the network takes them; `(epoch, index)` is augmented, `index` alone is not."""
+
+    def __init__(self, samples: Any, task: Any, info: Any, *, seed: int) -> None:
+        self.samples, self.task, self.info, self.seed = samples, task, info, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        if isinstance(index, tuple):
+            epoch, position = index
+            rng = np.random.default_rng([self.seed, epoch, position])
+            return dict(self.task.encode(self.samples[position], self.info, rng))
+        return dict(self.task.encode(self.samples[index], self.info, None))
+
+
+class Shuffled(Sampler[tuple[int, int]]):
+    """All samples in an order drawn from (seed, epoch)."""
+
+    def __init__(self, length: int, *, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 1
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return iter([(self.epoch, int(index)) for index in order])
+
+
+def batches(
+    encoded: Encoded,
+    batch: int,
+    site: Site,
+    task: Any,
+    *,
+    sampler: Sampler[tuple[int, int]] | None = None,
+    team: Team = ALONE,
+) -> DataLoader[dict[str, Any]]:
+    """A loader over encoded samples, in the sampler's order or in their own.
+
+    Of several processes each gets its share of every batch of the sampler, or without one its share of the batches.
+    """
+    # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
+    drop_last = sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1
+    order: dict[str, Any] = {"batch_size": batch, "sampler": sampler, "drop_last": drop_last}
+    if team.size > 1:
+        everything: Any = sampler or range(len(encoded))
+        whole = BatchSampler(everything, batch, drop_last)
+        order = {"batch_sampler": Shares(whole, team) if sampler else team.share(list(whole))}
+    return DataLoader(
+        encoded,
+        num_workers=site.workers,
+        worker_init_fn=_outlive_signals,
+        generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
+        collate_fn=task.collate,
+        persistent_workers=site.workers > 0,
+        pin_memory=site.gpu,
+        **order,
+    )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Signals to a whole group or job go to loading processes too; the epoch that they serve is to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LINGER))
+
+
+@contextmanager
+def served() -> Iterator[None]:
+    """Turns what torch raises when a loading process was killed, or found no room, into a LoadingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = one_line(error, 10_000)
+        if not (text.startswith("DataLoader worker") or any(sign in text for sign in NO_ROOM)):
+            raise
+        text = text if len(text) < 300 else f"... {text[-300:]}"
+        raise LoadingError(
+            f"a process that loads data is gone or stuck ({text}); run again, it goes on from its state"
+        ) from None
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}

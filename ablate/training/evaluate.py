@@ -1,0 +1,91 @@
+"""A trained network on the evaluation split: predictions, per-image statistics, scores.
+
+Statistics are per image and aggregated late, so that one bootstrap serves every metric.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate import registry
+from ablate.errors import StoreError
+from ablate.machine import beat
+from ablate.study import Trial
+from ablate.training.batches import Encoded, batches, to_device
+from ablate.training.fit import Training
+from ablate.training.site import Site
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by name, statistics by `metric/array`, and how fast and on what they were found."""
+
+    scores: dict[str, float]
+    statistics: dict[str, np.ndarray]
+    images_per_second: float  # predicted
+    seconds: float  # that predicting took
+    left_out: int  # samples, such as detected boxes, on images that the split does not have
+
+
+def evaluate(
+    training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site, *, folder: Path | None = None
+) -> Evaluation | None:
+    """Predict every sample by the recipe's protocol and score the predictions with the task's metrics.
+
+    Several processes predict their shares of the batches; process 0 scores them all, the others get None.
+    Predictions are also written to `folder` where one is given; it is there.
+
+    Raises:
+        StoreError: they cannot be.
+    """
+    protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
+    chosen = task.samples_for_evaluation(samples, protocol)
+    size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
+    loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
+    start, predictions = time.perf_counter(), list[dict[str, Any]]()
+    training.net.eval()
+    with torch.inference_mode(), training.autocast():
+        for batch in loader:
+            predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+            beat()
+    predictions = team.gather(predictions)
+    seconds = time.perf_counter() - start
+    if not team.leads:
+        return None
+    finished = task.finish(predictions, protocol, info)
+    if folder:
+        _write(finished, task, samples, folder)
+    scores, statistics = score(trial, finished, task.ground_truth(samples), info)
+    return Evaluation(scores, statistics, len(chosen) / seconds, seconds, getattr(chosen, "left_out", 0))
+
+
+def score(
+    trial: Trial, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Any
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """All scores of the task's metrics, and the per-image statistics they come from."""
+    scores: dict[str, float] = {}
+    statistics: dict[str, np.ndarray] = {}
+    for name in registry.describe("task", trial.recipe.task.name).facts["metrics"]:
+        metric = registry.build("metric", name, {})
+        arrays = metric.per_image(predictions, ground_truth, info)
+        scores |= metric.aggregate(arrays)
+        statistics |= {f"{name}/{key}": value for key, value in arrays.items()}
+    return scores, statistics
+
+
+def _write(predictions: list[dict[str, Any]], task: Any, samples: Any, folder: Path) -> None:
+    try:
+        task.write_predictions(predictions, samples, folder)
+    except OSError as error:
+        raise StoreError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def _laid_out(training: Training) -> Any:
+    def forward(images: torch.Tensor) -> Any:
+        return training.net(images.contiguous(memory_format=training.layout))
+
+    return forward

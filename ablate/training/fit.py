@@ -1,0 +1,239 @@
+"""The one training loop: every model, task and data set goes through it, so that a comparison is fair.
+
+Pairing: the order of samples depends on (seed, epoch), an image's augmentation on (seed, epoch, image), both
+independent of arm and of the number of data workers. The state is saved at the end of an epoch and holds tensors and
+plain numbers only; from it, training goes on bit for bit as if it had not stopped.
+
+Several processes of a trial run this same loop: each takes its share of every batch, gradients are summed, and only
+process 0 writes the state.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ablate.machine import beat
+from ablate.storage import Epoch
+from ablate.study import TrainSpec, Trial
+from ablate.training import team_norm
+from ablate.training.batches import Encoded, Shuffled, batches, to_device
+from ablate.training.site import Site
+from ablate.training.team import ALONE, Team
+
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
+MOMENTS = {"adam": ADAM, "adamw": ADAM, "sgd": {"momentum_buffer"}}  # what an optimiser keeps of a parameter
+
+
+class Diverged(Exception):
+    """The loss is no longer a number; the text says when."""
+
+
+class Training:
+    """Network, optimiser and curve of one trial: what a saved state holds."""
+
+    def __init__(self, trial: Trial, net: nn.Module, device: torch.device, team: Team = ALONE) -> None:
+        self.spec, self.device, self.team = trial.recipe.train, device, team
+        team_norm.synchronise(net, team, gpu=device.type == "cuda")
+        self.layout = torch.channels_last if self.spec.memory_format == "channels_last" else torch.contiguous_format
+        self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]  # stubs lack it
+        self.optimizer = optimizer(self.net, self.spec)
+        self.curve: list[Epoch] = []
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of forward passes; losses and metrics stay in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+
+    def step(self, task: Any, batch: dict[str, Any], lr: float) -> Tensor:
+        """One optimiser step; returns the detached loss, of all processes' shares together."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        images = task.prepare(batch).contiguous(memory_format=self.layout)
+        with self.autocast(), team_norm.apart(self.net, self.team, when=batch.get("share") == 1):
+            outputs = self.net(images)
+        loss: Tensor = task.loss(outputs, batch)
+        if self.team.size > 1:
+            loss = self.team.part(loss, _weight(task, batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        loss = self.team.add_up(self.net.parameters(), loss.detach())
+        self.optimizer.step()
+        return loss
+
+    def state(self) -> bytes:
+        """All that training goes on from: safetensors, in its header the curve as JSON and a digest of it all."""
+        tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
+        flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        curve = json.dumps([epoch.model_dump(mode="json") for epoch in self.curve])
+        header = {"curve": curve, "digest": _digest(flat, curve)}
+        content: bytes = safetensors.torch.save(flat, header)
+        return content
+
+    def resume(self, state: bytes) -> bool:
+        """Take up a saved state; False, and nothing is changed, when it is damaged or of another training.
+
+        Raises:
+            torch.OutOfMemoryError, torch.AcceleratorError: the device has no room for it, or is broken.
+        """
+        try:
+            header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]
+            tensors = safetensors.torch.load(state)
+            if header["digest"] != _digest(tensors, header["curve"]):
+                return False
+            curve = TypeAdapter(list[Epoch]).validate_json(header["curve"])
+            net = {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
+            moments = self._moments(tensors)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # says nothing of the state
+        except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, safetensors.SafetensorError):
+            return False
+        if _kinds(net) != _kinds(self.net.state_dict()):
+            return False
+        if [row.epoch for row in curve] != list(range(1, min(len(curve), self.spec.epochs) + 1)):
+            return False
+        self.curve = curve
+        self.net.load_state_dict(net)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        return True
+
+    def _moments(self, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """The optimiser's state by parameter; those that no loss reached have none.
+
+        Raises:
+            ValueError: it is that of another optimiser or network.
+        """
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, field = name.split("/")
+                own = parameters[int(index)] if 0 <= int(index) < len(parameters) else None
+                if own is None or value.dtype != own.dtype:
+                    raise ValueError(name)
+                # In its parameter's memory layout again: steps over mixed layouts round differently.
+                alike = value if field == "step" else own
+                if value.shape != (() if field == "step" else own.shape):  # fused kernels would write beyond its end
+                    raise ValueError(name)
+                state.setdefault(int(index), {})[field] = torch.empty_like(alike, dtype=value.dtype).copy_(value)
+        if not all(moments.keys() == MOMENTS[self.spec.optimizer] for moments in state.values()):
+            raise ValueError("optimizer")
+        return state
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
+
+
+def _digest(tensors: dict[str, Tensor], curve: str) -> str:
+    content = hashlib.blake2b(curve.encode(), digest_size=16)
+    for name in sorted(tensors):
+        content.update(name.encode())
+        content.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
+def fit(
+    training: Training,
+    trial: Trial,
+    task: Any,
+    info: Any,
+    samples: Any,
+    site: Site,
+    *,
+    save: Callable[[bytes], None] | None,
+    score: Callable[[], dict[str, float]],
+) -> Iterator[Epoch]:
+    """Train to the recipe's last epoch, yielding each epoch as it ends. Closed there, it saves its state.
+
+    States go to `save`, where one is given.
+
+    Raises:
+        Diverged: the loss is not finite.
+        StoreError: the state cannot be saved.
+    """
+    spec, team, sampler = trial.recipe.train, training.team, Shuffled(len(samples), seed=trial.seed)
+    loader = batches(Encoded(samples, task, info, seed=trial.seed), spec.batch, site, task, sampler=sampler, team=team)
+    saved = time.monotonic()
+    for number in range(len(training.curve) + 1, spec.epochs + 1):
+        sampler.epoch = number
+        # Dropout and the like draw from (seed, epoch), so that a resumed epoch draws what the first try drew; and from
+        # the rank of a further process, whose samples are others.
+        source = [trial.seed, number] if team.leads else [trial.seed, number, team.rank]
+        torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
+        torch.empty((), dtype=torch.int64).random_()  # the first one was the loader's before it had its own
+        row = _epoch(training, task, loader, number)
+        if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
+            row = row.model_copy(update={"scores": score()})
+        training.curve.append(row)
+        due = number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes
+        if due and save:
+            save(training.state())
+            saved = time.monotonic()
+        try:
+            yield row
+        except GeneratorExit:  # whoever drives this stops here, and loses nothing
+            if save and not due:
+                save(training.state())
+            raise
+
+
+def optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+    """The recipe's optimiser over all parameters; weight decay is applied as written, normalisation included."""
+    parameters = list(net.parameters())
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, spec.lr, momentum=spec.momentum or 0.0, weight_decay=spec.weight_decay, fused=True
+        )
+    kind = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, spec.lr, weight_decay=spec.weight_decay, fused=True)
+
+
+def learning_rate(spec: TrainSpec, epoch: int, fraction: float) -> float:
+    """The learning rate within an epoch (0 is the first) at a fraction of its steps."""
+    progress = (epoch + fraction) / spec.epochs
+    if spec.schedule == "step":
+        return spec.lr * spec.gamma ** sum(epoch >= round(point * spec.epochs) for point in spec.milestones)
+    if spec.schedule == "poly":
+        return float(spec.lr * (1 - progress) ** spec.power)
+    if spec.schedule == "cosine":
+        return spec.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    return spec.lr
+
+
+def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], number: int) -> Epoch:
+    training.net.train()
+    start, total, images, lr = time.perf_counter(), 0.0, 0, 0.0
+    for index, batch in enumerate(loader):
+        lr = learning_rate(training.spec, number - 1, index / len(loader))
+        samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
+        size = min(training.spec.batch, samples - index * training.spec.batch)
+        if training.team.size > 1:
+            batch["share"] = len(batch["image"]) / size
+        loss = float(training.step(task, to_device(batch, training.device), lr))
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
+        beat()
+        total, images = total + loss * size, images + size
+    seconds = time.perf_counter() - start
+    return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
+
+
+def _weight(task: Any, batch: dict[str, Any]) -> Tensor:
+    """What the task's loss of a batch is a mean over: its samples, unless the task says otherwise."""
+    if hasattr(task, "loss_weight"):
+        weight: Tensor = task.loss_weight(batch)
+        return weight
+    return torch.tensor(float(len(batch["image"])), device=batch["image"].device)

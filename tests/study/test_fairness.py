@@ -1,0 +1,167 @@
+"""What a reader is told of arms that do not start or train alike: in the plan and in the report, unasked."""
+
+import json
+
+import pytest
+from small_studies import TESTS, small_study, write_study
+
+from ablate import registry, report
+from ablate.analysis import gather
+from ablate.planning.match import solve
+from ablate.report.blocks import Table, Text
+from ablate.storage import Store
+from ablate.study import expand, load, one_recipe, presets, starts_from, unlike_starts
+
+pytestmark = pytest.mark.usefixtures("small_shelf")
+ONE, OTHER = ({"file": f"checkpoints/{name}.pth", "sha256": name * 64} for name in "ab")
+MIXED = {"net": {"levels": {"shallow": {"model.depth": 1, "weights": ONE}, "deep": {"model.depth": 2}}}}
+
+
+def said(tmp_path, what, **changes) -> str:
+    study = load(write_study(tmp_path, **changes))
+    return what(study, expand(study))
+
+
+def recipe(**changes) -> dict:
+    return small_study()["recipe"] | changes
+
+
+# -- starting weights ------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_a_name_and_a_digest(tmp_path):
+    control, level = expand(load(write_study(tmp_path, factors=MIXED)))[:2]
+    assert (starts_from(control.recipe), starts_from(level.recipe)) == ("a.pth (aaaaaaaa)", "scratch")
+
+
+def test_scratch_against_pretrained_is_said(tmp_path):
+    line = said(tmp_path, unlike_starts, factors=MIXED)
+    assert line.startswith(
+        "Not alike at the start: shallow, the control, starts from a.pth (aaaaaaaa); deep from scratch."
+    )
+
+
+def test_two_checkpoints_are_said(tmp_path):
+    levels = {"shallow": {"model.depth": 1, "weights": ONE}, "deep": {"model.depth": 2, "weights": OTHER}}
+    line = said(tmp_path, unlike_starts, factors={"net": {"levels": levels}})
+    assert "starts from a.pth (aaaaaaaa); deep from b.pth (bbbbbbbb)." in line
+
+
+ALIKE = {
+    "nobody has weights": {},
+    "all have the same": {"recipe": recipe(weights=ONE)},
+    "weights are the question": {"factors": {"start": {"at": "weights", "levels": {"scratch": None, "a": ONE}}}},
+    "weights are one of the questions": {
+        "factors": {
+            "depth": {"at": "model.depth", "levels": [1, 2]},
+            "start": {"at": "weights", "levels": {"scratch": None, "a": ONE, "b": OTHER}},
+        },
+        "design": "full_factorial",
+    },
+}
+
+
+@pytest.mark.parametrize("changes", ALIKE.values(), ids=ALIKE)
+def test_nothing_is_said_where_arms_start_alike_or_that_is_asked(tmp_path, changes):
+    assert said(tmp_path, unlike_starts, **changes) == ""
+
+
+# -- the training ----------------------------------------------------------------------------------------------
+
+
+def test_one_recipe_is_named_by_its_preset_and_what_departs_from_it(tmp_path):
+    train = {"preset": "pose", "epochs": 10, "batch": 32}
+    line = said(tmp_path, one_recipe, recipe=recipe(train=train))
+    assert line == "One training recipe for all arms: preset pose with epochs 10, batch 32."
+    whole = said(tmp_path, one_recipe, recipe=recipe(train={"preset": "pose"}))
+    assert whole == "One training recipe for all arms: preset pose."
+
+
+def test_every_preset_is_recognised(tmp_path):
+    for name in presets():
+        assert said(tmp_path, one_recipe, recipe=recipe(train={"preset": name})).endswith(f": preset {name}.")
+
+
+def test_a_recipe_of_ones_own_is_spelt_out(tmp_path):
+    line = said(tmp_path, one_recipe)
+    assert line == (
+        "One training recipe for all arms: adam, learning rate 0.01 (constant), 3 epochs, batch 8, "
+        "torch initialisation."
+    )
+
+
+def test_a_recipe_that_changes_with_the_network_is_said(tmp_path):
+    levels = {"shallow": {"model.depth": 1}, "deep": {"model.depth": 2, "train.lr": 0.02, "evaluation.flip": True}}
+    line = said(tmp_path, one_recipe, factors={"net": {"levels": levels}})
+    assert line.startswith(
+        "The arms' training recipes differ: train.lr 0.01 (shallow), 0.02 (deep); "
+        "evaluation.flip False (shallow), True (deep). The control's: adam,"
+    )
+
+
+def test_a_recipe_that_is_the_question_is_one_recipe_but_for_that(tmp_path):
+    line = said(tmp_path, one_recipe, factors={"rate": {"at": "train.lr", "levels": [0.01, 0.1]}})
+    assert line.startswith("One training recipe for all arms: adam")
+    assert line.endswith(", but for what is asked about: train.lr 0.01 (0.01), 0.1 (0.1).")
+
+
+def test_a_budget_of_learning_rates_is_said(tmp_path):
+    factors = {
+        "depth": {"at": "model.depth", "levels": [1, 2]}, "rate": {"at": "train.lr", "levels": [0.01, 0.02, 0.04]},
+    }  # fmt: skip
+    line = said(tmp_path, one_recipe, factors=factors, design="full_factorial")
+    assert line.endswith(" Each was trained with the same 3 learning rates.")
+
+
+# -- where it is read ------------------------------------------------------------------------------------------
+
+
+def evidence(tmp_path, **changes):
+    return gather(load(write_study(tmp_path, **changes)), Store(tmp_path / "results"))
+
+
+def main_table(found) -> Table:
+    return next(block for block in registry.build("section", "table", {})(found) if isinstance(block, Table))
+
+
+def test_the_report_warns_before_any_table_and_has_a_column(tmp_path):
+    found = evidence(tmp_path, factors=MIXED)
+    blocks = report.blocks(found)
+    first_table = next(place for place, block in enumerate(blocks) if isinstance(block, Table))
+    warnings = [block.text for block in blocks[:first_table] if isinstance(block, Text) and block.style == "warning"]
+    assert any(text.startswith("Not alike at the start:") for text in warnings)
+    table = main_table(found)
+    assert table.columns[1].title == "Starts from"
+    assert [row[1].text for row in table.rows] == ["a.pth (aaaaaaaa)", "scratch"]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_the_report_says_which_recipe_and_no_more_where_nothing_has_weights(tmp_path):
+    table = main_table(evidence(tmp_path))
+    assert table.columns[1].title == "n"
+    assert any(note.startswith("One training recipe for all arms:") for note in table.notes)
+
+
+def test_the_plan_needs_no_checkpoint_and_says_the_same(called, tmp_path):
+    status, out, _ = called("plan", write_study(tmp_path, factors=MIXED))
+    assert status == 0
+    assert out.index("Not alike at the start:") < out.index("starts from  ") < out.index("One training recipe")
+    status, out, err = called("plan", tmp_path / "small.yaml", "--json")
+    assert [row["starts from"] for row in json.loads(out)["arms"]] == ["a.pth (aaaaaaaa)", "scratch"]
+    assert "Not alike at the start:" in err
+    assert "starts from" not in called("plan", write_study(tmp_path))[1]
+
+
+def test_lists_say_which_family_has_imagenet_weights(called):
+    rows = {row["name"]: row["ImageNet weights"] for row in json.loads(called("list", "models", "--json")[1])}
+    assert rows["hrnet"].startswith("github.com/HRNet/HRNet-Image-Classification")
+    assert rows["dots"] == "none known"
+
+
+def test_networks_that_are_trained_on_more_outputs_are_named():
+    """Of the baselines of pose estimation, the hourglasses and CPN; SimpleBaseline and HRNet have one output."""
+    study = solve(load(TESTS.parent / "studies" / "pose_baselines.yaml", scale="demo"))
+    said = one_recipe(study, expand(study))
+    assert said.endswith(" The loss of hourglass matched, cpn matched also counts outputs between.")
+    alike = load(TESTS.parent / "studies" / "fusion_count.yaml", scale="demo")
+    assert "outputs between" not in one_recipe(alike, expand(alike))
