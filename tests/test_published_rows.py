@@ -7,32 +7,32 @@ from pathlib import Path
 import pytest
 
 from ablate.planning.match import solve
-from ablate.study import Study, Trial, expand, label, load, published
+from ablate.study import Design, load, published
 
 ROOT = Path(__file__).parents[1]
 ROWS = json.loads(Path(__file__).with_name("published_rows.json").read_text(encoding="utf-8"))["rows"]
 
 
 @cache
-def paper_scale(name: str) -> tuple[Study, list[Trial]]:
-    study = solve(load(ROOT / "studies" / f"{name}.yaml", scale="paper"))
-    return study, [trial for trial in expand(study) if trial.seed == study.seeds[0]]
+def paper_scale(name: str) -> Design:
+    return Design(solve(load(ROOT / "studies" / f"{name}.yaml", scale="paper")))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['study']}-{row['metric']}-{row['value']}")
 def test_the_row_has_an_arm(row):
-    study, trials = paper_scale(row["study"])
-    (trial,) = [trial for trial in trials if trial.arm == row["arm"]]
-    model = {"name": trial.recipe.model.name, **trial.recipe.model.knobs}
+    design = paper_scale(row["study"])
+    (arm,) = [arm for arm in design.arms if arm.levels == row["arm"]]
+    study = design.study
+    model = {"name": arm.recipe.model.name, **arm.recipe.model.knobs}
     assert {knob: model[knob] for knob in row["network"]} == row["network"]
-    assert list(trial.recipe.task.knobs["size"]) == row["size"]
-    weights = trial.recipe.weights
+    assert list(arm.recipe.task.knobs["size"]) == row["size"]
+    weights = arm.recipe.weights
     assert (weights and weights.sha256) == row.get("weights")
     if row["metric"] == "difference":
         return  # between two arms, and so beside neither
     assert row["metric"] == study.metrics[0]
-    table, control = published(study.paper), trials[0].arm
-    names = trial.arm.values() if trial.arm == control else [label(study, trial.arm)]
+    table = published(study.paper)
+    names = {arm.label, *arm.bare}
     assert [table.levels[name] for name in names if name in table.levels] == [row["value"]], "what the report prints"
 
 
@@ -40,13 +40,12 @@ def test_no_published_number_lacks_its_row_or_its_arm():
     """The other way round: what stands beside our arms in reports are these rows, or a baseline table's."""
     quoted = {(row["study"], row["value"]) for row in ROWS}
     for name in {row["study"] for row in ROWS}:
-        study, _ = paper_scale(name)
-        for value in published(study.paper).levels.values():
+        for value in published(paper_scale(name).study.paper).levels.values():
             assert (name, value) in quoted or name == "input_size", (name, value)
 
 
 @pytest.mark.parametrize("name", ["pose_baselines", "segmentation_baselines", "ocr"])
 def test_every_row_of_a_baseline_table_is_an_arm(name):
-    study, trials = paper_scale(name)
-    labels = {level for trial in trials for level in trial.arm.values()}
-    assert set(published(study.paper).levels) <= labels
+    design = paper_scale(name)
+    labels = {level for arm in design.arms for level in arm.levels.values()}
+    assert set(published(design.study.paper).levels) <= labels

@@ -5,7 +5,7 @@ import torch
 from small_studies import small_study, write_study
 
 from ablate.storage import Epoch, Result
-from ablate.study import Trial, expand, load
+from ablate.study import Design, Trial, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 
@@ -15,7 +15,7 @@ def trials(tmp_path, *, model=None, train=None, dataset=None, **changes) -> list
     recipe["model"] |= model or {}
     recipe["train"] |= train or {}
     recipe["dataset"] = {"name": "noise"} | (dataset or {})
-    return expand(load(write_study(tmp_path, recipe=recipe, **changes)))
+    return Design(load(write_study(tmp_path, recipe=recipe, **changes))).trials
 
 
 def site(tmp_path, name="results", **changes) -> Site:

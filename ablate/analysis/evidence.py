@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ablate.analysis.stats import Effect, Summary, Verdict
 from ablate.storage import Cost, Epoch
-from ablate.study import SCRATCH, Arm, Published, Recipe, Study
+from ablate.study import SCRATCH, Published, Recipe, Study
 
 ALIKE = {"revision": "revisions", "dirty": "uncommitted changes", "device": "devices", "torch": "torch versions"}
 MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a thousand takes minutes
@@ -22,7 +22,6 @@ MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a
 class Row:
     """One arm: what its seeds scored and what its network costs."""
 
-    arm: Arm
     label: str
     is_control: bool
     ids: dict[int, str]  # seed -> trial id, all that were planned
@@ -38,10 +37,10 @@ class Row:
 class Comparison:
     """One planned comparison in one metric: an arm against the control over the seeds that both finished."""
 
-    level: str  # the arm's label
+    arm: str  # its label
     control: str
     metric: str
-    effect: Effect  # level - control
+    effect: Effect  # arm - control
     image_low: float  # interval of the same difference over draws of test images; nan when not resampled
     image_high: float
     p_holm: float  # nan outside the primary metric

@@ -16,13 +16,9 @@ from ablate.errors import StoreError
 from ablate.storage import Arrays, Cost, Result, Store
 from ablate.study import (
     Arm,
+    Design,
     Published,
     Study,
-    Trial,
-    arms,
-    contrasts,
-    expand,
-    label,
     one_recipe,
     published,
     refuse_different_protocols,
@@ -32,7 +28,7 @@ from ablate.study import (
 )
 
 
-def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
+def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
     """The evidence of a study at one scale, from a results folder. `images=False` leaves out resampling.
 
     Raises:
@@ -40,30 +36,27 @@ def gather(study: Study, store: Store, *, images: bool = True) -> Evidence:
         StoreError: results of one data set were made from different files.
         PartError: a part that no shelf has.
     """
-    trials, shelf = expand(study), store.read()
-    results = {trial.id: shelf.results[trial.id] for trial in trials if trial.id in shelf.results}
-    refuse_different_protocols(study, trials)
+    study, shelf = design.study, store.read()
+    results = {trial.id: shelf.results[trial.id] for trial in design.trials if trial.id in shelf.results}
+    refuse_different_protocols(design)
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
-    by_arm: dict[tuple[str, ...], list[Trial]] = {}
-    for trial in trials:
-        by_arm.setdefault(tuple(trial.arm.values()), []).append(trial)
-    control = trials[0].arm
-    rows = [_row(study, control, mine, results, table) for mine in by_arm.values()]
-    images_of = TestImages(trials[0].recipe, _stored(store, results), draws=study.name) if images else None
+    rows = [_row(study, arm, results, table, is_control=arm is design.control) for arm in design.arms]
+    images_of = TestImages(design.control.recipe, _stored(store, results), draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
+    planned = len(design.contrasts)
     return Evidence(
         study=study,
-        recipe=trials[0].recipe,
+        recipe=design.control.recipe,
         varied=varied(study),
-        one_recipe=one_recipe(study, trials),
-        unlike_starts=unlike_starts(study, trials),
+        one_recipe=one_recipe(design),
+        unlike_starts=unlike_starts(design),
         rows=rows,
         comparisons=_comparisons(study, rows, images_of),
-        planned=len(contrasts(study)),
-        seeds_needed=stats.seeds_needed(len(contrasts(study))),
-        failures=_failures(study, trials, results),
-        missing=[(label(study, trial.arm), trial.seed) for trial in trials if trial.id not in results],
+        planned=planned,
+        seeds_needed=stats.seeds_needed(planned),
+        failures=_failures(design, results),
+        missing=[(design.arm(trial).label, trial.seed) for trial in design.trials if trial.id not in results],
         damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
@@ -96,29 +89,24 @@ def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arra
     return lambda trial: store.statistics(results[trial].id)
 
 
-def _row(
-    study: Study, control: Arm, trials: list[Trial], results: Mapping[str, Result], table: Published | None
-) -> Row:
-    """The row of the arm that all of these trials belong to."""
-    arm, recipe = trials[0].arm, trials[0].recipe
-    ids = {trial.seed: trial.id for trial in trials}
+def _row(study: Study, arm: Arm, results: Mapping[str, Result], table: Published | None, *, is_control: bool) -> Row:
+    ids = {trial.seed: trial.id for trial in arm.trials}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
     scores = {
         metric: {seed: result.scores[metric] for seed, result in found.items() if _has_score(result, metric)}
         for metric in study.metrics
     }
-    names = arm.values() if arm == control else [label(study, arm)]
+    names = (arm.label, *arm.bare)
     return Row(
-        arm=arm,
-        label=label(study, arm),
-        is_control=arm == control,
+        label=arm.label,
+        is_control=is_control,
         ids=ids,
         scores=scores,
         summaries={metric: stats.summary(list(values.values())) for metric, values in scores.items()},
         curves={seed: result.curve for seed, result in found.items() if result.curve},
         cost=_cost([result.cost for result in found.values() if result.cost]),
         published=next((table.levels[name] for name in names if name in table.levels), None) if table else None,
-        start=starts_from(recipe),
+        start=starts_from(arm.recipe),
     )
 
 
@@ -134,8 +122,7 @@ def _cost(costs: list[Cost]) -> Cost | None:
 
 
 def _comparisons(study: Study, rows: list[Row], images: TestImages | None) -> list[Comparison]:
-    by_arm = {tuple(row.arm.items()): row for row in rows}
-    control, *others = (by_arm[tuple(arm.items())] for arm in arms(study))
+    control, *others = rows
     found = [_compare(control, row, metric, images) for metric in study.metrics for row in others]
     k = len(others)
     raw = [comparison.effect.p for comparison in found[:k]]
@@ -154,7 +141,7 @@ def _compare(control: Row, row: Row, metric: str, images: TestImages | None) -> 
     if images:
         low, high = images.interval([control.ids[s] for s in seeds], [row.ids[s] for s in seeds], metric)
     return Comparison(
-        level=row.label,
+        arm=row.label,
         control=control.label,
         metric=metric,
         effect=stats.paired(*([arm.scores[metric][seed] for seed in seeds] for arm in (control, row))),
@@ -178,16 +165,16 @@ def _judge(comparison: Comparison, *, p_holm: float, smallest: float, comparison
     )
 
 
-def _failures(study: Study, trials: list[Trial], results: Mapping[str, Result]) -> list[Failure]:
-    failures = []
-    for trial in trials:
+def _failures(design: Design, results: Mapping[str, Result]) -> list[Failure]:
+    failures, metric = [], design.study.metrics[0]
+    for trial in design.trials:
         result = results.get(trial.id)
-        if result is None or _has_score(result, study.metrics[0]):
+        if result is None or _has_score(result, metric):
             continue
         unscored = result.status == "done"
         status = "no score" if unscored else result.status
-        reason = f"{study.metrics[0]} is not a finite number" if unscored else result.reason
-        failures.append(Failure(trial.id, label(study, trial.arm), trial.seed, status, reason))
+        reason = f"{metric} is not a finite number" if unscored else result.reason
+        failures.append(Failure(trial.id, design.arm(trial).label, trial.seed, status, reason))
     return failures
 
 

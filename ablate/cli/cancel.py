@@ -26,12 +26,11 @@ def command(what: str, prefix: str, scale: str | None, results: str) -> None:
     for them again. Example: ablate cancel 3f2a9c0b1d2e4f56
     """
     from ablate.storage import Store, notes
-    from ablate.study import expand
 
     store = Store(results)
     if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
-        study = opened(what, scale=scale, results=results, keep=False)
-        ids = [trial.id for trial in store.missing(expand(study))]
+        design = opened(what, scale=scale, results=results, keep=False)
+        ids = [trial.id for trial in store.missing(design.trials)]
         ids = [_only(store, prefix, ids)] if prefix else ids
     else:
         ids = [_only(store, what, store.place.children("trials"))]

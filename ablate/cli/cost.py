@@ -75,14 +75,12 @@ def command(
 
 
 def _study(file: str, scale: str | None) -> Priced:
-    from ablate.planning.arm_costs import price_arms
-    from ablate.study import check_study, expand, label
+    from ablate.planning.arm_costs import counted
+    from ablate.study import check_study
 
-    study = opened(file, scale=scale, results=None)
-    check_study(study)
-    trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
-    costs = price_arms(trials, file=study.file)
-    return [(label(study, trial.arm), trial.recipe, costs[trial.id]) for trial in trials]
+    design = opened(file, scale=scale, results=None)
+    check_study(design)
+    return [(arm.label, arm.recipe, counted(arm.recipe, arm.levels, file=file)) for arm in design.arms]
 
 
 def _models(name: str | None, task: str, size: tuple[int, int] | None) -> Priced:

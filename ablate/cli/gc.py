@@ -23,14 +23,13 @@ def command(study: Path | None, everything: bool, scale: str | None, results: st
     """
     from ablate.errors import AblateError
     from ablate.storage import Store, sweep
-    from ablate.study import expand
 
     if (study is None) != everything:
         raise AblateError("gc: name a study, or --all")
     store, trials = Store(results), None
     if study:
         found = store.read().results
-        ids = [trial.id for trial in expand(opened(study, scale=scale, results=results, keep=False))]
+        ids = [trial.id for trial in opened(study, scale=scale, results=results, keep=False).trials]
         trials = {found[trial_id].id if trial_id in found else trial_id for trial_id in ids}
     swept, busy = sweep(store, trials, dry=dry_run)
     rows: list[Row] = [

@@ -56,8 +56,8 @@ def command(
     from ablate.planning.plan import plan
     from ablate.storage import Store
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results)
-    made = plan(chosen, store)
+    store, design = Store(results), opened(study, scale=scale, results=results)
+    made, chosen = plan(design, store), design.study
     asked = bool(devices or preempted_every or nodes > 1)
     ends = _ends(made, devices, nodes, preempted_every, back_after) if asked or chosen.budget.gpus else []
     run = last_run(chosen, store)

@@ -15,7 +15,7 @@ from rich.table import Table
 from ablate.cli.tables import cell, duration
 from ablate.errors import StoreError
 from ablate.storage import Epoch, Store
-from ablate.study import Study, Trial, label
+from ablate.study import Design, Trial
 
 SHOWN = 12  # rows of the live table: running trials and the latest ended ones
 
@@ -23,8 +23,8 @@ SHOWN = 12  # rows of the live table: running trials and the latest ended ones
 class Progress:
     """A listener that shows; everything goes to stderr."""
 
-    def __init__(self, study: Study, trials: list[Trial], store: Store) -> None:
-        self.study, self.trials, self.store = study, trials, store
+    def __init__(self, design: Design, trials: list[Trial], store: Store) -> None:
+        self.design, self.study, self.trials, self.store = design, design.study, trials, store
         shelf = store.read()
         self.waiting = {trial.id for trial in store.missing(trials, shelf=shelf)}
         self.damaged = shelf.damaged
@@ -103,7 +103,7 @@ class Progress:
         return (time.monotonic() - self.begun) / self.epochs_seen * todo
 
     def _name(self, trial: Trial) -> str:
-        return f"{label(self.study, trial.arm)} seed {trial.seed}"
+        return f"{self.design.arm(trial).label} seed {trial.seed}"
 
     def _line(self, text: str) -> None:
         with suppress(OSError):  # a log on a full disk ends no run

@@ -11,7 +11,7 @@ from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
     from ablate.storage import Store
-    from ablate.study import Study
+    from ablate.study import Design, Study
 
 
 @click.command("report")
@@ -42,11 +42,11 @@ def command(
     from ablate.storage import Store
     from ablate.study import load
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    target = to or usual_place(chosen, store)
-    write(chosen, store, target, formats)
+    store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
+    target = to or usual_place(design.study, store)
+    write(design, store, target, formats)
     if publish:
-        publish_results(chosen, store, target)
+        publish_results(design, store, target)
         match.publish(load(study, scale=scale), results, target / "results")
 
 
@@ -61,14 +61,14 @@ def usual_place(study: "Study", store: "Store") -> Path:
     return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
-def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...] = ()) -> None:
+def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = ()) -> None:
     """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are."""
     from ablate.analysis import gather
     from ablate.report import FORMATS, blocks
     from ablate.report import write as render
     from ablate.report.blocks import Text
 
-    evidence = gather(study, store)
+    evidence = gather(design, store)
     paths = render(evidence, target, formats=formats or FORMATS)
     for block in blocks(evidence):
         if isinstance(block, Text) and block.style == "answer":
@@ -78,14 +78,13 @@ def write(study: "Study", store: "Store", target: Path, formats: tuple[str, ...]
             click.echo(path)
 
 
-def publish_results(study: "Study", store: "Store", target: Path) -> None:
+def publish_results(design: "Design", store: "Store", target: Path) -> None:
     """Copy the study's results into the report's folder, as a results folder that `ablate import` reads."""
     from ablate.storage import Store
-    from ablate.study import expand
 
     published, results = Store(target / "results"), store.read().results
     published.create()
-    for trial in expand(study):
+    for trial in design.trials:
         if trial.id in results:
             result = results[trial.id]
             published.put(result, store.statistics(result.id))

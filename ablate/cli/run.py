@@ -19,7 +19,12 @@ from ablate.planning.open_study import opened
 @options.scale
 @options.results
 @options.data
-@click.option("--only", multiple=True, metavar="FACTOR=LEVEL", help="Only these levels (the control always runs).")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ARM",
+    help="Only these arms, by their labels or as FACTOR=LEVEL; the control always runs.",
+)
 @click.option("--retry", is_flag=True, help="Run failed and diverged trials again.")
 @click.option("--local", is_flag=True, help="One trial after the other in this process, without Ray.")
 @click.option("--address", metavar="HOST", help="A running Ray cluster, from one of its nodes: auto or HOST:PORT.")
@@ -52,26 +57,26 @@ def command(
 
     if local and address:
         raise StudyError("--local and --address: a trial runs here or there, choose one")
-    store, chosen = Store(results), opened(study, scale=scale, results=results)
-    trials = selected(chosen, only)
+    store, design = Store(results), opened(study, scale=scale, results=results)
+    trials = selected(design, only)
     if retry and (held := store.forget_failed(trials)):
         click.echo(f"{held} failed trials are held by another process, and stay as they are", err=True)
     where = Where(
         store, data, here=local, address=address, tracker=mlflow, experiment=experiment,
         minutes=minutes or math.inf, grace=grace,
     )  # fmt: skip
-    with Progress(chosen, trials, store) as progress:
-        outcome = drive(chosen, trials, where, progress)
+    with Progress(design, trials, store) as progress:
+        outcome = drive(design, trials, where, progress)
     if outcome.mirror_trouble:
         click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     if outcome.stopped:
         click.echo(f"{outcome.stopped}: stopped; the same command goes on from here", err=True)
         sys.exit(outcome.status)
-    run = last_run(chosen, store) if outcome.ran else None
+    run = last_run(design.study, store) if outcome.ran else None
     for line in compared(run, store.read().results) if run else []:
         click.echo(cell(line), err=True)
     click.echo(_summary(Counter(outcome.ran.values())), err=True)
-    write(chosen, store, to or usual_place(chosen, store))
+    write(design, store, to or usual_place(design.study, store))
 
 
 def _summary(ran: Counter[str]) -> str:

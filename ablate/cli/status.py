@@ -21,19 +21,18 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
     Example: ablate status studies/fusion_count.yaml
     """
     from ablate.storage import Store, begun, damage, holdings
-    from ablate.study import expand, label
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    shelf, held, trials = store.read(), holdings(store), expand(chosen)
-    primary = chosen.metrics[0]
+    store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
+    shelf, held = store.read(), holdings(store)
+    primary = design.study.metrics[0]
     rows: list[Row] = []
-    for trial in trials:
+    for trial in design.trials:
         result = shelf.results.get(trial.id)
         documents = held.get(result.id if result else trial.id, {})
         rows.append(
             {
                 "id": trial.id,
-                "arm": label(chosen, trial.arm),
+                "arm": design.arm(trial).label,
                 "seed": trial.seed,
                 "status": result.status if result else ("begun" if begun(documents) else "missing"),
                 primary: round(result.scores.get(primary, float("nan")), 4) if result else float("nan"),

@@ -24,8 +24,8 @@ def command(study: Path, scale: str | None, results: str, mlflow: str | None, ex
     from ablate.storage import Store
     from ablate.tracking import Tracker
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results, keep=False)
-    count, mended = Tracker(store, chosen, mlflow, experiment).fill()
+    store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
+    count, mended = Tracker(store, design, mlflow, experiment).fill()
     click.echo(f"{count} trials are in MLflow; {mended} runs that were left open or double were mended")
 
 

@@ -15,7 +15,12 @@ from ablate.planning.open_study import opened
 @options.scale
 @options.results
 @options.data
-@click.option("--arm", multiple=True, metavar="FACTOR=LEVEL", help="Levels that differ from the control.")
+@click.option(
+    "--arm",
+    multiple=True,
+    metavar="ARM",
+    help="The arm by its label, or levels that differ from the control as FACTOR=LEVEL.",
+)
 @click.option("--seed", type=int, required=True)
 @click.option(
     "--predictions", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
@@ -32,24 +37,26 @@ def command(
     """
     from ablate.cli.progress import Progress
     from ablate.errors import StudyError
-    from ablate.running.drive import Where, drive, selected
+    from ablate.running.drive import Where, drive
     from ablate.storage import Store
 
-    store, chosen = Store(results), opened(study, scale=scale, results=results)
-    wanted = chosen.control | {name: level for name, _, level in (choice.partition("=") for choice in arm)}
-    of_arm = [t for t in selected(chosen, arm, flag="--arm") if t.arm == wanted]
-    matches = [t for t in of_arm if t.seed == seed]
+    store, design = Store(results), opened(study, scale=scale, results=results)
+    wanted = dict(design.study.control)
+    for choice in arm:
+        wanted |= design.levels_of(choice, flag="--arm")
+    of_arm = [trial for trial in design.trials if trial.arm == wanted]
+    matches = [trial for trial in of_arm if trial.seed == seed]
     if not matches:
         named, seeds = ", ".join(f"{name}={level}" for name, level in wanted.items()), [t.seed for t in of_arm]
         there = f"its seeds are {', '.join(map(str, seeds))}" if seeds else "no arm combines these levels"
         raise StudyError(f"{study}: no trial of {named} with seed {seed}; {there}")
     if predictions:
         _prepare(predictions, ended=not store.missing(matches), where=f"{results}: the trial {matches[0].id}")
-    with Progress(chosen, matches, store) as progress:
+    with Progress(design, matches, store) as progress:
         where = Where(
             store, data, here=True, tracker=mlflow, experiment=experiment, predictions=predictions, wait=False
         )
-        outcome = drive(chosen, matches, where, progress)
+        outcome = drive(design, matches, where, progress)
     if outcome.mirror_trouble:
         click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     result = store.read().results.get(matches[0].id)

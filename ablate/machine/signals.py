@@ -7,6 +7,7 @@ is the last saved state.
 
 import math
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ REASONS = {
 
 
 class Stop:
-    """Listens for a wish to stop, in the main thread, while it is entered.
+    """Listens for a wish to stop, in the main thread, while it is entered; in another thread there are no signals.
 
     Raises:
         KeyboardInterrupt: asked twice, or the grace is over; from wherever the main thread is.
@@ -33,22 +34,24 @@ class Stop:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.getsignal(number) for number in REASONS}
-        self.listen()
-        if self.minutes < math.inf:
-            _alarm(60 * self.minutes)
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in REASONS}
+            self.listen()
+            if self.minutes < math.inf:
+                _alarm(60 * self.minutes)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, before in self._before.items():
             signal.signal(number, before)
 
     def listen(self) -> None:
         """Take the signals; again after a library took one of them for itself."""
-        for number in REASONS:
+        for number in self._before:
             signal.signal(number, self._heard)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ablate.errors import StudyError, one_line
 from ablate.network import cost
 from ablate.storage import Cost
-from ablate.study import Arm, Recipe, Study, Trial
+from ablate.study import Design, Levels, Recipe
 
 MOST_COUNTED = 64  # networks
 PROBES = 8  # combinations that are counted to tell how near the others are
@@ -28,51 +28,51 @@ class ArmPrice:
     gap: float = 0.0  # where combinations are estimated, of one counted too: MACs as estimated / as counted - 1
 
 
-def arm_prices(study: Study, trials: list[Trial]) -> list[ArmPrice]:
-    """The costs of all arms of a study, from one trial of each.
+def arm_prices(design: Design) -> list[ArmPrice]:
+    """The costs of all arms of a study, in their order.
 
     Raises:
         StudyError: an impossible combination of knobs, in the model's own words.
     """
-    networks = {trial.id: network_key(trial.recipe) for trial in trials}
-    if study.design != "full_factorial" or len(set(networks.values())) <= MOST_COUNTED:
-        costs = price_arms(trials, file=study.file)
-        return [ArmPrice(costs[trial.id]) for trial in trials]
-    control = study.control
-    single = [trial for trial in trials if len(_changed(trial.arm, control)) <= 1]
-    combined = [trial for trial in trials if len(_changed(trial.arm, control)) > 1]
-    probes = combined[:: max(1, len(combined) // PROBES)][:PROBES]
-    counted = price_arms(single + probes, file=study.file)
-    base = next(counted[trial.id].macs for trial in single if trial.arm == control)
-    by_level = {level: counted[trial.id].macs for trial in single for level in _changed(trial.arm, control)}
+    study, arms = design.study, design.arms
+    if study.design != "full_factorial" or len({network_key(arm.recipe) for arm in arms}) <= MOST_COUNTED:
+        return [ArmPrice(counted(arm.recipe, arm.levels, file=study.file)) for arm in arms]
+    control = design.control.levels
+    changed = [[(name, level) for name, level in arm.levels.items() if level != control[name]] for arm in arms]
+    combined = [at for at, levels in enumerate(changed) if len(levels) > 1]
+    probes = set(combined[:: max(1, len(combined) // PROBES)][:PROBES])
+    costs = {
+        at: counted(arms[at].recipe, arms[at].levels, file=study.file)
+        for at, levels in enumerate(changed)
+        if len(levels) <= 1 or at in probes
+    }
+    base = costs[0].macs
+    by_level = {levels[0]: costs[at].macs for at, levels in enumerate(changed) if len(levels) == 1}
     prices = []
-    for trial in trials:
-        macs = _estimated(_changed(trial.arm, control), base, by_level)
-        if trial.id in counted:
-            prices.append(ArmPrice(counted[trial.id], gap=macs / counted[trial.id].macs - 1))
+    for at, levels in enumerate(changed):
+        macs = round(base * math.prod(by_level[level] / base for level in levels))
+        if at in costs:
+            prices.append(ArmPrice(costs[at], gap=macs / costs[at].macs - 1))
         else:
             prices.append(ArmPrice(Cost(parameters=0, used_parameters=0, macs=macs), counted=False))
     return prices
 
 
-def price_arms(trials: list[Trial], *, file: str = "") -> dict[str, Cost]:
-    """Build every arm's network on the meta device and price it; by trial id.
+def counted(recipe: Recipe, levels: Levels, *, file: str = "") -> Cost:
+    """The cost of an arm's network, built on the meta device once in this process.
 
     Raises:
         StudyError: an impossible combination of knobs, in the model's own words.
     """
-    priced: dict[str, Cost] = {}
-    for trial in trials:
-        network = network_key(trial.recipe)
-        if network not in _PRICED:
-            try:
-                _PRICED[network] = cost.price(trial.recipe)
-            except (ValueError, RuntimeError) as error:
-                arm = ", ".join(f"{name}={level}" for name, level in trial.arm.items())
-                where = f"{file}: " if file else ""
-                raise StudyError(f"{where}recipe.model: arm {arm}: {one_line(error)}") from None
-        priced[trial.id] = _PRICED[network]
-    return priced
+    network = network_key(recipe)
+    if network not in _PRICED:
+        try:
+            _PRICED[network] = cost.price(recipe)
+        except (ValueError, RuntimeError) as error:
+            arm = ", ".join(f"{name}={level}" for name, level in levels.items())
+            where = f"{file}: " if file else ""
+            raise StudyError(f"{where}recipe.model: arm {arm}: {one_line(error)}") from None
+    return _PRICED[network]
 
 
 def network_key(recipe: Recipe) -> str:
@@ -90,11 +90,3 @@ def sentence(prices: list[ArmPrice]) -> str:
         f"The networks of {len(prices) - estimated} arms were counted; the MACs of the other {estimated} follow from "
         f"those of their levels (off by up to {worst:.0f} % in {PROBES} combinations that were counted too)."
     )
-
-
-def _changed(arm: Arm, control: Arm) -> list[tuple[str, str]]:
-    return [(name, level) for name, level in arm.items() if level != control[name]]
-
-
-def _estimated(changed: list[tuple[str, str]], base: int, by_level: dict[tuple[str, str], int]) -> int:
-    return round(base * math.prod(by_level[level] / base for level in changed))

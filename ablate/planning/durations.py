@@ -9,6 +9,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from ablate import registry
 from ablate.errors import one_line
@@ -17,7 +18,7 @@ from ablate.network import cost
 from ablate.planning.arm_costs import arm_prices
 from ablate.planning.schedule import longest_first
 from ablate.storage import Cost, Result, Shelf
-from ablate.study import Recipe, Study, Trial, one_of_each_arm
+from ablate.study import Design, Recipe, Study, Trial
 
 GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
 GPU_STEP = 0.1  # seconds that a step takes besides: its images, and its kernels' launches, .08 to .13 on an H100
@@ -27,7 +28,7 @@ UNTIMED = "no trial has run here yet, and the run was too short to time a step f
 TIMED_MACS = 4e10  # a step that needs more is not timed: planning must stay quick
 
 
-def launch_order(study: Study, trials: list[Trial], shelf: Shelf) -> list[Trial]:
+def launch_order(design: Design, trials: list[Trial], shelf: Shelf) -> list[Trial]:
     """The trials longest first, so that none is left to run alone at the end; nothing is timed for it.
 
     Durations within a tenth of each other keep the design's order, seeds outermost: predictions are no better than
@@ -35,24 +36,23 @@ def launch_order(study: Study, trials: list[Trial], shelf: Shelf) -> list[Trial]
     """
     if len(trials) < 2:
         return trials
-    seconds, _ = of_trials(study, trials, shelf, timed=False)
+    seconds, _ = of_trials(design, trials, shelf, timed=False)
     return [trials[index] for index in longest_first([seconds[trial.id] for trial in trials])]
 
 
 def of_trials(
-    study: Study, trials: list[Trial], shelf: Shelf, *, timed: bool | None = None
+    design: Design, trials: list[Trial], shelf: Shelf, *, timed: bool | None = None
 ) -> tuple[dict[str, float], str]:
     """Seconds of each of these trials, and in words what they rest on; nan where nothing tells.
 
     Unless it is said, a step is timed only for a run that takes minutes: small studies are not to wait for it.
     """
-    first = one_of_each_arm(study)
-    costs = {trial.id: price.cost for trial, price in zip(first, arm_prices(study, first), strict=True)}
+    costs = [price.cost for price in arm_prices(design)]
 
     def found(*, timed: bool) -> tuple[dict[str, float], str]:
-        seconds, basis = durations(study, first, costs, shelf, timed=timed)
-        by_arm = {trial.levels: seconds[trial.id] for trial in first}
-        return {trial.id: by_arm[trial.levels] for trial in trials}, basis
+        seconds, basis = durations(design, costs, shelf, timed=timed)
+        by_arm = {arm.label: of_one for arm, of_one in zip(design.arms, seconds, strict=True)}
+        return {trial.id: by_arm[design.arm(trial).label] for trial in trials}, basis
 
     seconds, basis = found(timed=bool(timed))
     if timed is not None or basis != UNTIMED:
@@ -62,35 +62,34 @@ def of_trials(
     return dict.fromkeys(seconds, math.nan), basis
 
 
-def durations(
-    study: Study, trials: list[Trial], costs: dict[str, Cost], shelf: Shelf, *, timed: bool = True
-) -> tuple[dict[str, float], str]:
-    """Seconds of one trial per arm, and in words what they rest on; nan where nothing tells.
+def durations(design: Design, costs: Sequence[Cost], shelf: Shelf, *, timed: bool = True) -> tuple[list[float], str]:
+    """Seconds of one trial of each arm, and in words what they rest on; nan where nothing tells.
 
     Without `timed` no training step is run: on CPUs where no trial has run yet, seconds are right but for a factor.
     """
-    counts = image_counts(study.recipe.settled(on_gpu=study.budget.gpus > 0))
+    study, recipes = design.study, [arm.recipe for arm in design.arms]
+    counts = image_counts(design.control.recipe)
     if counts is None:
-        return dict.fromkeys(costs, math.nan), "the data set declares no number of images, so no time can be told"
+        return [math.nan] * len(costs), "the data set declares no number of images, so no time can be told"
     known = Known(study, shelf)
     if known.trials:
-        rates = {t.id: known.rate(t.recipe, costs[t.id]) for t in trials}
+        rates = [known.rate(recipe, price) for recipe, price in zip(recipes, costs, strict=True)]
         basis = f"{known.trials} trials of this kind of machine"
     elif study.budget.gpus or not timed:
         team = study.budget.team
         step = GPU_STEP if study.budget.gpus else 0.0
-        rates = {t.id: _assumed_rate(t.recipe, costs[t.id], team=team, step=step) for t in trials}
+        rates = [_assumed_rate(r, price, team=team, step=step) for r, price in zip(recipes, costs, strict=True)]
         assumed = f"an assumed {GPU_MACS / 1e12:g} TMAC/s on each GPU and {GPU_STEP:g} s a step besides"
         basis = f"{assumed}, for no trial has run here yet" if study.budget.gpus else UNTIMED
     else:
-        rates, basis = _timed_rates(study, trials, costs)
+        rates, basis = _timed_rates(design, costs)
     train, val = counts
-    seconds = {
-        t.id: (t.recipe.train.epochs * train + _evaluations(study, t.recipe) * val * _evaluation_share(t.recipe))
-        / rates[t.id]
-        for t in trials
-    }
-    return seconds | {t.id: taken for t in trials if (taken := known.seconds(t.recipe))}, basis
+    seconds = [
+        known.seconds(recipe)
+        or (recipe.train.epochs * train + _evaluations(study, recipe) * val * _evaluation_share(recipe)) / rate
+        for recipe, rate in zip(recipes, rates, strict=True)
+    ]
+    return seconds, basis
 
 
 def image_counts(recipe: Recipe) -> tuple[int, int] | None:
@@ -174,16 +173,15 @@ def _comparable(study: Study, shelf: Shelf) -> list[Result]:
     ]
 
 
-def _timed_rates(study: Study, trials: list[Trial], costs: dict[str, Cost]) -> tuple[dict[str, float], str]:
-    control = trials[0]
-    step_macs = TRAIN_FACTOR * costs[control.id].macs * _crop_share(control.recipe)  # for one image
-    batch = min(control.recipe.train.batch, max(2, int(TIMED_MACS / step_macs)))  # 2: normalisation
+def _timed_rates(design: Design, costs: Sequence[Cost]) -> tuple[list[float], str]:
+    study, control = design.study, design.control.trials[0]
+    macs = [price.macs * _crop_share(arm.recipe) for arm, price in zip(design.arms, costs, strict=True)]
+    batch = min(control.recipe.train.batch, max(2, int(TIMED_MACS / (TRAIN_FACTOR * macs[0]))))  # 2: normalisation
     try:
         rate = _time_step(control, batch, threads=max(1, int(study.budget.cpus)))
     except (RuntimeError, ValueError, ArithmeticError) as error:  # the trials will say so too, as results
-        return dict.fromkeys(costs, math.nan), f"a training step of the control failed ({one_line(error)})"
-    macs = {t.id: costs[t.id].macs * _crop_share(t.recipe) for t in trials}
-    rates = {t.id: study.budget.team * rate * macs[control.id] / macs[t.id] for t in trials}
+        return [math.nan] * len(macs), f"a training step of the control failed ({one_line(error)})"
+    rates = [study.budget.team * rate * macs[0] / own for own in macs]
     return rates, f"one training step of the control timed here ({batch} images), scaled by MACs"
 
 

@@ -19,14 +19,14 @@ def parts(recipe: Recipe, device: int) -> int:
 
 def shares(trials: list[Trial], device: int) -> dict[str, float]:
     """The fraction of a device of so many bytes that each trial gets, by its id."""
-    of_arm = {arm: 1 / count for arm, count in _of_arms(trials, device).items()}
-    return {trial.id: of_arm[trial.levels] for trial in trials}
+    counts = _of_arms(trials, device)
+    return {trial.id: 1 / counts[_arm(trial)] for trial in trials}
 
 
 def in_words(trials: list[Trial]) -> str:
     """What a plan says of it."""
     of_arm = _of_arms(trials, ASSUMED)
-    counts = Counter(of_arm[trial.levels] for trial in trials)
+    counts = Counter(of_arm[_arm(trial)] for trial in trials)
     fractions = ", ".join(
         f"{count} trials get {'a whole one' if part == 1 else f'1/{part}'}" for part, count in sorted(counts.items())
     )
@@ -37,5 +37,9 @@ def in_words(trials: list[Trial]) -> str:
 
 
 def _of_arms(trials: list[Trial], device: int) -> dict[tuple[tuple[str, str], ...], int]:
-    one_each = {trial.levels: trial for trial in trials}
+    one_each = {_arm(trial): trial for trial in trials}
     return {arm: parts(trial.recipe, device) for arm, trial in one_each.items()}
+
+
+def _arm(trial: Trial) -> tuple[tuple[str, str], ...]:
+    return tuple(trial.arm.items())

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from ablate.errors import PartError, StoreError, StudyError, nearest
 from ablate.planning.search import search
 from ablate.storage import opened
-from ablate.study import STRICT, Factor, Match, Recipe, RecipePath, Study, Trial, blaming, one_of_each_arm
+from ablate.study import MATCHED, STRICT, Design, Factor, Match, Recipe, RecipePath, Study, Trial, blaming
 
 FILE = "matched.json"
 NETWORK = ("task", "dataset", "model")  # the parts of a recipe that decide what its network costs
@@ -143,7 +143,7 @@ def _trial(study: Study, name: str, level: str) -> Trial:
         other: factor.model_copy(update={"match": None, "levels": {labels[other]: factor.levels[labels[other]]}})
         for other, factor in study.factors.items()
     }
-    return one_of_each_arm(study.model_copy(update={"factors": factors}))[0]
+    return Design(study.model_copy(update={"factors": factors})).control.trials[0]
 
 
 def _number(recipe: Recipe, by: RecipePath, *, place: str) -> int | float:
@@ -168,7 +168,7 @@ def _spelt_out(factor: Factor, wish: Match, mine: list[Answered]) -> Factor:
             levels[label] = setting
         if value is not None:
             others = {path: choice for path, choice in setting.items() if path != by}
-            levels[f"{label} matched"] = others | {by: value}
+            levels[label + MATCHED] = others | {by: value}
     return factor.model_copy(update={"levels": levels, "match": None})
 
 
@@ -214,15 +214,15 @@ def _solutions(questions: list[Question], results: Path | str | None, *, keep: b
 
 
 def _answers(questions: dict[str, Question], *, file: str) -> dict[str, Solution]:
-    from ablate.planning.arm_costs import price_arms  # torch
+    from ablate.planning.arm_costs import counted  # torch
 
-    asked = [trial for question in questions.values() for trial in (question.trial, question.aim)]
-    trials = {trial.id: trial for trial in asked if isinstance(trial, Trial)}
-    macs = {name: cost.macs for name, cost in price_arms(list(trials.values()), file=file).items()}
+    def macs(trial: Trial) -> int:
+        return counted(trial.recipe, trial.arm, file=file).macs
+
     answers = {}
     for key, question in questions.items():
-        aim = macs[question.aim.id] if isinstance(question.aim, Trial) else max(1, round(1e9 * question.aim))
-        answers[key] = _answer(question, own=macs[question.trial.id], aim=aim)
+        aim = macs(question.aim) if isinstance(question.aim, Trial) else max(1, round(1e9 * question.aim))
+        answers[key] = _answer(question, own=macs(question.trial), aim=aim)
     return answers
 
 

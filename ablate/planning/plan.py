@@ -17,12 +17,11 @@ from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_f
 from ablate.storage import Cost, Result, Shelf, Store
 from ablate.study import (
     Arm,
+    Design,
+    Recipe,
     Study,
     Trial,
     check_study,
-    contrasts,
-    expand,
-    label,
     one_recipe,
     starts_from,
     unlike_starts,
@@ -37,7 +36,6 @@ class ArmPlan:
     """One arm's line: how many of its trials exist, what a trial costs."""
 
     label: str
-    arm: Arm
     start: str  # where its backbone's weights come from
     cost: Cost
     counted: bool  # else the cost's MACs are an estimate, and there is nothing more
@@ -52,7 +50,7 @@ class ArmPlan:
 class Plan:
     """All that is known of a study before it runs."""
 
-    study: Study
+    design: Design
     arms: list[ArmPlan]
     missing: list[Trial]
     results: dict[str, Result]  # all of the results folder, by trial id
@@ -63,6 +61,11 @@ class Plan:
     power: list[str]  # sentences
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
+
+    @property
+    def study(self) -> Study:
+        """What is planned."""
+        return self.design.study
 
     @property
     def trial_hours(self) -> float:
@@ -77,58 +80,51 @@ class Plan:
 
     def jobs(self, devices: float = 1) -> list[Job] | None:
         """The trials still to run as they will be launched; None where their times are unknown."""
-        arms = {tuple(arm.arm.items()): arm for arm in self.arms}
-        waiting = [arms[trial.levels] for trial in self.missing]
+        arms = {arm.label: arm for arm in self.arms}
+        waiting = [arms[self.design.arm(trial).label] for trial in self.missing]
         if not all(math.isfinite(arm.seconds) for arm in waiting):
             return None
         order = longest_first([arm.seconds for arm in waiting])
         return [Job(waiting[index].seconds, devices, waiting[index].saved_every) for index in order]
 
 
-def plan(study: Study, store: Store) -> Plan:
-    """Expand, check, price and time a study.
+def plan(design: Design, store: Store) -> Plan:
+    """Check, price and time a study.
 
     Raises:
         StudyError, PartError: one line with the key and the nearest valid choice.
     """
-    check_study(study)
-    trials = expand(study)
-    shelf = store.read()
-    first = [trial for trial in trials if trial.seed == trials[0].seed]
-    priced = arm_costs.arm_prices(study, first)
-    seconds, basis = durations(
-        study, first, {trial.id: price.cost for trial, price in zip(first, priced, strict=True)}, shelf
-    )
-    ended = Counter(
-        (trial.levels, shelf.results[trial.id].status == "done") for trial in trials if trial.id in shelf.results
-    )
-    rows = [
-        ArmPlan(
-            label=label(study, trial.arm),
-            arm=trial.arm,
-            start=starts_from(trial.recipe),
-            cost=price.cost,
-            counted=price.counted,
-            planned=len(study.seeds),
-            done=ended[trial.levels, True],
-            failed=ended[trial.levels, False],
-            seconds=seconds[trial.id],
-            saved_every=_saved_every(study, trial, seconds[trial.id]),
-        )
-        for trial, price in zip(first, priced, strict=True)
-    ]
+    check_study(design)
+    study, shelf = design.study, store.read()
+    priced = arm_costs.arm_prices(design)
+    seconds, basis = durations(design, [price.cost for price in priced], shelf)
     return Plan(
-        study=study,
-        arms=rows,
-        missing=store.missing(trials, shelf=shelf),
+        design=design,
+        arms=[_row(study, *line, shelf) for line in zip(design.arms, priced, seconds, strict=True)],
+        missing=store.missing(design.trials, shelf=shelf),
         results=shelf.results,
         damaged=shelf.damaged,
         basis=basis,
         estimated=arm_costs.sentence(priced),
         parallel=at_once(study),
-        power=power(study, shelf, trials),
-        one_recipe=one_recipe(study, trials),
-        unlike_starts=unlike_starts(study, trials),
+        power=power(design, shelf),
+        one_recipe=one_recipe(design),
+        unlike_starts=unlike_starts(design),
+    )
+
+
+def _row(study: Study, arm: Arm, price: arm_costs.ArmPrice, seconds: float, shelf: Shelf) -> ArmPlan:
+    ended = Counter(shelf.results[trial.id].status == "done" for trial in arm.trials if trial.id in shelf.results)
+    return ArmPlan(
+        label=arm.label,
+        start=starts_from(arm.recipe),
+        cost=price.cost,
+        counted=price.counted,
+        planned=len(arm.trials),
+        done=ended[True],
+        failed=ended[False],
+        seconds=seconds,
+        saved_every=_saved_every(study, arm.recipe, seconds),
     )
 
 
@@ -174,9 +170,10 @@ def forecast_on(
         raise StudyError(f"--preempted-every: {error}; see budget.checkpoint_minutes") from None
 
 
-def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
+def power(design: Design, shelf: Shelf) -> list[str]:
     """What the study's seeds can and cannot show, in sentences."""
-    n, comparisons = len(study.seeds), len(contrasts(study))
+    study, comparisons = design.study, len(design.contrasts)
+    n = len(study.seeds)
     floor = stats.smallest_p(n, comparisons)
     asked = f"{n} seeds and {comparisons} comparison{'s' * (comparisons > 1)}"
     if not stats.testable(n, comparisons):
@@ -184,7 +181,7 @@ def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
             f"{asked} are not testable: the smallest corrected p is {floor:.3f}; "
             f"{stats.seeds_needed(comparisons)} seeds would be."
         ]
-    spread = _spread(study, shelf, trials)
+    spread = _spread(design, shelf)
     detectable = stats.minimum_detectable(spread or 1.0, n, comparisons=comparisons)
     unit = "" if spread else " standard deviations of the paired differences"
     known = f" (their standard deviation so far: {spread:.4f})" if spread else ""
@@ -198,26 +195,25 @@ def power(study: Study, shelf: Shelf, trials: list[Trial]) -> list[str]:
     return lines
 
 
-def _spread(study: Study, shelf: Shelf, trials: list[Trial]) -> float | None:
+def _spread(design: Design, shelf: Shelf) -> float | None:
     """Standard deviation of the paired differences found so far, pooled over the comparisons."""
-    values = {
-        (t.levels, t.seed): shelf.results[t.id].scores.get(study.metrics[0], math.nan)
-        for t in trials
-        if t.id in shelf.results
-    }
-    variances = []
-    control = tuple(study.control.items())
-    for levels in (tuple(arm.items()) for arm in contrasts(study)):
-        gaps = [values.get((levels, seed), math.nan) - values.get((control, seed), math.nan) for seed in study.seeds]
+
+    def scores(arm: Arm) -> list[float]:
+        found = (shelf.results.get(trial.id) for trial in arm.trials)
+        return [result.scores.get(design.study.metrics[0], math.nan) if result else math.nan for result in found]
+
+    control, variances = scores(design.control), []
+    for arm in design.contrasts:
+        gaps = [own - other for own, other in zip(scores(arm), control, strict=True)]
         finite = [gap for gap in gaps if math.isfinite(gap)]
         if len(finite) >= 2:
             variances.append(statistics.variance(finite))
     return math.sqrt(statistics.mean(variances)) if variances and max(variances) > 0 else None
 
 
-def _saved_every(study: Study, trial: Trial, seconds: float) -> float:
+def _saved_every(study: Study, recipe: Recipe, seconds: float) -> float:
     """A state is saved at the end of an epoch, once the budget's time has gone by since the last."""
-    epoch = seconds / trial.recipe.train.epochs
+    epoch = seconds / recipe.train.epochs
     if not epoch > 0:
         return math.inf
     return epoch * max(1, math.ceil(60 * study.budget.checkpoint_minutes / epoch))

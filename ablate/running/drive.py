@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate import registry
-from ablate.errors import StudyError, nearest
 from ablate.machine import GRACE, Stop
-from ablate.planning.arm_costs import price_arms
+from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
 from ablate.running.here import run_here
 from ablate.running.outcome import Driver, Outcome
 from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
 from ablate.storage import Store, notes
-from ablate.study import Study, Trial, check_study, expand
+from ablate.study import Design, Trial, check_study
 from ablate.tracking import Tracker
 from ablate.training import weights
 from ablate.training.reports import Listener
@@ -45,16 +44,16 @@ class Where:
     grace: float = GRACE  # seconds that running epochs may still take once it is stopped
 
 
-def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
+def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
     """Run those of `trials` that have no result yet.
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
-    shelf = where.store.read()
+    study, shelf = design.study, where.store.read()
     waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf)}
     missing = [trial for trial in trials if trial.id in waiting]
-    outcome, tracker = Outcome(missing), Tracker(where.store, study, where.tracker, where.experiment)
+    outcome, tracker = Outcome(missing), Tracker(where.store, design, where.tracker, where.experiment)
     if not missing:
         outcome.mirror_trouble = tracker.fill_if_behind()
         return outcome
@@ -74,10 +73,10 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
         keep_weights=budget.keep_weights,
         owner=uuid.uuid4().hex,
     )
-    preflight(study, missing, where, site)
+    preflight(design, missing, where, site)
     tracker.refuse_unreachable()
-    missing = launch_order(study, missing, shelf)
-    watch = Watch(screen, study, missing, shelf, where.store, alone=where.here)
+    missing = launch_order(design, missing, shelf)
+    watch = Watch(screen, design, missing, shelf, where.store, alone=where.here)
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over
     writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
     driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
@@ -109,13 +108,12 @@ def drive(study: Study, trials: list[Trial], where: Where, screen: Listener) -> 
     return outcome
 
 
-def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> None:
+def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> None:
     """All that can be known before the first epoch: networks, starting weights, data, room."""
-    check_study(study)
-    arms = {trial.levels: trial for trial in trials}
-    price_arms(list(arms.values()), file=study.file)
-    for trial in arms.values():
-        weights.check(trial.recipe, site)
+    check_study(design)
+    for arm in {arm.label: arm for arm in map(design.arm, trials)}.values():
+        counted(arm.recipe, arm.levels, file=design.study.file)
+        weights.check(arm.recipe, site)
     where.store.create()
     where.store.refuse_full()
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
@@ -124,24 +122,13 @@ def preflight(study: Study, trials: list[Trial], where: Where, site: Site) -> No
             data.open(split, where.data).verify()
 
 
-def selected(study: Study, only: Iterable[str], *, flag: str = "--only") -> list[Trial]:
-    """The study's trials, or those of the chosen arms and the control: `only` holds `factor=level` choices.
+def selected(design: Design, only: Iterable[str], *, flag: str = "--only") -> list[Trial]:
+    """The design's trials, or those of the chosen arms and the control; see `Design.chosen`.
 
     Raises:
         StudyError: no such factor or level.
     """
-    trials = expand(study)
-    wanted: dict[str, set[str]] = {}
-    for choice in only:
-        name, _, level = choice.partition("=")
-        if name not in study.factors:
-            raise StudyError(f"{study.file}: {flag} {choice}: no factor {name!r}; {nearest(name, study.factors)}")
-        if level not in study.factors[name].levels:
-            raise StudyError(
-                f"{study.file}: {flag} {choice}: no level {level!r}; {nearest(level, study.factors[name].levels)}"
-            )
-        wanted.setdefault(name, set()).add(level)
-    if not wanted:
-        return trials
-    control = study.control
-    return [t for t in trials if t.arm == control or any(t.arm[name] in levels for name, levels in wanted.items())]
+    if not (choices := list(only)):
+        return design.trials
+    wanted = {arm.label for arm in (design.control, *design.chosen(choices, flag=flag))}
+    return [trial for trial in design.trials if design.arm(trial).label in wanted]

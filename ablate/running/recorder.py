@@ -9,7 +9,7 @@ from ablate.planning.durations import of_trials
 from ablate.planning.last_run import Run, keep, now
 from ablate.planning.plan import at_once
 from ablate.storage import Epoch, Shelf, Store
-from ablate.study import Study, Trial
+from ablate.study import Design, Trial
 from ablate.training.reports import Listener
 
 
@@ -17,9 +17,10 @@ class Watch:
     """Hears what the screen hears, and keeps the prediction of a run and what became of it."""
 
     def __init__(
-        self, screen: Listener, study: Study, trials: list[Trial], shelf: Shelf, store: Store, *, alone: bool
+        self, screen: Listener, design: Design, trials: list[Trial], shelf: Shelf, store: Store, *, alone: bool
     ) -> None:
-        seconds, basis = of_trials(study, trials, shelf)
+        study = design.study
+        seconds, basis = of_trials(design, trials, shelf)
         self.screen, self.study, self.store = screen, study, store
         self.run = Run(started=now(), basis=basis, predicted_seconds=seconds, at_once=1 if alone else at_once(study))
         self._start, self._first, self._last = time.monotonic(), math.nan, math.nan

@@ -1,14 +1,14 @@
-"""A YAML file becomes a Study, and a Study becomes arms and trials. Needs no torch and sees no results.
+"""A YAML file becomes a Study, and a Study becomes a Design: arms and trials. Needs no torch and sees no results.
 
-Every room above may call it: `load` reads a file, `expand` gives its trials, `check_study` finds what its text alone
-shows to be wrong.
+Every room above may call it: `load` reads a file, `Design` has its arms and trials, `check_study` finds what its text
+alone shows to be wrong.
 """
 
 from ablate.study import presets
 from ablate.study.budget import Budget
 from ablate.study.check import check_study
-from ablate.study.design import Arm, arms, contrasts, expand, label, one_of_each_arm
-from ablate.study.factor import Factor, Match, RecipePath
+from ablate.study.design import Arm, Design, Levels
+from ablate.study.factor import MATCHED, Factor, Match, RecipePath
 from ablate.study.fairness import SCRATCH, one_recipe, refuse_different_protocols, starts_from, unlike_starts, varied
 from ablate.study.published_scores import Published, published
 from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key
@@ -16,12 +16,15 @@ from ablate.study.study import SET_BY_LOAD, Scale, Study, blaming, load
 
 __all__ = [
     "FROZEN",
+    "MATCHED",
     "SCRATCH",
     "SET_BY_LOAD",
     "STRICT",
     "Arm",
     "Budget",
+    "Design",
     "Factor",
+    "Levels",
     "Match",
     "Part",
     "Published",
@@ -32,15 +35,10 @@ __all__ = [
     "TrainSpec",
     "Trial",
     "Weights",
-    "arms",
     "blaming",
     "check_study",
-    "contrasts",
-    "expand",
     "key",
-    "label",
     "load",
-    "one_of_each_arm",
     "one_recipe",
     "presets",
     "published",

@@ -3,38 +3,38 @@
 from ablate import registry
 from ablate.errors import StudyError, nearest
 from ablate.registry import Description
-from ablate.study.design import one_of_each_arm
+from ablate.study.design import Design
 from ablate.study.fairness import refuse_different_protocols
 from ablate.study.published_scores import published
-from ablate.study.recipe import Trial
 from ablate.study.study import Study, blaming
 
 
-def check_study(study: Study) -> None:
+def check_study(design: Design) -> None:
     """Metrics and task and data fit together in every arm; needs neither torch nor data.
 
     Raises:
         StudyError, PartError: one line with the file, the key and the nearest valid choice.
     """
+    study = design.study
     with blaming(study.file):
         if study.budget.share and study.budget.gpus != 1:
             raise StudyError("budget.share: needs gpus: 1, of which every trial gets a fraction")
-        first = one_of_each_arm(study)
-        pairs = {(t.recipe.task.name, t.recipe.dataset.name): t.recipe.dataset.knobs for t in first}
+        recipes = [arm.recipe for arm in design.arms]
+        pairs = {(recipe.task.name, recipe.dataset.name): recipe.dataset.knobs for recipe in recipes}
         for (task, data), knobs in pairs.items():
             classes = registry.build("dataset", data, knobs).info.classes
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
-        _check_processes(study, first)
-        refuse_different_protocols(study, first)
+        _check_processes(study, min(recipe.train.batch for recipe in recipes))
+        refuse_different_protocols(design)
         if study.paper:
             published(study.paper)
         for name in study.sections or ():
             registry.describe("section", name)
 
 
-def _check_processes(study: Study, first: list[Trial]) -> None:
-    """The budget's processes have a whole GPU each, or none, and a sample of every batch."""
-    budget, smallest = study.budget, min(trial.recipe.train.batch for trial in first)
+def _check_processes(study: Study, smallest: int) -> None:
+    """The budget's processes have a whole GPU each, or none, and a sample of every batch, of which `smallest` have."""
+    budget = study.budget
     if budget.gpus > 1 and budget.gpus % 1:
         raise StudyError(f"budget.gpus: a fraction of one GPU or a whole number of them, not {budget.gpus:g}")
     if budget.gpus and budget.team != max(1, budget.gpus):

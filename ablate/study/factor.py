@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from ablate.errors import nearest
 from ablate.study.recipe import FROZEN, STRICT
 
+MATCHED = " matched"  # at the end of the name of a level that a match makes
 RecipePath = str  # a dotted path into the recipe, such as model.fusions
 
 
@@ -90,8 +91,8 @@ class Factor(BaseModel):
     @model_validator(mode="after")
     def _matchable(self) -> Self:
         for label in self.match.knobs(self.levels) if self.match else ():
-            if f"{label} matched" in self.levels:
-                raise ValueError(f"level '{label} matched' has the name of a level that the match makes")
+            if label + MATCHED in self.levels:
+                raise ValueError(f"level '{label}{MATCHED}' has the name of a level that the match makes")
         return self
 
     @property

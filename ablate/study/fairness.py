@@ -8,9 +8,9 @@ from typing import Any
 
 from ablate import registry
 from ablate.errors import StudyError
-from ablate.study.design import Arm, arms, label
+from ablate.study.design import Arm, Design
 from ablate.study.presets import presets
-from ablate.study.recipe import Recipe, TrainSpec, Trial
+from ablate.study.recipe import Recipe, TrainSpec
 from ablate.study.study import Study
 
 SCRATCH = "scratch"
@@ -33,53 +33,48 @@ def starts_from(recipe: Recipe) -> str:
     return f"{found.file.rpartition('/')[2]} ({found.sha256[:8]})" if found else SCRATCH
 
 
-def unlike_starts(study: Study, trials: list[Trial]) -> str:
+def unlike_starts(design: Design) -> str:
     """One sentence where arms start from other weights than the control, and no factor of theirs is about that."""
-    control = arms(study)[0]
-    recipes = _by_arm(study, trials)
-    own = starts_from(recipes[label(study, control)])
+    own = starts_from(design.control.recipe)
     found: dict[str, list[str]] = {}
-    for arm in arms(study)[1:]:
-        name = label(study, arm)
-        if starts_from(recipes[name]) != own and not _about(study, arm, control, ("weights",)):
-            found.setdefault(starts_from(recipes[name]), []).append(name)
+    for arm in design.contrasts:
+        start = starts_from(arm.recipe)
+        if start != own and not _about(design, arm, ("weights",)):
+            found.setdefault(start, []).append(arm.label)
     if not found:
         return ""
     others = "; ".join(f"{_several(names)} from {start}" for start, names in found.items())
     return (
-        f"Not alike at the start: {label(study, control)}, the control, starts from {own}; {others}. "
+        f"Not alike at the start: {design.control.label}, the control, starts from {own}; {others}. "
         "What these comparisons show is in part a difference of starting weights."
     )
 
 
-def one_recipe(study: Study, trials: list[Trial]) -> str:
+def one_recipe(design: Design) -> str:
     """Whether all arms share one recipe of training, task and evaluation: which one, or what differs."""
-    control, *others = arms(study)
-    recipes = _by_arm(study, trials)
-    shared, flat = _stated(recipes[label(study, control)].train), {name: _flat(r) for name, r in recipes.items()}
+    shared, flat = _stated(design.control.recipe.train), {arm.label: _flat(arm.recipe) for arm in design.arms}
     unlike = "; ".join(_differences(flat))
-    odd = [arm for arm in others if flat[label(study, arm)] != flat[label(study, control)]]
-    if not all(_about(study, arm, control, TRAINING) for arm in odd):
-        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(recipes)}"
+    odd = [arm for arm in design.contrasts if flat[arm.label] != flat[design.control.label]]
+    if not all(_about(design, arm, TRAINING) for arm in odd):
+        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(design)}"
     asked = f", but for what is asked about: {unlike}" if unlike else ""
-    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(study)}{_between(recipes)}"
+    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(design.study)}{_between(design)}"
 
 
-def _between(recipes: dict[str, Recipe]) -> str:
+def _between(design: Design) -> str:
     """A sentence on the arms, if not all, whose networks are trained on more outputs than the evaluated one."""
-    more = [
-        arm for arm, r in recipes.items() if registry.describe("model", r.model.name).facts.get("supervised_between")
-    ]
-    return f" The loss of {_several(more)} also counts outputs between." if 0 < len(more) < len(recipes) else ""
+    models = {arm.label: registry.describe("model", arm.recipe.model.name) for arm in design.arms}
+    more = [arm for arm, model in models.items() if model.facts.get("supervised_between")]
+    return f" The loss of {_several(more)} also counts outputs between." if 0 < len(more) < len(models) else ""
 
 
-def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
+def refuse_different_protocols(design: Design) -> None:
     """Scores of one table come from one task, test images and protocol; only the last may be a factor.
 
     Raises:
         StudyError: two arms are evaluated differently.
     """
-    paths = varied(study)
+    paths = varied(design.study)
     free = {path.removeprefix("evaluation.") for path in paths}
 
     def protocol(recipe: Recipe) -> dict[str, object]:
@@ -87,13 +82,13 @@ def refuse_different_protocols(study: Study, trials: list[Trial]) -> None:
         fixed = {knob: value for knob, value in knobs.items() if knob not in free}
         return {"task": recipe.task.name, **_test_images(recipe)} | fixed
 
-    first = protocol(trials[0].recipe)
-    for trial in trials:
-        this = protocol(trial.recipe)
+    first = protocol(design.control.recipe)
+    for arm in design.contrasts:
+        this = protocol(arm.recipe)
         for name in first.keys() | this.keys():
             if first.get(name) != this.get(name):
                 raise StudyError(
-                    f"arm {label(study, trial.arm)} is evaluated with {name} {this.get(name)!r}, "
+                    f"arm {arm.label} is evaluated with {name} {this.get(name)!r}, "
                     f"the control with {first.get(name)!r}: these are not scores of one table"
                 )
 
@@ -111,15 +106,12 @@ def _test_images(recipe: Recipe) -> dict[str, object]:
     }
 
 
-def _by_arm(study: Study, trials: list[Trial]) -> dict[str, Recipe]:
-    return {label(study, trial.arm): trial.recipe for trial in trials}
-
-
-def _about(study: Study, arm: Arm, control: Arm, parts: tuple[str, ...]) -> bool:
+def _about(design: Design, arm: Arm, parts: tuple[str, ...]) -> bool:
     """Whether a factor in which the arm differs from the control changes these parts of the recipe and no others."""
-    for name in (name for name in arm if arm[name] != control[name]):
-        levels = study.factors[name].levels
-        paths = [*levels[arm[name]], *levels[control[name]]]
+    control = design.control.levels
+    for name in (name for name in arm.levels if arm.levels[name] != control[name]):
+        levels = design.study.factors[name].levels
+        paths = [*levels[arm.levels[name]], *levels[control[name]]]
         if paths and all(path.partition(".")[0] in parts for path in paths):
             return True
     return False

@@ -170,11 +170,6 @@ class Trial(BaseModel):
     data_version: str | None = None
     meanings: dict[str, int]
 
-    @property
-    def levels(self) -> tuple[tuple[str, str], ...]:
-        """The arm, as a key."""
-        return tuple(self.arm.items())
-
     @cached_property
     def id(self) -> str:
         """16 hexadecimal digits; equal for equal recipe, seed, data version and meanings."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 from ablate.errors import DamagedError, ServiceError, StoreError
 from ablate.machine import files, process, write_atomically
 from ablate.storage import Store
-from ablate.study import Study, Trial, expand
+from ablate.study import Design, Trial
 from ablate.tracking.experiment import answering
 from ablate.tracking.mirror import Mirror
 from ablate.tracking.writer import LITTLE, Writer
@@ -25,7 +25,7 @@ class Tracker:
     """One study, its results folder, and the tracker that mirrors them."""
 
     store: Store
-    study: Study
+    design: Design
     uri: str | None = None  # the results folder's SQLite when not given
     experiment: str | None = None  # the study's name when not given
 
@@ -79,7 +79,7 @@ class Tracker:
             check_reachable(self.uri)
         behind = self._behind()
         results = self.store.read().results
-        trials = [trial for trial in expand(self.study) if trial.id in results]
+        trials = [trial for trial in self.design.trials if trial.id in results]
         with answering(self.uri or "the results folder"):
             mirror = self._mirror(uuid4().hex)
             mirror.survey()
@@ -103,7 +103,7 @@ class Tracker:
         return ""
 
     def _mirror(self, session: str) -> Mirror:
-        mirror = Mirror(self.store, self.study, uri=self.uri, experiment=self.experiment, session=session)
+        mirror = Mirror(self.store, self.design.study, uri=self.uri, experiment=self.experiment, session=session)
         write_atomically(self.store.root / "mlflow.link", mirror.experiment.link().encode())  # for `ablate status`
         return mirror
 
@@ -119,7 +119,8 @@ class Tracker:
     @property
     def _about(self) -> str:
         """What the names of a study's marks begin with; the study's own name may hold what a file's cannot."""
-        return "mlflow.behind." + _short(f"{self.study.name}\n{self.study.scale}")
+        study = self.design.study
+        return "mlflow.behind." + _short(f"{study.name}\n{study.scale}")
 
 
 def _short(text: str) -> str:

@@ -36,14 +36,14 @@ def fill(folder: Path, arms: int, seeds: int) -> None:
     from small_studies import small_study
 
     from ablate.storage import Cost, Epoch, Result, Store
-    from ablate.study import expand, load
+    from ablate.study import Design, load
 
     factors = {"rate": {"at": "train.lr", "levels": [round(0.001 * (i + 1), 3) for i in range(arms)]}}
     (folder / "study.yaml").write_text(json.dumps(small_study(factors=factors, seeds=seeds)), encoding="utf-8")
     store, rng = Store(folder / "results"), np.random.default_rng(0)
     store.create()
     cost = Cost(parameters=100, used_parameters=100, macs=10_000, image=(8, 8), images_per_second=1e4)
-    for trial in expand(load(folder / "study.yaml")):
+    for trial in Design(load(folder / "study.yaml")).trials:
         scores = {"closeness": float(rng.normal(0.8, 0.02)), "near": float(rng.uniform(0.4, 0.6))}
         curve = [Epoch(epoch=i + 1, loss=1 / (i + 1), lr=0.01, seconds=1, images_per_second=20) for i in range(3)]
         result = Result(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ablate.study import Trial, expand, load
+from ablate.study import Design, Trial, load
 from campaign import judge, mirror
 from campaign.cluster import Cluster
 from campaign.faults import Fault
@@ -69,7 +69,7 @@ def injected(kind: str, fault: Fault, seed: int, number: int, *, folder: Path, c
 
 def _scene(folder: Path, cluster: Cluster, server: Server, chance: random.Random, *, diverges: int) -> Scene:
     folder.mkdir(parents=True)
-    trials = expand(load(write(folder, diverges=diverges)))
+    trials = Design(load(write(folder, diverges=diverges))).trials
     unstable = {trial.id for trial in trials if trial.recipe.model.knobs["diverges"]}
     return Scene(folder, cluster, server, chance, trials, unstable)
 

@@ -196,10 +196,14 @@ def test_only_runs_the_chosen_levels_and_the_control(called, tmp_path):
     study = write_study(tmp_path, factors=factors, seeds=1)
     assert "2 trials to run" in called("run", study, "--local", "--only", "width=8")[2]
     rows = json.loads(called("status", study, "--json")[1])
-    assert [(row["arm"], row["status"]) for row in rows] == [("4", "done"), ("6", "missing"), ("8", "done")]
+    assert [(row["arm"], row["status"]) for row in rows] == [
+        ("width=4", "done"),
+        ("width=6", "missing"),
+        ("width=8", "done"),
+    ]
     assert "no factor 'widht'; did you mean 'width'?" in one_line(called("run", study, "--only", "widht=8"))
     assert "no level '9'" in one_line(called("run", study, "--only", "width=9"))
-    assert "no level ''" in one_line(called("run", study, "--only", "width"))
+    assert "no level 'width'" in one_line(called("run", study, "--only", "width"))
 
 
 def test_one_trial_can_be_run_and_shown(called, tmp_path):
@@ -209,7 +213,7 @@ def test_one_trial_can_be_run_and_shown(called, tmp_path):
     assert out.startswith("closeness 0.")
     rows = json.loads(called("status", study, "--json")[1])
     done = [row for row in rows if row["status"] == "done"]
-    assert [(row["arm"], row["seed"]) for row in done] == [("2", 1)]
+    assert [(row["arm"], row["seed"]) for row in done] == [("depth=2", 1)]
     status, out, _ = called("show", done[0]["id"][:6])
     assert status == 0
     assert json.loads(out)["recipe"]["model"]["depth"] == 2
@@ -360,7 +364,7 @@ def test_plain_lines_when_piped(called, tmp_path):
     err = called("run", write_study(tmp_path, seeds=1), "--local")[2]
     lines = [line for line in err.splitlines() if "  epoch " in line]
     assert len(lines) == 6
-    assert lines[0].startswith("2 seed 0  epoch 1/3  loss 0.")  # the longer one first
+    assert lines[0].startswith("depth=2 seed 0  epoch 1/3  loss 0.")  # the longer one first
     assert "img/s" in lines[0]
     assert "\x1b" not in err
 

@@ -34,7 +34,7 @@ from ablate.network.build import build
 from ablate.planning.last_run import compared, last_run
 from ablate.report import blocks, latex, markdown
 from ablate.storage import Cost, Epoch, Result, Store, damage, holdings, imported, sweep
-from ablate.study import Recipe, Study, Trial, Weights, check_study, expand, load
+from ablate.study import Design, Recipe, Study, Trial, Weights, check_study, load
 from ablate.training import weights
 from ablate.training.fit import Training, _digest
 from ablate.training.site import Site
@@ -75,8 +75,8 @@ def read_study(content: bytes, folder: Path) -> list[Trial]:
     file = folder / "study.yaml"
     file.write_bytes(content)
     study = load(file)
-    check_study(study)
-    return expand(study)
+    check_study(Design(study))
+    return Design(study).trials
 
 
 SHORT = st.text("abn:-[]{}#&*!|>'\"%@`,. \n\t0189eE_~?<=é\u2028", max_size=80).map(str.encode)
@@ -198,7 +198,7 @@ def small() -> Study:
 
 
 def read_report(files: dict[str, bytes], folder: Path) -> object:
-    evidence = gather(small(), Store(lay(files, folder / "results")))
+    evidence = gather(Design(small()), Store(lay(files, folder / "results")))
     content = blocks(evidence)
     return markdown.render(content, lambda figure: figure.name), latex.render(content, lambda figure: figure.name)
 

@@ -20,7 +20,7 @@ from ablate.errors import AblateError, DamagedError, DataError, LinkError, Store
 from ablate.machine import write_atomically
 from ablate.storage import RESULT, Store, imported
 from ablate.storage.store import _canonical, _digest
-from ablate.study import Weights, check_study, expand, load
+from ablate.study import Design, Weights, check_study, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 from ablate.training.weights import find
@@ -239,15 +239,15 @@ def test_a_name_in_a_study_names_no_path(tmp_path, key, name):
 
 def reported(file: Path, results: Path) -> None:
     study = load(file)
-    check_study(study)
-    gather(study, Store(results))
+    check_study(Design(study))
+    gather(Design(study), Store(results))
 
 
 @pytest.mark.parametrize("name", OUTWARD)
 @pytest.mark.parametrize("kind", ["task", "dataset", "model"])
 def test_a_part_is_found_by_name_only(tmp_path, kind, name):
     with pytest.raises(AblateError, match="unknown"):
-        expand(load(write_study(tmp_path, recipe=small_study()["recipe"] | {kind: name})))
+        Design(load(write_study(tmp_path, recipe=small_study()["recipe"] | {kind: name})))
 
 
 def test_labels_of_levels_and_scales_are_no_files(tmp_path, called):

@@ -14,9 +14,9 @@ from ablate.machine import origin
 from ablate.network import cost, speed
 from ablate.network.build import build
 from ablate.network.count import Counter
-from ablate.planning.arm_costs import price_arms
+from ablate.planning.arm_costs import arm_prices
 from ablate.storage import Cost
-from ablate.study import Part, Recipe, TrainSpec, Trial, expand, load
+from ablate.study import Design, Part, Recipe, TrainSpec, Trial, load
 from ablate.training.fit import Training
 
 
@@ -253,9 +253,9 @@ def test_speed_is_measured_on_this_machine():
 @pytest.mark.usefixtures("small_shelf")
 def test_an_impossible_network_is_one_line_with_its_arm(tmp_path):
     factors = {"width": {"at": "model.width", "levels": [4, 5]}}
-    trials = expand(load(write_study(tmp_path, factors=factors, seeds=1)))
+    design = Design(load(write_study(tmp_path, factors=factors, seeds=1)))
     with pytest.raises(StudyError, match=r"recipe\.model: arm width=5: width: 5 is odd"):
-        price_arms(trials)
+        arm_prices(design)
 
 
 def test_knobs_that_do_not_go_together_are_one_line(tmp_path):
@@ -267,8 +267,8 @@ def test_knobs_that_do_not_go_together_are_one_line(tmp_path):
         factors = {"f": {"at": f"model.{knob}", "levels": {"a": levels[0], "b": levels[1]}}}
         study = write_study(tmp_path, recipe=recipe, factors=factors, metrics=["AP"], seeds=1, plugins=[])
         with pytest.raises(StudyError) as caught:
-            price_arms(expand(load(study)))
-        assert str(caught.value).startswith(f"recipe.model: arm f=b: {knob}: ")
+            arm_prices(Design(load(study)))
+        assert f"recipe.model: arm f=b: {knob}: " in str(caught.value)
         assert "\n" not in str(caught.value)
 
 

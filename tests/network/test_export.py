@@ -4,7 +4,7 @@ import pytest
 from small_studies import small_study, write_study
 
 from ablate.storage import Store
-from ablate.study import expand, load
+from ablate.study import Design, load
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
@@ -16,7 +16,7 @@ def recipe(**changes) -> dict:
 def test_a_trained_backbone_becomes_the_start_of_another_study(called, tmp_path):
     study = write_study(tmp_path, budget={"keep_weights": True}, seeds=[0])
     assert called("run", study, "--local")[0] == 0
-    trial = expand(load(study))[0].id
+    trial = Design(load(study)).trials[0].id
     status, out, _ = called("export", trial[:6], "--to", "checkpoints.safetensors")
     assert status == 0
     words = out.removeprefix("weights: {").rstrip("}\n").split(", ")
@@ -24,14 +24,14 @@ def test_a_trained_backbone_becomes_the_start_of_another_study(called, tmp_path)
     assert start["file"] == "checkpoints.safetensors"
     study = write_study(tmp_path, name="second", recipe=recipe(weights=start), seeds=[0])
     assert called("run", study, "--local")[0] == 0  # found beside the study file
-    results = [Store(tmp_path / "results").get(trial.id) for trial in expand(load(study))]
+    results = [Store(tmp_path / "results").get(trial.id) for trial in Design(load(study)).trials]
     assert all(result.env["starting weights"].startswith("checkpoints.safetensors: ") for result in results)
 
 
 def test_damaged_weights_are_not_exported(called, tmp_path):
     study = write_study(tmp_path, budget={"keep_weights": True}, seeds=[0])
     assert called("run", study, "--local")[0] == 0
-    trial = expand(load(study))[0].id
+    trial = Design(load(study)).trials[0].id
     kept = tmp_path / "results" / "trials" / trial / "weights.safetensors"
     content = bytearray(kept.read_bytes())
     content[-3] ^= 1
@@ -50,7 +50,7 @@ def one_line(answer: tuple[int, str, str]) -> str:
 def test_what_cannot_be_exported_is_one_line(called, tmp_path):
     study = write_study(tmp_path, seeds=[0])
     assert called("run", study, "--local")[0] == 0
-    trial = expand(load(study))[0].id
+    trial = Design(load(study)).trials[0].id
     assert "not kept; set keep_weights: true in the study's budget" in one_line(
         called("export", trial, "--to", "a.pth")
     )

@@ -5,14 +5,14 @@ from small_studies import write_study
 
 from ablate.network import cost
 from ablate.planning import gpu_share
-from ablate.study import expand, load
+from ablate.study import Design, load
 
 GIB = 2**30
 
 
 @pytest.fixture
 def trials(tmp_path, small_shelf):
-    return expand(load(write_study(tmp_path)))
+    return Design(load(write_study(tmp_path))).trials
 
 
 @pytest.mark.parametrize(

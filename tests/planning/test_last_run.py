@@ -11,7 +11,7 @@ from ablate.planning.durations import launch_order
 from ablate.planning.last_run import Run, compared, last_run
 from ablate.planning.plan import forecast_on, plan
 from ablate.storage import Cost, Epoch, Result, Shelf, Store
-from ablate.study import expand, load
+from ablate.study import Design, load
 
 WIDTHS = {"width": {"at": "model.width", "levels": [2, 4, 8]}}
 
@@ -30,27 +30,27 @@ def finished(trial, seconds: float, macs: int) -> Result:
 @pytest.mark.usefixtures("small_shelf")
 def test_longest_trials_start_first_and_equal_ones_keep_seeds_together(tmp_path):
     study = load(write_study(tmp_path, factors=WIDTHS, seeds=2))
-    order = [(trial.arm["width"], trial.seed) for trial in launch_order(study, expand(study), Shelf())]
+    order = [(trial.arm["width"], trial.seed) for trial in launch_order(Design(study), Design(study).trials, Shelf())]
     assert order == [("8", 0), ("8", 1), ("4", 0), ("4", 1), ("2", 0), ("2", 1)]
     alike = load(write_study(tmp_path, factors={"rate": {"at": "train.lr", "levels": [0.1, 0.2, 0.3]}}))
-    assert launch_order(alike, expand(alike), Shelf()) == expand(alike)
+    assert launch_order(Design(alike), Design(alike).trials, Shelf()) == Design(alike).trials
 
 
 @pytest.mark.usefixtures("small_shelf")
 def test_what_ran_here_outdoes_multiply_adds(tmp_path):
     """The widest network has the most MACs, but its trial was the shortest."""
     study = load(write_study(tmp_path, factors=WIDTHS, seeds=2))
-    trials = expand(study)
+    trials = Design(study).trials
     times = {"2": 50.0, "4": 90.0, "8": 10.0}
     shelf = Shelf({t.id: finished(t, times[t.arm["width"]], 1000) for t in trials if t.seed == 0})
-    order = [trial.arm["width"] for trial in launch_order(study, trials[3:], shelf)]
+    order = [trial.arm["width"] for trial in launch_order(Design(study), trials[3:], shelf)]
     assert order == ["4", "2", "8"]
 
 
 @pytest.mark.usefixtures("small_shelf")
 def test_a_makespan_on_nodes_counts_what_a_trial_needs(tmp_path):
     file = write_study(tmp_path, factors=WIDTHS, seeds=4, budget={"gpus": 2, "checkpoint_minutes": 0})
-    made = plan(load(file), Store(tmp_path / "results"))
+    made = plan(Design(load(file)), Store(tmp_path / "results"))
     total = sum(arm.seconds * 4 for arm in made.arms)
     assert forecast_on(made, devices=2).seconds == pytest.approx(total)
     assert forecast_on(made, devices=4).seconds == pytest.approx(forecast_on(made, devices=2, nodes=2).seconds)
@@ -122,11 +122,11 @@ def test_a_thousand_networks_are_priced_by_their_levels(tmp_path):
         "size": {"at": "task.size", "levels": [[8 * i, 8] for i in range(1, 11)]},
     }
     study = load(write_study(tmp_path, factors=factors, design="full_factorial", seeds=1))
-    trials = expand(study)
+    trials = Design(study).trials
     assert len(trials) == 200 > MOST_COUNTED
-    prices = arm_prices(study, trials)
+    prices = arm_prices(Design(study))
     assert sum(price.counted for price in prices) == 1 + 19 + 9 + 8
     assert max(abs(price.gap) for price in prices) < 0.01  # width and area do multiply, in this network
     assert sentence(prices).startswith("The networks of 37 arms were counted; the MACs of the other 163 follow")
     few = study.model_copy(update={"design": "one_at_a_time"})
-    assert all(price.counted for price in arm_prices(few, expand(few)))
+    assert all(price.counted for price in arm_prices(Design(few)))

@@ -13,7 +13,7 @@ from ablate.errors import StudyError
 from ablate.network import cost
 from ablate.planning.match import FILE, publish, solve, take_in
 from ablate.storage import Store
-from ablate.study import contrasts, expand, label, load
+from ablate.study import Design, load
 
 # One 3x3 convolution of an 8x8 picture to w channels and a linear layer: 1729 w. A second one: 576 w^2 more.
 # w is even, so depth 2 costs 5,762 at w = 2, 16,132 at 4, 50,696 at 8, 74,890 at 10, 103,692 at 12.
@@ -46,9 +46,9 @@ def test_a_level_gets_a_matched_one_behind_it(tmp_path):
         "Levels of depth are matched within 1.6 % to the control's 7.608e-05 GMACs: "
         "2 with model.width 10 (7.489e-05 GMACs, −1.6 %)."
     )
-    macs = {trial.arm["depth"]: cost.price(trial.recipe).macs for trial in expand(study)}
+    macs = {trial.arm["depth"]: cost.price(trial.recipe).macs for trial in Design(study).trials}
     assert macs == {"1": 76_076, "2": 1_191_212, "2 matched": 74_890}
-    assert [label(study, arm) for arm in contrasts(study)] == ["2", "2 matched"]
+    assert [arm.label for arm in Design(study).contrasts] == ["depth=2", "depth=2 matched"]
 
 
 def test_a_study_without_a_wish_stays_as_it_is(tmp_path):
@@ -71,7 +71,7 @@ def test_each_level_may_have_a_knob_of_its_own(tmp_path):
     assert list(levels_of(study)) == ["plain", "deep", "deep matched", "other", "other matched"]
     assert levels_of(study)["other matched"] == {"model": {"name": "scaled"}, "model.multiplier": 2.72}
     assert "other with model.multiplier 2.72 (7.608e-05 GMACs, +0.0 %)" in study.note
-    matched = next(trial for trial in expand(study) if trial.arm["depth"] == "other matched")
+    matched = next(trial for trial in Design(study).trials if trial.arm["depth"] == "other matched")
     assert cost.price(matched.recipe).macs == 76_076
 
 
@@ -113,7 +113,7 @@ def test_the_same_compute_can_be_spent_in_two_ways(tmp_path):
     levels = {"narrow": {}, "wide": {}, "deep": DEEP}
     wish = {"gmacs": 74_890e-9, "by": "model.width", "raw": False, "within": 2}
     with pytest.raises(StudyError, match="levels 'narrow matched' and 'wide matched' are the same trial"):
-        expand(solve(load(study_file(tmp_path, width=4, levels=levels, match=wish))))
+        Design(solve(load(study_file(tmp_path, width=4, levels=levels, match=wish))))
     del levels["wide"]
     study = solve(load(study_file(tmp_path, width=4, levels=levels, match=wish)))
     assert list(levels_of(study)) == ["narrow matched", "deep matched"]
@@ -130,7 +130,7 @@ def test_hrnet_gets_the_width_whose_neighbours_are_further_off(tmp_path):
     )  # fmt: skip
     (tmp_path / "s.yaml").write_text(json.dumps(document))
     study = solve(load(tmp_path / "s.yaml"))
-    control, _, matched = expand(study)[:3]
+    control, _, matched = Design(study).trials[:3]
     width = matched.recipe.model.knobs["width"]
     assert matched.arm == {"fusions": "final matched"}
     assert width > 32  # without fusions it is cheaper
@@ -215,7 +215,7 @@ def test_a_wider_tolerance_is_the_studys_choice(tmp_path):
 
 def test_a_wish_that_is_not_solved_is_no_design(tmp_path):
     with pytest.raises(StudyError, match=r"factors\.depth\.match: not solved"):
-        expand(load(study_file(tmp_path)))
+        Design(load(study_file(tmp_path)))
 
 
 # -- what was solved is kept --------------------------------------------------------------------------------------
@@ -344,13 +344,13 @@ def test_the_whole_way_from_plan_to_published_report(tmp_path, monkeypatch, caps
     assert "2 matched" in planned
     assert "matched within 1.6 % to the control's" in planned
     assert "2 seeds and 2 comparisons are not testable" in planned  # raw and matched both count
-    assert [row["arm"] for row in json.loads(run("cost", file, "--json"))] == ["1", "2", "2 matched"]
+    assert [row["arm"] for row in json.loads(run("cost", file, "--json"))] == ["depth=1", "depth=2", "depth=2 matched"]
 
     run("run", file, "--local", "--to", "report")
     report = (tmp_path / "report" / "report.md").read_text()
     rows = [line.split("|")[1].strip() for line in report.splitlines() if line.startswith("| ")]
-    results = [row for row in rows if row.replace("\\", "").startswith(("1 ", "2"))][:3]
-    assert [row.split(" (")[0] for row in results] == ["1", "2", "2 matched"]
+    results = [row for row in rows if row.startswith("depth=")][:3]
+    assert [row.split(" (")[0] for row in results] == ["depth=1", "depth=2", "depth=2 matched"]
     assert "matched within 1.6 % to the control's" in report
 
     run("report", file, "--to", "report", "--publish")

@@ -10,11 +10,11 @@ from small_studies import TESTS, write_study
 from ablate.analysis import stats
 from ablate.errors import StudyError
 from ablate.planning import plan as planning
-from ablate.planning.arm_costs import price_arms
+from ablate.planning.arm_costs import arm_prices
 from ablate.planning.match import solve
 from ablate.planning.plan import plan, power
 from ablate.storage import Result, Shelf, Store
-from ablate.study import check_study, contrasts, expand, load
+from ablate.study import Design, check_study, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 
@@ -22,13 +22,16 @@ STUDIES = sorted((TESTS.parent / "studies").glob("*.yaml"))
 
 
 def made(tmp_path, **changes):
-    return plan(load(write_study(tmp_path, **changes)), Store(tmp_path / "results"))
+    return plan(Design(load(write_study(tmp_path, **changes))), Store(tmp_path / "results"))
 
 
 @pytest.mark.usefixtures("small_shelf")
 def test_a_plan_counts_what_is_there_and_what_is_missing(tmp_path):
     first = made(tmp_path)
-    assert [(arm.label, arm.planned, arm.done, arm.failed) for arm in first.arms] == [("1", 2, 0, 0), ("2", 2, 0, 0)]
+    assert [(arm.label, arm.planned, arm.done, arm.failed) for arm in first.arms] == [
+        ("depth=1", 2, 0, 0),
+        ("depth=2", 2, 0, 0),
+    ]
     assert len(first.missing) == 4
     assert first.basis.startswith("one training step of the control timed here")
     assert all(arm.seconds > 0 for arm in first.arms)
@@ -81,13 +84,13 @@ def small_faulty() -> dict:
 def test_what_the_seeds_can_show_is_said_before(tmp_path, seeds, levels, sentence):
     factors = {"width": {"at": "model.width", "levels": list(range(2, 2 * levels + 2, 2))}}
     study = load(write_study(tmp_path, seeds=seeds, factors=factors))
-    assert power(study, Shelf(), expand(study))[0] == sentence
+    assert power(Design(study), Shelf())[0] == sentence
 
 
 @pytest.mark.usefixtures("small_shelf")
 def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
     study = load(write_study(tmp_path, seeds=6))
-    trials = expand(study)
+    trials = Design(study).trials
     gaps = np.array([0.03, 0.05, 0.04, 0.06, 0.02, 0.04])
     shelf = Shelf(
         {
@@ -101,7 +104,7 @@ def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
     needed = stats.seeds_for(0.01, gaps.std(ddof=1), comparisons=1)
     assert needed is not None
     assert needed > 6  # 1.8 standard deviations of 0.014 is what six seeds detect
-    assert power(study, shelf, trials)[-1] == f"One point (0.01) would take {needed} seeds."
+    assert power(Design(study), shelf)[-1] == f"One point (0.01) would take {needed} seeds."
 
 
 @pytest.mark.usefixtures("small_shelf")
@@ -124,7 +127,7 @@ def test_time_is_shared_among_trials_at_once_but_no_less_than_the_longest(tmp_pa
 def test_every_paper_scale_plans_without_data_or_gpu(tmp_path, monkeypatch, file):
     monkeypatch.delenv("ABLATE_DATA", raising=False)
     study = solve(load(file, scale="paper"))
-    prepared = plan(study, Store(tmp_path))
+    prepared = plan(Design(study), Store(tmp_path))
     assert study.budget.gpus >= 1
     assert "assumed" in prepared.basis
     assert all(math.isfinite(arm.seconds) and arm.seconds > 3600 for arm in prepared.arms)
@@ -136,15 +139,15 @@ def test_every_paper_scale_plans_without_data_or_gpu(tmp_path, monkeypatch, file
 def test_every_scale_of_every_study_can_be_priced(file):
     for name in ("demo", "laptop", "paper"):
         study = solve(load(file, scale=name))
-        trials = [trial for trial in expand(study) if trial.seed == study.seeds[0]]
-        assert len(price_arms(trials)) == len(trials) >= 2
+        design = Design(study)
+        assert len(arm_prices(design)) == len(design.arms) >= 2
 
 
 def test_a_study_may_ask_for_the_score_of_a_class():
     study = load(TESTS.parent / "studies" / "fusion_count_segmentation.yaml")
-    check_study(study.model_copy(update={"metrics": ["mIoU", "IoU/head"]}))
+    check_study(Design(study.model_copy(update={"metrics": ["mIoU", "IoU/head"]})))
     with pytest.raises(StudyError, match="has no 'IoU/heads'; did you mean 'IoU/head'"):
-        check_study(study.model_copy(update={"metrics": ["IoU/heads"]}))
+        check_study(Design(study.model_copy(update={"metrics": ["IoU/heads"]})))
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
@@ -152,15 +155,15 @@ def test_all_but_demos_have_the_seeds_for_a_verdict(file):
     for scale in ("laptop", "paper"):
         study = load(file, scale=scale)
         matched = [factor for factor in study.factors.values() if factor.match]
-        most = len(contrasts(study.model_copy(update={"factors": {
+        most = len(Design(study.model_copy(update={"factors": {
             name: factor.model_copy(update={"match": None}) for name, factor in study.factors.items()
-        }}))) * (2 if any(factor.match.raw for factor in matched) else 1)  # fmt: skip
+        }})).contrasts) * (2 if any(factor.match.raw for factor in matched) else 1)  # fmt: skip
         assert 2 * most / 2 ** len(study.seeds) < 0.05, f"{scale}: {most} comparisons"
 
 
 def test_the_papers_fusion_study_costs_what_the_paper_says(tmp_path):
     study = load(TESTS.parent / "studies" / "fusion_count.yaml", scale="paper")
-    arms = {arm.label: arm.cost for arm in plan(study, Store(tmp_path)).arms}
+    arms = {arm.label: arm.cost for arm in plan(Design(study), Store(tmp_path)).arms}
     assert list(arms) == ["within", "across", "final"]
     assert arms["within"].macs / 2**30 == pytest.approx(7.12, abs=0.01)  # recounted from the official code
     assert arms["within"].parameters == 28_536_113
@@ -179,6 +182,6 @@ def test_the_readmes_demo_is_small(tmp_path):
     """Three arms and three seeds, and it says that they are too few."""
     study = load(TESTS.parent / "studies" / "fusion_count.yaml")
     assert (study.scale, len(study.seeds), len(study.factors["fusions"].levels)) == ("demo", 3, 3)
-    prepared = plan(study, Store(tmp_path))
+    prepared = plan(Design(study), Store(tmp_path))
     assert "not testable" in prepared.power[0]
     assert json.loads(study.model_dump_json())["recipe"]["dataset"]["name"] == "figures"

@@ -8,7 +8,7 @@ from toy_parts import scores_for
 
 from ablate.analysis import Evidence, gather
 from ablate.storage import Cost, Epoch, Result, Store
-from ablate.study import Study, expand
+from ablate.study import Design, Study
 
 IMAGES = 40
 EFFECTS = {"within": 0.0, "across": -0.006, "final": -0.04}
@@ -75,7 +75,7 @@ def result(trial, *, status="done", effect=None, **changes) -> tuple[Result, dic
 
 def fill(store: Store, chosen: Study, choose=lambda trial: {}) -> None:
     """Store a result for every trial; `choose` gives keywords of `result`, or None for no result."""
-    for trial in expand(chosen):
+    for trial in Design(chosen).trials:
         keywords = choose(trial)
         if keywords is not None:
             store.put(*result(trial, **keywords))
@@ -84,7 +84,7 @@ def fill(store: Store, chosen: Study, choose=lambda trial: {}) -> None:
 def full(place: Path) -> Evidence:
     chosen, store = study(note="Made-up numbers."), Store(place)
     fill(store, chosen)
-    return gather(chosen, store)
+    return gather(Design(chosen), store)
 
 
 def many_arms(place: Path) -> Evidence:
@@ -93,29 +93,29 @@ def many_arms(place: Path) -> Evidence:
         Store(place),
     )
     fill(store, chosen)
-    return gather(chosen, store)
+    return gather(Design(chosen), store)
 
 
 def few_seeds(place: Path) -> Evidence:
     chosen, store = study(seeds=3, scale="demo"), Store(place)
     fill(store, chosen)
-    return gather(chosen, store)
+    return gather(Design(chosen), store)
 
 
 def empty(place: Path) -> Evidence:
-    return gather(study(), Store(place))
+    return gather(Design(study()), Store(place))
 
 
 def all_failed(place: Path) -> Evidence:
     chosen, store = study(seeds=3), Store(place)
     fill(store, chosen, lambda trial: {"status": "diverged", "reason": f"loss is nan: {NASTY}", "cost": None})
-    return gather(chosen, store)
+    return gather(Design(chosen), store)
 
 
 def single_seed(place: Path) -> Evidence:
     chosen, store = study(seeds=1, question=NASTY), Store(place)
     fill(store, chosen)
-    return gather(chosen, store)
+    return gather(Design(chosen), store)
 
 
 def partial(place: Path) -> Evidence:
@@ -133,9 +133,9 @@ def partial(place: Path) -> Evidence:
 
     chosen, store = study(seeds=4), Store(place)
     fill(store, chosen, choose)
-    damaged = store.folder(expand(chosen)[-1].id) / "result.json"
+    damaged = store.folder(Design(chosen).trials[-1].id) / "result.json"
     damaged.write_text("{")
-    return gather(chosen, store)
+    return gather(Design(chosen), store)
 
 
 CASES = {case.__name__: case for case in (full, many_arms, few_seeds, empty, all_failed, single_seed, partial)}

@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 from ablate.analysis import gather
 from ablate.errors import StoreError, StudyError
 from ablate.storage import Store
-from ablate.study import expand, published
+from ablate.study import Design, published
 
 
 def evidence_of(tmp_path, scores, **changes):
@@ -26,7 +26,7 @@ def evidence_of(tmp_path, scores, **changes):
         return {"status": "diverged", "reason": "loss"} if score is None else {"scores": {"AP": score, "AP50": 0.5}}
 
     made_up.fill(store, chosen, choose)
-    return gather(chosen, store, images=False)
+    return gather(Design(chosen), store, images=False)
 
 
 def test_rows_hold_every_seed_and_its_mean(tmp_path):
@@ -103,8 +103,8 @@ def test_missing_trials_and_damaged_files_are_named(tmp_path):
 def test_image_interval_is_that_of_a_mean_of_differences(tmp_path):
     chosen, store = made_up.study(levels=("within", "final")), Store(tmp_path)
     made_up.fill(store, chosen)
-    comparison = gather(chosen, store).comparisons[0]
-    trials = {(trial.arm["fusions"], trial.seed): trial.id for trial in expand(chosen)}
+    comparison = gather(Design(chosen), store).comparisons[0]
+    trials = {(trial.arm["fusions"], trial.seed): trial.id for trial in Design(chosen).trials}
     values = {key: store.statistics(trial)["toy_score/value"] for key, trial in trials.items()}
     per_image = np.mean([values["final", s] - values["within", s] for s in chosen.seeds], axis=0)  # (images,)
     error = per_image.std() / math.sqrt(made_up.IMAGES)
@@ -115,8 +115,8 @@ def test_image_interval_is_that_of_a_mean_of_differences(tmp_path):
 def test_image_intervals_repeat_and_can_be_left_out(tmp_path):
     chosen, store = made_up.study(seeds=3), Store(tmp_path)
     made_up.fill(store, chosen)
-    assert gather(chosen, store).comparisons == gather(chosen, store).comparisons
-    quick = gather(chosen, store, images=False)
+    assert gather(Design(chosen), store).comparisons == gather(Design(chosen), store).comparisons
+    quick = gather(Design(chosen), store, images=False)
     assert quick.images == 0
     assert all(math.isnan(comparison.image_low) for comparison in quick.comparisons)
 
@@ -124,29 +124,29 @@ def test_image_intervals_repeat_and_can_be_left_out(tmp_path):
 def test_trials_scored_on_other_images_are_refused(tmp_path):
     chosen, store = made_up.study(seeds=1), Store(tmp_path)
     made_up.fill(store, chosen)
-    made, arrays = made_up.result(expand(chosen)[-1])
+    made, arrays = made_up.result(Design(chosen).trials[-1])
     store.put(made, arrays | {"toy_score/image_ids": np.arange(1, made_up.IMAGES + 1)})
     with pytest.raises(StoreError, match="other test images"):
-        gather(chosen, store)
+        gather(Design(chosen), store)
 
 
 def test_results_from_different_files_are_refused(tmp_path):
     chosen, store = made_up.study(seeds=2), Store(tmp_path)
     made_up.fill(store, chosen, lambda trial: {"data_digest": {"val": str(trial.seed)}})
     with pytest.raises(StoreError, match="different files as val split"):
-        gather(chosen, store)
+        gather(Design(chosen), store)
 
 
 def test_a_table_has_one_evaluation_protocol(tmp_path):
     tasks = {"fusions": {"at": "task", "levels": {"one": {"name": "toy_task"}, "other": {"name": "toy_other_task"}}}}
     with pytest.raises(StudyError, match="arm other is evaluated with"):
-        gather(made_up.study(factors=tasks, paper=None), Store(tmp_path))
+        gather(Design(made_up.study(factors=tasks, paper=None)), Store(tmp_path))
 
 
 def test_the_protocol_itself_can_be_the_factor(tmp_path):
     flips = {"flip": {"at": "evaluation.flip", "levels": [True, False]}}
-    evidence = gather(made_up.study(factors=flips, paper=None), Store(tmp_path))
-    assert [row.label for row in evidence.rows] == ["yes", "no"]
+    evidence = gather(Design(made_up.study(factors=flips, paper=None)), Store(tmp_path))
+    assert [row.label for row in evidence.rows] == ["flip=yes", "flip=no"]
     assert evidence.varied == ("evaluation.flip",)
 
 
@@ -157,9 +157,9 @@ def test_every_combination_of_a_factorial_is_compared_with_the_control(tmp_path)
     }
     chosen, store = made_up.study(seeds=2, factors=factors, design="full_factorial"), Store(tmp_path)
     made_up.fill(store, chosen)
-    evidence = gather(chosen, store, images=False)
-    assert [row.label for row in evidence.rows] == ["within + 8", "16", "final", "final + 16"]
-    assert [c.level for c in evidence.comparisons_in("AP")] == ["16", "final", "final + 16"]
+    evidence = gather(Design(chosen), store, images=False)
+    assert [row.label for row in evidence.rows] == ["within + width=8", "width=16", "final", "final + width=16"]
+    assert [c.arm for c in evidence.comparisons_in("AP")] == ["width=16", "final", "final + width=16"]
     assert evidence.planned == 3
     assert [row.published for row in evidence.rows] == ["73.4", None, "70.8", None]
 

@@ -14,6 +14,7 @@ from ablate.report import blocks, html, latex, markdown
 from ablate.report.blocks import Cell, Column, Figure, Panel, Series, Table, Text
 from ablate.report.draw import draw
 from ablate.storage import Store
+from ablate.study import Design
 
 MARKUP = [
     "<script>alert(1)</script>", "</title><script>x</script>", "--><img src=x onerror=alert(1)>", '" onmouseover="alert(1)',
@@ -162,7 +163,7 @@ def test_a_study_and_results_full_of_it_give_a_report(tmp_path):
     )  # fmt: skip
     store = Store(tmp_path / "results")
     fill(store, chosen, hostile)
-    made = blocks(gather(chosen, store))
+    made = blocks(gather(Design(chosen), store))
     page = Elements(re.sub(r"<svg.*?</svg>", "<svg>", html.render(made), flags=re.DOTALL))
     assert not {tag for tag, _ in page.found} & {"script", "img", "b", "style2", "a", "iframe"}
     assert [tag for tag, _ in page.found].count("style") == 1

@@ -10,6 +10,7 @@ import pytest
 from ablate import registry
 from ablate.report import html, latex, markdown
 from ablate.report.blocks import Figure, Table, Text
+from ablate.study import Design
 
 STATES = ("full", "empty", "all_failed", "single_seed")
 SECTIONS = [name for name in registry.names("section") if not name.startswith("toy_")]
@@ -84,7 +85,7 @@ def test_a_difference_that_does_not_show_is_said_so(tmp_path):
     chosen, store = made_up.study(levels=("within", "final")), Store(tmp_path)
     signs = {("final", seed): 0.02 * (-1) ** seed for seed in range(8)}
     made_up.fill(store, chosen, lambda trial: {"effect": signs.get((trial.arm["fusions"], trial.seed), 0)})
-    text = answer(gather(chosen, store, images=False))
+    text = answer(gather(Design(chosen), store, images=False))
     assert text.startswith("No difference in AP from within, the control, is shown for final")
     assert "would have been found four times in five" in text
 
@@ -139,7 +140,7 @@ def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matt
         cost = Cost(parameters=5, used_parameters=5, macs=2**31, uncounted=["add"], activations=3_000_000, **more)
         chosen, store = made_up.study(), Store(folder)
         made_up.fill(store, chosen, lambda trial: {"cost": cost})
-        evidence = gather(chosen, store, images=False)
+        evidence = gather(Design(chosen), store, images=False)
         results = next(block for block in registry.build("section", "table", {})(evidence) if isinstance(block, Table))
         remarks[tuple(more)] = " ".join(results.notes)
         blocks = registry.build("section", "cost", {})(evidence)
@@ -157,7 +158,7 @@ def test_the_cost_table_shows_the_papers_tool_and_attention_only_where_they_matt
 def made(place, choose, **changes):
     chosen, store = made_up.study(**changes), made_up.Store(place)
     made_up.fill(store, chosen, choose)
-    return made_up.gather(chosen, store)
+    return made_up.gather(Design(chosen), store)
 
 
 def test_an_arm_that_failed_whole_is_in_the_answer(tmp_path):
@@ -179,7 +180,7 @@ def test_fewer_seeds_can_be_enough_beside_a_comparison_that_is_shown(tmp_path):
     """With six seeds a second step of Holm can still be passed, so nothing is called not testable."""
     gone = {"status": "failed", "reason": "no memory"}
     evidence = made(tmp_path, lambda trial: gone if trial.arm["fusions"] == "across" and trial.seed > 5 else {})
-    across = next(c for c in evidence.comparisons_in("AP") if c.level == "across")
+    across = next(c for c in evidence.comparisons_in("AP") if c.arm == "across")
     assert (across.effect.n, across.smallest_p) == (6, 2 / 64)
     assert across.verdict == ("lower" if across.p_holm < 0.05 else "not shown")
 

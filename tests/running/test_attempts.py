@@ -8,7 +8,7 @@ from small_studies import write_study
 from ablate.running import attempts
 from ablate.running.attempts import NODE_LOSSES, Attempts
 from ablate.storage import Result, Store
-from ablate.study import expand, load
+from ablate.study import Design, load
 
 
 class Heard:
@@ -29,7 +29,7 @@ class Heard:
 
 @pytest.fixture
 def trials(tmp_path, small_shelf):
-    return expand(load(write_study(tmp_path)))
+    return Design(load(write_study(tmp_path))).trials
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from stored import ARRAYS, result, trial
 from ablate.errors import StoreError
 from ablate.running.drive import Driver, Outcome
 from ablate.storage import Result, Store, cleaning, lease
-from ablate.study import expand, load
+from ablate.study import Design, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 
@@ -67,11 +67,12 @@ def test_workers_of_ray_write_to_an_object_store(ablate, s3, tmp_path):
 WORKER = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from ablate.study import expand
+from ablate.study import Design
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 from ablate.study import load
-for event in run_trial(expand(load({file!r}))[0], Site(results={where!r}, checkpoint_minutes=0, owner={owner!r})):
+trial = Design(load({file!r})).trials[0]
+for event in run_trial(trial, Site(results={where!r}, checkpoint_minutes=0, owner={owner!r})):
     if event.epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -83,7 +84,7 @@ def test_a_holder_is_killed_and_another_goes_on(s3, tmp_path, monkeypatch, owner
     recipe = small_study()["recipe"]
     recipe["train"] |= {"epochs": 5}
     study = write_study(tmp_path, recipe=recipe)
-    first = expand(load(study))[0]
+    first = Design(load(study)).trials[0]
     script = WORKER.format(tests=str(TESTS), file=str(study), where=s3, owner=owner)
     killed = subprocess.run([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -105,7 +106,7 @@ def begun(tmp_path, where: str, epochs: int):
     """A trial of 5 epochs, stopped after some of them."""
     recipe = small_study()["recipe"]
     recipe["train"] |= {"epochs": 5}
-    first = expand(load(write_study(tmp_path, recipe=recipe)))[0]
+    first = Design(load(write_study(tmp_path, recipe=recipe))).trials[0]
     events = run_trial(first, Site(results=where, checkpoint_minutes=0))
     rows = [next(events) for _ in range(epochs)]
     events.close()
@@ -170,7 +171,7 @@ def test_a_damaged_result_is_named_and_made_again(tmp_path):
 def test_a_disk_that_fills_up_while_training_stops_the_trial_and_room_lets_it_go_on(tmp_path, tiny_disk):
     recipe = small_study()["recipe"]
     recipe["model"]["width"] = 64  # states of some tens of kilobytes
-    first = expand(load(write_study(tmp_path, recipe=recipe)))[0]
+    first = Design(load(write_study(tmp_path, recipe=recipe))).trials[0]
     place = Site(results=str(tiny_disk / "results"), checkpoint_minutes=0)
     events = run_trial(first, place)
     rows = [next(events)]
@@ -275,7 +276,7 @@ def test_gc_drops_what_nobody_needs_and_nothing_else(called, request, tmp_path, 
     where = request.getfixturevalue("s3") if kind == "s3" else str(tmp_path / "results")
     study = write_study(tmp_path)
     assert called("run", study, "--local", "--results", where)[0] == 0
-    store, (one, two, three, four) = Store(where), expand(load(study))
+    store, (one, two, three, four) = Store(where), Design(load(study)).trials
     place, before = store.place, store.place.sizes("trials")
     place.write(store.name(one.id, "state"), b"x" * 1000)
     place.write(store.name(two.id, ".result.json.123"), b"x" * 100)

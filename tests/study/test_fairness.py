@@ -10,7 +10,7 @@ from ablate.analysis import gather
 from ablate.planning.match import solve
 from ablate.report.blocks import Table, Text
 from ablate.storage import Store
-from ablate.study import expand, load, one_recipe, presets, starts_from, unlike_starts
+from ablate.study import Design, load, one_recipe, presets, starts_from, unlike_starts
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 ONE, OTHER = ({"file": f"checkpoints/{name}.pth", "sha256": name * 64} for name in "ab")
@@ -19,7 +19,7 @@ MIXED = {"net": {"levels": {"shallow": {"model.depth": 1, "weights": ONE}, "deep
 
 def said(tmp_path, what, **changes) -> str:
     study = load(write_study(tmp_path, **changes))
-    return what(study, expand(study))
+    return what(Design(study))
 
 
 def recipe(**changes) -> dict:
@@ -30,7 +30,7 @@ def recipe(**changes) -> dict:
 
 
 def test_a_start_is_a_name_and_a_digest(tmp_path):
-    control, level = expand(load(write_study(tmp_path, factors=MIXED)))[:2]
+    control, level = Design(load(write_study(tmp_path, factors=MIXED))).trials[:2]
     assert (starts_from(control.recipe), starts_from(level.recipe)) == ("a.pth (aaaaaaaa)", "scratch")
 
 
@@ -78,7 +78,7 @@ def test_one_recipe_is_named_by_its_preset_and_what_departs_from_it(tmp_path):
 
 
 def test_every_preset_is_recognised(tmp_path):
-    for name in presets():
+    for name in presets.presets():
         assert said(tmp_path, one_recipe, recipe=recipe(train={"preset": name})).endswith(f": preset {name}.")
 
 
@@ -102,7 +102,7 @@ def test_a_recipe_that_changes_with_the_network_is_said(tmp_path):
 def test_a_recipe_that_is_the_question_is_one_recipe_but_for_that(tmp_path):
     line = said(tmp_path, one_recipe, factors={"rate": {"at": "train.lr", "levels": [0.01, 0.1]}})
     assert line.startswith("One training recipe for all arms: adam")
-    assert line.endswith(", but for what is asked about: train.lr 0.01 (0.01), 0.1 (0.1).")
+    assert line.endswith(", but for what is asked about: train.lr 0.01 (rate=0.01), 0.1 (rate=0.1).")
 
 
 def test_a_budget_of_learning_rates_is_said(tmp_path):
@@ -117,7 +117,7 @@ def test_a_budget_of_learning_rates_is_said(tmp_path):
 
 
 def evidence(tmp_path, **changes):
-    return gather(load(write_study(tmp_path, **changes)), Store(tmp_path / "results"))
+    return gather(Design(load(write_study(tmp_path, **changes))), Store(tmp_path / "results"))
 
 
 def main_table(found) -> Table:
@@ -161,7 +161,7 @@ def test_lists_say_which_family_has_imagenet_weights(called):
 def test_networks_that_are_trained_on_more_outputs_are_named():
     """Of the baselines of pose estimation, the hourglasses and CPN; SimpleBaseline and HRNet have one output."""
     study = solve(load(TESTS.parent / "studies" / "pose_baselines.yaml", scale="demo"))
-    said = one_recipe(study, expand(study))
+    said = one_recipe(Design(study))
     assert said.endswith(" The loss of hourglass matched, cpn matched also counts outputs between.")
     alike = load(TESTS.parent / "studies" / "fusion_count.yaml", scale="demo")
-    assert "outputs between" not in one_recipe(alike, expand(alike))
+    assert "outputs between" not in one_recipe(Design(alike))

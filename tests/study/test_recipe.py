@@ -16,13 +16,13 @@ from small_studies import small_study, write_study
 from ablate import registry
 from ablate.machine import origin
 from ablate.storage import Result, Store
-from ablate.study import Part, Recipe, TrainSpec, Trial, expand, key, load
+from ablate.study import Design, Part, Recipe, TrainSpec, Trial, key, load
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
 
 def ids(tmp_path, **changes) -> list[str]:
-    return [trial.id for trial in expand(load(write_study(tmp_path, **changes)))]
+    return [trial.id for trial in Design(load(write_study(tmp_path, **changes))).trials]
 
 
 def recipe(**changes) -> dict:
@@ -87,14 +87,14 @@ def test_every_field_of_the_training_is_tried_above():
 
 def test_the_key_is_the_same_in_every_process(tmp_path):
     file = write_study(tmp_path)
-    script = "import sys; from ablate.study import load; from ablate.study import expand\n"
-    script += f"print([t.id for t in expand(load({str(file)!r}))])"
+    script = "import sys; from ablate.study import load; from ablate.study import Design\n"
+    script += f"print([t.id for t in Design(load({str(file)!r})).trials])"
     for hash_seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         run = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
         )
-        assert run.stdout.strip() == str([t.id for t in expand(load(file))])
+        assert run.stdout.strip() == str([t.id for t in Design(load(file)).trials])
 
 
 def trial(**changes) -> Trial:
@@ -120,9 +120,9 @@ def test_automatic_precision_is_settled_before_the_key(tmp_path):
     here = "bf16" if origin.has_bf16() else "fp32"
     spelt = recipe(train={"epochs": 3, "precision": here, "memory_format": "channels_last"})
     assert ids(tmp_path, recipe=automatic) == ids(tmp_path, recipe=spelt)
-    train = expand(load(write_study(tmp_path, recipe=automatic)))[0].recipe.train
+    train = Design(load(write_study(tmp_path, recipe=automatic))).trials[0].recipe.train
     assert (train.precision, train.memory_format) == (here, "channels_last")
-    on_gpu = expand(load(write_study(tmp_path, recipe=automatic, budget={"gpus": 1})))[0].recipe.train
+    on_gpu = Design(load(write_study(tmp_path, recipe=automatic, budget={"gpus": 1}))).trials[0].recipe.train
     assert on_gpu.precision == "bf16"
 
 
@@ -205,7 +205,7 @@ def growing_trials(tmp_path) -> list[Trial]:
         "recipe": {"task": "growing_task", "dataset": "growing_data", "model": "growing"},
     }
     factors = {"width": {"at": "model.width", "levels": [8, 4]}}
-    return expand(load(write_study(tmp_path, metrics=["score"], factors=factors, **changes)))
+    return Design(load(write_study(tmp_path, metrics=["score"], factors=factors, **changes))).trials
 
 
 def store_all(store: Store, trials: list[Trial]) -> None:

@@ -11,7 +11,7 @@ from small_studies import small_study, write_study
 
 from ablate.errors import AblateError, PartError, StudyError
 from ablate.planning.match import solve
-from ablate.study import Study, check_study, expand, load
+from ablate.study import Design, Study, check_study, load
 from ablate.study.study import merge
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("small_shelf")
 def refusal(file, *, scale=None) -> str:
     """What is said about a study file, by loading or by what follows; it names the file and is one line."""
     with pytest.raises((StudyError, PartError)) as caught:
-        check_study(solve(load(file, scale=scale)))
+        check_study(Design(solve(load(file, scale=scale))))
     text = str(caught.value)
     assert text.startswith(f"{file}: ")
     assert "\n" not in text
@@ -36,7 +36,7 @@ def test_a_study_is_read(tmp_path):
     assert (study.name, study.seeds, study.note, study.design) == ("small", [4, 2], "n", "one_at_a_time")
     assert study.factors["depth"].levels == {"1": {"model.depth": 1}, "2": {"model.depth": 2}}
     assert study.factors["depth"].control == "1"
-    check_study(study)
+    check_study(Design(study))
 
 
 def yaml_value(tmp_path, text: str):
@@ -69,7 +69,7 @@ def test_levels_get_labels_that_can_be_typed(tmp_path):
 
 def test_a_level_may_set_several_paths(tmp_path):
     levels = {"small": {"model.width": 2, "train.lr": 0.1}, "large": {"model.width": 8, "train.lr": 0.01}}
-    trials = expand(load(write_study(tmp_path, factors={"size": {"levels": levels}}, seeds=1)))
+    trials = Design(load(write_study(tmp_path, factors={"size": {"levels": levels}}, seeds=1))).trials
     assert [(t.recipe.model.knobs["width"], t.recipe.train.lr) for t in trials] == [(2, 0.1), (8, 0.01)]
 
 
@@ -328,8 +328,8 @@ def only_readable_errors(file, text: str | bytes) -> None:
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     try:
         study = load(file)
-        check_study(study)
-        trials = expand(study)
+        check_study(Design(study))
+        trials = Design(study).trials
     except AblateError as error:
         said = str(error)
     else:

@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 from small_studies import write_study
 
 from ablate import registry
-from ablate.study import expand, load
+from ablate.study import Design, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 
@@ -33,7 +33,7 @@ def predicted(small_shelf, tmp_path):
     """Runs one trial of a task; returns the folder of its predictions and its scores."""
 
     def run(task):
-        trial = expand(load(study(tmp_path, task)))[0]
+        trial = Design(load(study(tmp_path, task))).trials[0]
         (tmp_path / "found").mkdir()
         *_, result = run_trial(trial, Site(results=tmp_path / "results", predictions=tmp_path / "found"))
         assert result.status == "done", result.reason

@@ -17,7 +17,7 @@ from ablate.errors import ServiceError
 from ablate.machine import process
 from ablate.running.drive import Where, drive, selected
 from ablate.storage import Store
-from ablate.study import load
+from ablate.study import Design, load
 from ablate.tracking import Tracker, Writer
 from ablate.tracking.experiment import Experiment, make_file
 from ablate.tracking.mirror import Mirror, local_uri
@@ -62,13 +62,13 @@ class Silent:
 def drive_here(tmp_path, *, tracker=None, experiment=None, screen=None, **changes):
     study = load(write_study(tmp_path, **changes))
     where = Where(Store(tmp_path / "results"), here=True, tracker=tracker, experiment=experiment)
-    return study, drive(study, selected(study, ()), where, screen or Silent())
+    return study, drive(Design(study), selected(Design(study), ()), where, screen or Silent())
 
 
 def trained(tmp_path, **changes):
     """A study, its store and its trials, trained without a tracker."""
     study, store = load(write_study(tmp_path, **changes)), Store(tmp_path / "results")
-    trials = selected(study, ())
+    trials = selected(Design(study), ())
     for trial in trials:
         list(run_trial(trial, Site(results=store.root.resolve())))
     return study, store, trials
@@ -120,7 +120,7 @@ def test_a_run_is_mirrored_once(tmp_path):
     assert not list((tmp_path / "results").glob("mlflow.behind*"))
 
     # `track` finds all there; a larger study adds its own and links the old ones.
-    assert Tracker(store, study).fill() == (4, 0)
+    assert Tracker(store, Design(study)).fill() == (4, 0)
     assert [run.info.run_id for run in runs(uri)[1]] == [run.info.run_id for run in children]
     drive_here(tmp_path, seeds=3)
     parents, children = runs(uri)
@@ -186,13 +186,13 @@ def test_a_tracker_that_is_away_costs_no_training(tmp_path):
     assert len(store.read().results) == 4
     assert list(store.root.glob("mlflow.behind*"))
     with pytest.raises(ServiceError, match="MLflow at sqlite:"):
-        Tracker(store, study, f"sqlite:///{blocked}/below/mlflow.db").fill()
+        Tracker(store, Design(study), f"sqlite:///{blocked}/below/mlflow.db").fill()
     _, again = drive_here(tmp_path)  # nothing to train, and the default tracker is filled in
     assert again.planned == []
     assert again.mirror_trouble == ""
     assert not list(store.root.glob("mlflow.behind*"))
     assert_mirrors(uri, store, tmp_path / "artifacts")
-    assert Tracker(store, study).fill() == (4, 0)
+    assert Tracker(store, Design(study)).fill() == (4, 0)
     assert len(runs(uri)[1]) == 4
 
 
@@ -200,7 +200,7 @@ def test_a_good_end_forgets_no_other_driver(tmp_path):
     """Two drivers share a study; the second is killed after the first ended well: its marks and runs are taken over."""
     study, store, trials = trained(tmp_path, seeds=1)
     uri = local_uri(store.root)
-    tracker = Tracker(store, study)
+    tracker = Tracker(store, Design(study))
     second = subprocess.Popen(["sleep", "600"])
     mark = store.root / f"{tracker._about}.second"
     mark.write_text(f"{process._machine()}/{second.pid}/{process._start(second.pid)}")
@@ -273,7 +273,7 @@ def test_a_run_cut_short_at_any_point_is_completed(tmp_path, calls):
 
     with pytest.raises(OSError, match="cable"):
         mirrored()
-    assert Tracker(store, study).fill()[0] == 1
+    assert Tracker(store, Design(study)).fill()[0] == 1
     assert statuses(runs(uri)[0]) == ["FINISHED", "KILLED"]
     assert_mirrors(uri, store, tmp_path / "artifacts")
 
@@ -305,7 +305,7 @@ def test_another_try_takes_the_place_of_the_first(tmp_path):
     assert statuses(runs(uri)[1]) == ["FAILED", "RUNNING"]
     mirror.ended(live, store.get(live.id))
     mirror.close("FINISHED")
-    assert Tracker(store, study).fill() == (2, 0)  # the other one was trained while no tracker was there
+    assert Tracker(store, Design(study)).fill() == (2, 0)  # the other one was trained while no tracker was there
     assert_mirrors(uri, store, tmp_path / "artifacts")
     assert late.id in {run.data.tags["ablate.trial"] for run in runs(uri)[1]}
 
@@ -333,7 +333,7 @@ def test_the_end_of_a_try_whose_result_was_lost_is_not_doubled(tmp_path):
         cut(mirror.experiment, 5 if trial is trials[0] else 6)  # after its summary, or its status too
         with pytest.raises(OSError, match="cable"):
             mirror.ended(trial, first)
-    Tracker(store, study).fill()
+    Tracker(store, Design(study)).fill()
     assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
 
 
@@ -347,7 +347,7 @@ def test_second_runs_of_one_trial_are_dropped(tmp_path):
     mirror.epochs(trials[0], rows_of(store.get(trials[0].id)))
     mirror.close("KILLED")
     assert len(runs(local_uri(store.root))[1]) == 2
-    assert Tracker(store, study).fill() == (2, 1)
+    assert Tracker(store, Design(study)).fill() == (2, 1)
     assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
 
 
@@ -480,7 +480,7 @@ def test_one_trial_that_cannot_be_written_does_not_stop_the_others(tmp_path):
     assert "the bucket is full" in writer.close("FINISHED", 300)
     parents, children = runs(local_uri(store.root))
     assert (statuses(parents), statuses(children)) == (["FINISHED"], ["FINISHED", "FINISHED"])
-    assert Tracker(store, study).fill() == (2, 0)
+    assert Tracker(store, Design(study)).fill() == (2, 0)
     assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
 
 
@@ -565,7 +565,11 @@ def test_a_trackers_environment_does_not_hijack_the_parent(tmp_path, monkeypatch
 def test_files_of_a_strangers_folder_do_not_stop_a_run(tmp_path, what):
     """What a server's name and a driver's mark would be."""
     (tmp_path / "results").mkdir(exist_ok=True)
-    for name in ("mlflow.link", f"{Tracker(Store(tmp_path / 'results'), load(write_study(tmp_path)))._about}.x"):
+    design = Design(load(write_study(tmp_path)))
+    for name in (
+        "mlflow.link",
+        f"{Tracker(Store(tmp_path / 'results'), design)._about}.x",
+    ):
         path = tmp_path / "results" / name
         if what == "pipe":
             os.mkfifo(path)
@@ -576,7 +580,9 @@ def test_files_of_a_strangers_folder_do_not_stop_a_run(tmp_path, what):
     if what == "not utf-8":
         _, outcome = drive_here(tmp_path, seeds=1)
         assert outcome.mirror_trouble == ""
-    tracker = Tracker(Store(tmp_path / "results"), load(write_study(tmp_path)), f"http://127.0.0.1:{free_port()}")
+    tracker = Tracker(
+        Store(tmp_path / "results"), Design(load(write_study(tmp_path))), f"http://127.0.0.1:{free_port()}"
+    )
     with pytest.raises(ServiceError, match="cannot be reached"):
         tracker.refuse_unreachable()
 

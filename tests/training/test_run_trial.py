@@ -22,7 +22,7 @@ from ablate.errors import DataError
 from ablate.network.build import build, initialise
 from ablate.running.ray import worker
 from ablate.storage import Epoch, Store
-from ablate.study import TrainSpec, Trial, expand, load
+from ablate.study import Design, TrainSpec, Trial, load
 from ablate.training import fit
 from ablate.training.batches import Encoded, Shuffled, batches
 from ablate.training.fit import Training, learning_rate, optimizer
@@ -78,11 +78,11 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from ablate.study import expand
+from ablate.study import Design
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 from ablate.study import load
-trial = expand(load({file!r}))[0]
+trial = Design(load({file!r})).trials[0]
 for event in run_trial(trial, Site(results=Path({results!r}), checkpoint_minutes=0)):
     if event.epoch == {epoch}:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -203,7 +203,7 @@ def test_hrnet_arms_start_equal_where_they_are_equal(tmp_path):
         "model": {"name": "hrnet", "width": 4, "blocks": 1, "stage1_blocks": 1}, "train": {"preset": "pose"},
     }  # fmt: skip
     factors = {"fusions": {"at": "model.fusions", "levels": ["within", "final"]}}
-    within, final = expand(load(write_study(tmp_path, recipe=recipe, factors=factors, metrics=["AP"], seeds=1)))
+    within, final = Design(load(write_study(tmp_path, recipe=recipe, factors=factors, metrics=["AP"], seeds=1))).trials
     a, b = start(within), start(final)
     common = a.keys() & b.keys()
     assert len(common) > 100

@@ -20,7 +20,7 @@ from ablate import registry
 from ablate.errors import DataError, StudyError
 from ablate.network.build import build
 from ablate.storage import Result, Store
-from ablate.study import Recipe, Trial, Weights, expand, load
+from ablate.study import Design, Recipe, Trial, Weights, load
 from ablate.training import weights
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
@@ -50,7 +50,7 @@ def start(backbone: nn.Module, spec: Weights, tmp_path) -> str:
 
 
 def small_trials(tmp_path, **recipe) -> list[Trial]:
-    return expand(load(write_study(tmp_path, recipe=small_study()["recipe"] | recipe)))
+    return Design(load(write_study(tmp_path, recipe=small_study()["recipe"] | recipe))).trials
 
 
 def test_keys_are_those_of_recipes_that_could_not_name_weights(tmp_path):
@@ -78,9 +78,9 @@ def test_levels_of_equal_content_are_the_same_trial(tmp_path):
         "scratch": None, "a": {"file": "a.pth", "sha256": DIGEST}, "b": {"file": "b.pth", "sha256": DIGEST},
     }}}  # fmt: skip
     with pytest.raises(StudyError, match="levels 'a' and 'b' are the same trial"):
-        expand(load(write_study(tmp_path, factors=factors)))
+        Design(load(write_study(tmp_path, factors=factors)))
     del factors["start"]["levels"]["b"]
-    control, level = expand(load(write_study(tmp_path, factors=factors)))[:2]
+    control, level = Design(load(write_study(tmp_path, factors=factors))).trials[:2]
     assert (control.recipe.weights, level.recipe.weights.file) == (None, "a.pth")
 
 
@@ -398,11 +398,11 @@ def test_a_pose_net_starts_a_wider_readout_on_drawn_figures(tmp_path):
     }  # fmt: skip
     study = {"factors": {"output": {"at": "model.output", "levels": ["v1", "v2"]}}, "metrics": ["AP"], "plugins": []}
     place = site(tmp_path, keep_weights=True)
-    pose = expand(load(write_study(tmp_path, recipe=recipe, **study)))[0]
+    pose = Design(load(write_study(tmp_path, recipe=recipe, **study))).trials[0]
     assert result_of(pose, place).status == "done"
     kept = Store(place.results).folder(pose.id) / "weights.safetensors"
     start_from = {"weights": {"file": str(kept), "sha256": hashlib.sha256(kept.read_bytes()).hexdigest()}}
-    other = expand(load(write_study(tmp_path, recipe=recipe | start_from, **study)))[1]
+    other = Design(load(write_study(tmp_path, recipe=recipe | start_from, **study))).trials[1]
     with torch.device("meta"):
         total = sum(p.numel() for p in build(other.recipe).backbone.parameters())
     result = result_of(other, place)

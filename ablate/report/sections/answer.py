@@ -27,7 +27,7 @@ def _sentences(evidence: Evidence) -> list[str]:
     if not control.scores[metric]:
         return [f"Nothing can be compared: the control ({control.label}) has no finished trial."]
     comparisons = [c for c in evidence.comparisons_in(metric) if c.effect.n]
-    alone = [c.level for c in evidence.comparisons_in(metric) if not c.effect.n]
+    alone = [c.arm for c in evidence.comparisons_in(metric) if not c.effect.n]
     nothing = (
         [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
     )
@@ -64,7 +64,7 @@ def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -
 def _effect(comparison: Comparison, digits: int) -> str:
     effect = comparison.effect
     spread = f", 95% interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
-    return f"{comparison.level} ({signed(effect.diff, digits)}{spread})"
+    return f"{comparison.arm} ({signed(effect.diff, digits)}{spread})"
 
 
 def _seeds(counts: list[int]) -> str:

@@ -43,7 +43,7 @@ def _figure(evidence: Evidence) -> Figure:
     if evidence.images:
         caption += " Thin: 95% interval over draws of test images with the trained networks held fixed."
     drawn = {row.label for row in evidence.drawn}
-    shown = {metric: [c for c in evidence.comparisons_in(metric) if c.level in drawn] for metric in metrics}
+    shown = {metric: [c for c in evidence.comparisons_in(metric) if c.arm in drawn] for metric in metrics}
     panels = [_panel(metric, comparisons) for metric, comparisons in shown.items()]
     return Figure("effects", caption + evidence.drawn_note, panels)
 
@@ -62,7 +62,7 @@ def _panel(metric: str, comparisons: list[Comparison]) -> Panel:
             for low, high, y, faint in ends
             if math.isfinite(low)
         ]
-    return Panel(f"Δ {metric}", "", series, rows=[c.level for c in comparisons], zero=True)
+    return Panel(f"Δ {metric}", "", series, rows=[c.arm for c in comparisons], zero=True)
 
 
 def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
@@ -100,7 +100,7 @@ def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
     correlation = f"{effect.correlation:+.2f}".replace("-", "−") if math.isfinite(effect.correlation) else MISSING
     return [
         Cell(comparison.metric if name else ""),
-        Cell(comparison.level),
+        Cell(comparison.arm),
         Cell(str(effect.n)),
         Cell(signed(effect.diff, digits), strong=comparison.verdict in ("higher", "lower")),
         paired,

@@ -41,7 +41,7 @@ def _columns(evidence: Evidence) -> list[Column]:
 
 
 def _rows(evidence: Evidence) -> list[list[Cell]]:
-    compared = {comparison.level: comparison for comparison in evidence.comparisons_in(evidence.primary)}
+    compared = {comparison.arm: comparison for comparison in evidence.comparisons_in(evidence.primary)}
     digits = decimals(evidence.ends)
     return [_row(evidence, row, None if row.is_control else compared[row.label], digits) for row in evidence.rows]
 
