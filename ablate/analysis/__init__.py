@@ -4,13 +4,16 @@ The report, and whoever wants the numbers behind it, call `gather`; `stats` is a
 """
 
 from ablate.analysis import stats
+from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Row
 from ablate.analysis.gathering import gather
 
 __all__ = [
+    "LAST",
     "Comparison",
     "Evidence",
     "Row",
     "gather",
+    "score_curve",
     "stats",
 ]

@@ -31,6 +31,9 @@ class Row:
     cost: Cost | None  # throughput: the median over seeds; memory: the highest
     published: str | None  # the paper's number for this arm, as printed
     start: str  # where its backbone's weights come from
+    epochs: int  # that it trains for
+    differs: dict[str, str]  # path of the recipe -> its value, where that is not the control's
+    documents: dict[int, str]  # seed -> the id under which its result is stored
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,26 @@ class Comparison:
     smallest_p: float  # that these seeds could give after Holm, beside what the other comparisons gave
     detectable: float  # true difference found with power .8 by these seeds; nan if not testable or not primary
     verdict: Verdict | None  # None outside the primary metric
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """An arm that was on the other side of the control before."""
+
+    arm: str
+    epoch: int  # the last one at which it was
+    ahead: bool  # then, of the control
+
+
+@dataclass(frozen=True)
+class Cautions:
+    """By labels of arms."""
+
+    slopes: dict[str, float]  # of the primary score in the last quarter, per epoch; nan: fewer than two scores there
+    rises: dict[str, float]  # what such a slope adds over a quarter of the training
+    crossings: list[Crossing]  # in the second half of training
+    lost: dict[str, tuple[int, int]]  # seeds that ended without a score, of those that ended
+    reversed: list[str]  # arms whose published difference from the control has the other sign
 
 
 @dataclass(frozen=True)
@@ -68,8 +91,10 @@ class Evidence:
     recipe: Recipe  # the control's, settled
     varied: tuple[str, ...]  # paths of the recipe that the factors change
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
+    command: str  # that runs the study
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
     rows: list[Row]  # the control first
+    cautions: Cautions  # what the table of final scores cannot show
     comparisons: list[Comparison]  # by metric in the study's order, then by arm
     planned: int  # comparisons in the primary metric
     seeds_needed: int  # the fewest with which so many comparisons can have a verdict

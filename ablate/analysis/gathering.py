@@ -10,6 +10,7 @@ from dataclasses import replace
 from statistics import median
 
 from ablate.analysis import stats
+from ablate.analysis.cautions import cautions
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.resample import NO_INTERVAL, TestImages
 from ablate.errors import StoreError
@@ -19,6 +20,7 @@ from ablate.study import (
     Design,
     Published,
     Study,
+    differences,
     one_recipe,
     published,
     refuse_different_protocols,
@@ -41,21 +43,25 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
     refuse_different_protocols(design)
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
-    rows = [_row(study, arm, results, table, is_control=arm is design.control) for arm in design.arms]
+    rows = [_row(design, arm, results, table) for arm in design.arms]
     images_of = TestImages(design.control.recipe, _stored(store, results), draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
+    comparisons, failures = _comparisons(study, rows, images_of), _failures(design, results)
+    lost = Counter(failure.arm for failure in failures)
     return Evidence(
         study=study,
         recipe=design.control.recipe,
         varied=varied(study),
         one_recipe=one_recipe(design),
+        command=_command(study),
         unlike_starts=unlike_starts(design),
         rows=rows,
-        comparisons=_comparisons(study, rows, images_of),
+        cautions=cautions(rows, comparisons[:planned], study.metrics[0], lost=lost),
+        comparisons=comparisons,
         planned=planned,
         seeds_needed=stats.seeds_needed(planned),
-        failures=_failures(design, results),
+        failures=failures,
         missing=[(design.arm(trial).label, trial.seed) for trial in design.trials if trial.id not in results],
         damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
@@ -89,7 +95,13 @@ def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arra
     return lambda trial: store.statistics(results[trial].id)
 
 
-def _row(study: Study, arm: Arm, results: Mapping[str, Result], table: Published | None, *, is_control: bool) -> Row:
+def _command(study: Study) -> str:
+    scale = f" --scale {study.scale}" if study.scale and study.scale != study.default_scale else ""
+    return f"ablate run {study.file or study.name}{scale}"
+
+
+def _row(design: Design, arm: Arm, results: Mapping[str, Result], table: Published | None) -> Row:
+    study = design.study
     ids = {trial.seed: trial.id for trial in arm.trials}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
     scores = {
@@ -99,7 +111,7 @@ def _row(study: Study, arm: Arm, results: Mapping[str, Result], table: Published
     names = (arm.label, *arm.bare)
     return Row(
         label=arm.label,
-        is_control=is_control,
+        is_control=arm is design.control,
         ids=ids,
         scores=scores,
         summaries={metric: stats.summary(list(values.values())) for metric, values in scores.items()},
@@ -107,6 +119,9 @@ def _row(study: Study, arm: Arm, results: Mapping[str, Result], table: Published
         cost=_cost([result.cost for result in found.values() if result.cost]),
         published=next((table.levels[name] for name in names if name in table.levels), None) if table else None,
         start=starts_from(arm.recipe),
+        epochs=arm.recipe.train.epochs,
+        differs=differences(arm.recipe, design.control.recipe),
+        documents={seed: result.id for seed, result in found.items()},
     )
 
 

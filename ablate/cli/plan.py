@@ -157,4 +157,9 @@ def _sentences(made: "Plan") -> list[str]:
         from ablate.planning import gpu_share
 
         lines.append(gpu_share.in_words(made.missing))
-    return lines + made.power + [made.one_recipe] + [f"damaged, will be trained again: {line}" for line in made.damaged]
+    return (
+        lines
+        + made.power
+        + [line for line in (made.curves, made.one_recipe) if line]
+        + [f"damaged, will be trained again: {line}" for line in made.damaged]
+    )

@@ -9,7 +9,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 
-from ablate.analysis import stats
+from ablate.analysis import LAST, stats
 from ablate.errors import StudyError
 from ablate.planning import arm_costs
 from ablate.planning.durations import durations
@@ -59,6 +59,7 @@ class Plan:
     estimated: str  # how many costs are estimates, and how near, in a sentence
     parallel: int  # trials at once that the times assume
     power: list[str]  # sentences
+    curves: str  # what would tell whether scores still rise at the end, in a sentence; empty where the budget does
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
 
@@ -108,6 +109,7 @@ def plan(design: Design, store: Store) -> Plan:
         estimated=arm_costs.sentence(priced),
         parallel=at_once(study),
         power=power(design, shelf),
+        curves=_curves(design),
         one_recipe=one_recipe(design),
         unlike_starts=unlike_starts(design),
     )
@@ -209,6 +211,17 @@ def _spread(design: Design, shelf: Shelf) -> float | None:
         if len(finite) >= 2:
             variances.append(statistics.variance(finite))
     return math.sqrt(statistics.mean(variances)) if variances and max(variances) > 0 else None
+
+
+def _curves(design: Design) -> str:
+    """Two scores in the last quarter of training, the final one among them, are what a slope takes."""
+    every, last = design.study.budget.evaluate_every, min(arm.recipe.train.epochs for arm in design.arms)
+    if last < 2 or (every and any(epoch >= LAST * last for epoch in range(every, last, every))):
+        return ""
+    return (
+        "Whether scores still rise at the end will not be known: "
+        f"budget.evaluate_every: {max(1, last // 4)} would evaluate twice in the last quarter of training."
+    )
 
 
 def _saved_every(study: Study, recipe: Recipe, seconds: float) -> float:

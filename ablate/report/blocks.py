@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Style = Literal["title", "question", "heading", "answer", "paragraph", "warning"]
+Style = Literal["title", "question", "heading", "answer", "paragraph", "warning", "code"]
 Align = Literal["left", "right", "center"]
 MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Text:
-    """A heading or a paragraph of plain text."""
+    """A heading or a paragraph of plain text; code keeps its lines."""
 
     text: str
     style: Style = "paragraph"
@@ -87,6 +87,11 @@ class Figure:
 
 
 Block = Text | Table | Figure
+
+
+def lines(text: str) -> list[str]:
+    """The lines of code, of each what can be printed."""
+    return ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines()]
 
 
 def decimals(values: Iterable[float]) -> int:

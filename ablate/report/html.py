@@ -4,7 +4,7 @@ import re
 from html import escape
 from pathlib import Path
 
-from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text
+from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text, lines
 from ablate.report.draw import INK, draw
 
 TAGS = {"title": "h1", "heading": "h2"}
@@ -35,6 +35,8 @@ def render(blocks: list[Block]) -> str:
 
 
 def _text(text: Text) -> str:
+    if text.style == "code":
+        return f"<pre><code>{escape(chr(10).join(lines(text.text)))}</code></pre>"
     tag = TAGS.get(text.style, "p")
     kind = f' class="{text.style}"' if tag == "p" else ""
     return f"<{tag}{kind}>{escape(text.text)}</{tag}>"

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text
+from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text, lines
 
 PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
 \usepackage[T1]{fontenc}
@@ -71,13 +71,24 @@ def render(blocks: list[Block], place: Callable[[Figure], str]) -> str:
     """The document. `place` stores a figure and returns the address that the document includes."""
     parts = []
     for block in blocks:
-        if isinstance(block, Text):
+        if isinstance(block, Text) and block.style == "code":
+            parts.append(_code(block.text))
+        elif isinstance(block, Text):
             parts.append(STYLES[block.style].format(escape(block.text)))
         elif isinstance(block, Table):
             parts.append(_table(block))
         else:
             parts.append(_figure(block, place(block)))
     return PREAMBLE + "\n\n".join(parts) + "\n\\end{document}\n"
+
+
+def _code(text: str) -> str:
+    """Lines of typewriter letters, their indents kept."""
+    shown = []
+    for line in lines(text):
+        indent = len(line) - len(line.lstrip())
+        shown.append("\\mbox{}" + "~" * indent + escape(line))
+    return "{\\footnotesize\\ttfamily\\raggedright\n" + "\\\\\n".join(shown) + "\\par}"
 
 
 def escape(text: str) -> str:

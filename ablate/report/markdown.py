@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text
+from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text, lines
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 OPENING = re.compile(r"^(\d*)([-+.)])(?=\s|$|-)")  # would begin a list or draw a rule
@@ -33,6 +33,8 @@ def escape(text: str) -> str:
 
 
 def _text(text: Text) -> str:
+    if text.style == "code":
+        return "\n".join(f"    {line}".rstrip() for line in lines(text.text))
     line = escape(text.text)
     if text.style in ("question", "answer"):
         mark = "*" if text.style == "question" else "**"

@@ -9,7 +9,15 @@ from ablate.study.budget import Budget
 from ablate.study.check import check_study
 from ablate.study.design import Arm, Design, Levels
 from ablate.study.factor import MATCHED, Factor, Match, RecipePath
-from ablate.study.fairness import SCRATCH, one_recipe, refuse_different_protocols, starts_from, unlike_starts, varied
+from ablate.study.fairness import (
+    SCRATCH,
+    differences,
+    one_recipe,
+    refuse_different_protocols,
+    starts_from,
+    unlike_starts,
+    varied,
+)
 from ablate.study.published_scores import Published, published
 from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key
 from ablate.study.study import SET_BY_LOAD, Scale, Study, blaming, load
@@ -37,6 +45,7 @@ __all__ = [
     "Weights",
     "blaming",
     "check_study",
+    "differences",
     "key",
     "load",
     "one_recipe",

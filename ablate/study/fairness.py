@@ -27,6 +27,25 @@ def varied(study: Study) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
 
 
+def differences(recipe: Recipe, control: Recipe) -> dict[str, str]:
+    """Every path at which a recipe is not the control's, with its value; another part is named whole.
+
+    Empty for the control itself.
+    """
+    own, other = recipe.model_dump(mode="json"), control.model_dump(mode="json")
+    found: dict[str, str] = {}
+    for part in dict.fromkeys([*other, *own]):
+        mine, theirs = own.get(part) or {}, other.get(part) or {}
+        if mine.get("name") != theirs.get("name"):
+            knobs = ", ".join(f"{knob} {_plain(value)}" for knob, value in mine.items() if knob != "name")
+            found[part] = f"{mine.get('name')} ({knobs})" if knobs else str(mine.get("name"))
+            continue
+        for knob in dict.fromkeys([*theirs, *mine]):
+            if mine.get(knob) != theirs.get(knob):
+                found[f"{part}.{knob}"] = _plain(mine.get(knob, "none"))
+    return found
+
+
 def starts_from(recipe: Recipe) -> str:
     """Where the backbone's weights come from: scratch, or a file's name and the first digits of its digest."""
     found = recipe.weights

@@ -19,7 +19,7 @@ from ablate.study.recipe import FROZEN, Recipe
 Model = TypeVar("Model", bound=BaseModel)
 MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
 MOST = 2**18  # characters of a file; those of the project have 3,000
-SET_BY_LOAD = {"scale", "file"}
+SET_BY_LOAD = {"scale", "file", "source"}
 PARTS = ("task", "dataset", "model")
 
 
@@ -49,6 +49,7 @@ class Study(BaseModel):
     paper: str | None = None  # a table of published_scores.json whose numbers stand beside ours
     scale: str = ""  # which protocol this is; set by load
     file: str = ""  # where the study was read; set by load
+    source: str = Field(default="", repr=False)  # the text of that file; set by load
     note: str = ""  # printed in the plan and the report
     budget: Budget = Budget()  # where and how trials run
     sections: list[str] | None = None  # of the report; all when not given
@@ -144,7 +145,7 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
             registry.load_plugins(tuple(str(name) for name in document["plugins"]))
         if isinstance(document.get("recipe"), dict):
             document["recipe"] = presets.expand(document["recipe"])
-        study = _validated(Study, {**document, "file": str(file)}, "")
+        study = _validated(Study, {**document, "file": str(file), "source": text}, "")
         protocols = {name: study.at(name) for name in study.scales}  # all, so that a slip in one is seen at once
         return protocols.get(scale or study.default_scale or "") or study.at(scale)
 

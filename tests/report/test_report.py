@@ -58,8 +58,22 @@ def headings(evidence):
 
 
 def test_all_sections_by_their_place(tmp_path):
-    expected = ["Answer", "Results", "Seeds", "Effects", "Cost", "Learning curves", "Failures", "Provenance"]
+    expected = [
+        "Answer", "Results", "Arms", "Seeds", "Effects", "Cost", "Learning curves", "Failures", "Provenance",
+    ]  # fmt: skip
     assert headings(made_up.full(tmp_path)) == expected
+
+
+def test_the_study_itself_stands_in_the_report(tmp_path):
+    evidence = made_up.full(tmp_path / "results")
+    source = "name: x  # a # comment\n  indent: {a: <b>}\n\\end{document}\n```\n"
+    shown = replace(evidence, study=evidence.study.model_copy(update={"source": source}))
+    write(shown, tmp_path / "report", formats=("md", "html", "latex"))
+    page, markdown, latex = ((tmp_path / "report" / f"report.{kind}").read_text() for kind in ("html", "md", "tex"))
+    assert "<pre><code>name: x  # a # comment\n  indent: {a: &lt;b&gt;}\n\\end{document}\n```</code></pre>" in page
+    assert "\n    name: x  # a # comment\n      indent: {a: <b>}\n" in markdown
+    assert latex.count("\\end{document}") == 1
+    assert evidence.command in markdown.replace("\\", "")
 
 
 def test_the_study_chooses_sections_and_their_order(tmp_path):

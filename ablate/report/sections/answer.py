@@ -7,6 +7,8 @@ from ablate.analysis import Comparison, Evidence
 from ablate.registry import section
 from ablate.report.blocks import Block, Text, decimals, interval, listed, percent, probability, signed
 
+SLOPES = 6  # arms whose slope a sentence gives
+
 
 @section("answer", meaning=1, place=10)
 def answer() -> Callable[[Evidence], list[Block]]:
@@ -31,7 +33,52 @@ def _sentences(evidence: Evidence) -> list[str]:
     nothing = (
         [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
     )
-    return [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)] + nothing
+    verdicts = [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)]
+    return verdicts + nothing + (_cautions(evidence, comparisons) if comparisons else [])
+
+
+def _cautions(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
+    """What the table cannot show, said in the same breath as the verdict."""
+    found = evidence.cautions
+    lines = [_survivors(label, ended, of, evidence) for label, (ended, of) in found.lost.items() if ended < of]
+    lines += [_still_rising(evidence, comparisons)]
+    lines += [
+        f"The order changed during training: at epoch {crossing.epoch} {crossing.arm} was "
+        f"{'above' if crossing.ahead else 'below'} {evidence.control.label}, at the end it is not."
+        for crossing in found.crossings
+    ]
+    if found.reversed:
+        lines.append(f"The published order is the other way round for {listed(found.reversed)}.")
+    return [line for line in lines if line]
+
+
+def _survivors(label: str, ended: int, of: int, evidence: Evidence) -> str:
+    statuses = {failure.status for failure in evidence.failures if failure.arm == label}
+    how = "diverged" if statuses == {"diverged"} else "ended without a score"
+    return f"{ended} of {of} seeds of {label} {how}: what is said of it rests on the others."
+
+
+def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
+    """Whether the arms were still learning, beside the gaps between them."""
+    known = {label: slope for label, slope in evidence.cautions.slopes.items() if math.isfinite(slope)}
+    if not known:
+        return (
+            "Whether scores still rise at the end is not known: "
+            "fewer than two scores lie in the last quarter of training."
+        )
+    gap = max((abs(comparison.effect.diff) for comparison in comparisons), default=0.0)
+    digits = 2
+    steepest = max(known, key=lambda label: abs(known[label]))
+    rise = evidence.cautions.rises[steepest]
+    slopes = ", ".join(f"{label} {signed(slope, digits)}" for label, slope in list(known.items())[:SLOPES])
+    more = f" and {len(known) - SLOPES} more arms" if len(known) > SLOPES else ""
+    line = f"Over the last quarter of training {evidence.primary} changed by so many points an epoch: {slopes}{more}."
+    if abs(rise) > gap / 2:
+        line = (
+            f"Training had not converged. {line} {steepest} alone changed by {signed(rise, digits)} in that quarter, "
+            f"where the largest gap between arms is {percent(gap, digits)}."
+        )
+    return line
 
 
 def _verdicts(comparisons: list[Comparison]) -> list[str]:

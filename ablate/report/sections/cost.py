@@ -1,4 +1,4 @@
-"""Accuracy against price: parameters, multiply-adds and throughput of every arm."""
+"""Accuracy against price: parameters, multiply-adds and memory of every arm."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from ablate.report.blocks import MISSING, Block, Cell, Column, Figure, Panel, Se
 
 @section("cost", meaning=1, place=50)
 def cost() -> Callable[[Evidence], list[Block]]:
-    """The primary score against the papers' GFLOPs; all counts, and throughput and memory as measured."""
+    """The primary score against the papers' GFLOPs; all counts, and memory as measured."""
 
     def blocks(evidence: Evidence) -> list[Block]:
         if not any(row.cost for row in evidence.rows):
@@ -51,7 +51,6 @@ def _table(evidence: Evidence) -> Table:
         columns[Column("Attention", minor="10⁹ MACs")] = [cost and f"{cost.matmul_macs / 1e9:.3g}" for cost in costs]
     columns |= {
         Column("Activations", minor="10⁶"): [cost and _known(cost.activations / 1e6, ".4g") for cost in costs],
-        Column("Images/s", minor="evaluation"): [cost and _known(cost.images_per_second, ".0f") for cost in costs],
         Column("Peak memory", minor="MiB"): [cost and _known(cost.peak_memory / 2**20, ",.0f") for cost in costs],
         Column("Not counted", "left", wide=True): [cost and ", ".join(cost.uncounted) for cost in costs],
     }
@@ -60,8 +59,8 @@ def _table(evidence: Evidence) -> Table:
         "Counted for one image. MACs: multiply-adds of convolution and linear layers; the papers' tool counts "
         "transposed convolutions by their output's size; attention: matrix products outside such layers; activations: "
         "elements of such layers' outputs. Not counted: other operators with arithmetic.",
-        "Images/s (median over seeds) and memory (highest) are as measured, and hold for the machine they ran on, with "
-        "whatever else ran there: trials at once share processors, and GPUs where the budget says so.",
+        "Memory (the highest over seeds) is as measured, and holds for the machine it ran on. Speed is not printed: "
+        "trials share processors and wait for images; ablate cost --measure times a network by itself.",
     ]
     return Table("What the arms cost.", list(columns), rows, notes)
 

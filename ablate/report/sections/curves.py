@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Literal
 
-from ablate.analysis import Evidence, Row
+from ablate.analysis import Evidence, Row, score_curve
 from ablate.registry import section
 from ablate.report.blocks import Block, Figure, Panel, Series, Text
 
@@ -29,7 +29,7 @@ def curves() -> Callable[[Evidence], list[Block]]:
             caption += f" Thin are the first {THIN} seeds."
         if any(len(curve) > 1 for arm in scores for curve in arm):
             panels.append(_panel(f"{metric} × 100", evidence.drawn, scores, log=False))
-            caption += " Scores of earlier epochs select nothing: the last epoch is the one reported."
+            caption += " Scores of earlier epochs select nothing: the last one is what the table reports."
         return [Text("Learning curves", "heading"), Figure("curves", caption, panels)]
 
     return blocks
@@ -40,8 +40,9 @@ def _losses(row: Row) -> list[Curve]:
 
 
 def _scores(row: Row, metric: str) -> list[Curve]:
-    found = [{e.epoch: 100 * e.scores.get(metric, math.nan) for e in curve} for curve in row.curves.values()]
-    return [{epoch: score for epoch, score in curve.items() if math.isfinite(score)} for curve in found]
+    """By seed; the final score, which the table has, ends its curve."""
+    found = [score_curve(row, seed, metric) for seed in row.curves]
+    return [{epoch: 100 * score for epoch, score in curve.items()} for curve in found]
 
 
 def _positive(arms: list[list[Curve]]) -> bool:

@@ -1,5 +1,6 @@
 """Where the numbers come from, and how to make one of them again."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,19 @@ def provenance() -> Callable[[Evidence], list[Block]]:
         found: list[Block] = [Text("Provenance", "heading"), _recipe(evidence)]
         if evidence.provenance:
             found.append(_facts(evidence))
-        return [*found, _trials(evidence)]
+        return [*found, _trials(evidence), *_study(evidence)]
 
     return blocks
+
+
+def _study(evidence: Evidence) -> list[Block]:
+    """The file that asked, and the command that runs it."""
+    source = evidence.study.source
+    if not source:
+        return []
+    digest = hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
+    said = f"The study, as its file has it (blake2b {digest}). What is missing of it is trained by: {evidence.command}"
+    return [Text("The study", "heading"), Text(said), Text(source, "code")]
 
 
 def _recipe(evidence: Evidence) -> Table:
