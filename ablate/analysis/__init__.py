@@ -3,16 +3,19 @@
 The report, and whoever wants the numbers behind it, call `gather`; `stats` is arrays in, numbers out.
 """
 
-from ablate.analysis import stats
+from ablate.analysis import frame, stats
 from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Row
 from ablate.analysis.gathering import gather
+from ablate.analysis.shown import Shown
 
 __all__ = [
     "LAST",
     "Comparison",
     "Evidence",
     "Row",
+    "Shown",
+    "frame",
     "gather",
     "score_curve",
     "stats",

@@ -8,11 +8,18 @@ Nothing is trained, drawn or worded here. What is notable:
 - Test images are another source of chance and have their own interval (resample.py).
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
-from ablate.storage import Cost, Epoch
+from ablate.storage import Cost, Epoch, Result
 from ablate.study import SCRATCH, Published, Recipe, Study
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 ALIKE = {"revision": "revisions", "dirty": "uncommitted changes", "device": "devices", "torch": "torch versions"}
 MOST_DRAWN = 40  # arms in a figure: more could not be told apart, and drawing a thousand takes minutes
@@ -23,6 +30,7 @@ class Row:
     """One arm: what its seeds scored and what its network costs."""
 
     label: str
+    levels: dict[str, str]  # factor -> level
     is_control: bool
     ids: dict[int, str]  # seed -> trial id, all that were planned
     scores: dict[str, dict[int, float]]  # metric -> seed -> score, finite ones of finished trials
@@ -107,6 +115,46 @@ class Evidence:
     seconds: float  # training and evaluation, over all trials
     images: int  # in the evaluation split; 0 when images were not resampled
     published: Published | None
+    results: Mapping[str, Result]  # trial id -> its result, where there is one
+    place: str  # of the results: a folder or a URL
+
+    def to_frame(self, table: str = "scores") -> "DataFrame":
+        """A tidy pandas table: `scores` (arm x seed x metric), `trials`, `effects`, `curves`, `costs` or `per_image`.
+
+        `ablate.analysis.frame.COLUMNS` says what their columns hold.
+
+        Raises:
+            StudyError: no such table.
+            StoreError: `per_image`: the stored statistics of a trial are damaged.
+        """
+        from ablate.analysis import frame  # here, for frame imports this file's names
+
+        return frame.table(self, table)
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    def _repr_html_(self) -> str:
+        return self._shown().html()
+
+    def _shown(self) -> Shown:
+        """Every arm with the means of its scores and, beside the control, its effect in the primary metric."""
+        effects = {comparison.arm: comparison for comparison in self.comparisons_in(self.primary)}
+        rows = []
+        for row in self.rows:
+            found = effects.get(row.label)
+            effect = found.effect if found else None
+            rows.append(
+                {"arm": row.label, "seeds": f"{row.summaries[self.primary].n} of {len(row.ids)}"}
+                | {metric: row.summaries[metric].mean for metric in self.study.metrics}
+                | {"difference": effect.diff if effect else math.nan}
+                | {"interval": f"{effect.low:.4g} to {effect.high:.4g}" if effect and effect.n > 1 else ""}
+                | {"verdict": (found.verdict or "") if found else "control"}
+            )
+        scale = f", {self.study.scale}" if self.study.scale else ""
+        done = self.planned_trials - len(self.missing) - len(self.failures)
+        title = f"{self.study.name}{scale}: {self.study.question} {done} of {self.planned_trials} trials have a score."
+        return Shown(title, rows)
 
     @property
     def primary(self) -> str:

@@ -70,6 +70,8 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         seconds=sum(result.seconds for result in results.values()),
         images=images_of.count if images_of else 0,
         published=table if any(row.published for row in rows) else None,
+        results=results,
+        place=store.place.address,
     )
 
 
@@ -111,6 +113,7 @@ def _row(design: Design, arm: Arm, results: Mapping[str, Result], table: Publish
     names = (arm.label, *arm.bare)
     return Row(
         label=arm.label,
+        levels=arm.levels,
         is_control=arm is design.control,
         ids=ids,
         scores=scores,

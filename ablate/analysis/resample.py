@@ -71,19 +71,15 @@ class TestImages:
             try:
                 self._scores[key] = {name: float(value) for name, value in aggregate(statistics, counts).items()}
             except Exception as error:  # whatever arrays that another metric left, or nobody, make of it
-                raise self._unfit(trial, error) from None
+                raise unfit(trial, error) from None
         if metric not in self._scores[key]:
-            raise self._unfit(trial, KeyError(metric))
+            raise unfit(trial, KeyError(metric))
         return self._scores[key][metric]
-
-    def _unfit(self, trial: str, error: Exception) -> StoreError:
-        what = f"{type(error).__name__}: {one_line(error)}"
-        return StoreError(f"trial {trial}: per_image.npz: not what the metric reads ({what})")
 
     def _image_ids(self, trial: str, metric: str) -> np.ndarray:
         ids = self._statistics(trial, metric).get("image_ids")
         if ids is None or ids.ndim != 1 or not len(ids):
-            raise self._unfit(trial, KeyError("image_ids"))
+            raise unfit(trial, KeyError("image_ids"))
         return ids
 
     def _statistics(self, trial: str, metric: str) -> dict[str, np.ndarray]:
@@ -92,3 +88,9 @@ class TestImages:
             self._arrays[trial] = self._stored(trial)
         prefix = f"{self._part(metric)}/"
         return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}
+
+
+def unfit(trial: str, error: Exception) -> StoreError:
+    """What is raised where a trial's stored arrays are not those that the metric writes."""
+    what = f"{type(error).__name__}: {one_line(error)}"
+    return StoreError(f"trial {trial}: per_image.npz: not what the metric reads ({what})")

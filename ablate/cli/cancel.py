@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
+from ablate.cli.tables import document
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 @click.argument("prefix", metavar="[ID]", default="")
 @options.scale
 @options.results
-def command(what: str, prefix: str, scale: str | None, results: str) -> None:
+@options.as_json
+def command(what: str, prefix: str, scale: str | None, results: str, as_json: bool) -> None:
     """End one trial at its next epoch, or all trials of a study that have no result. States are saved.
 
     A trial that waits yet is found through its study: ablate cancel STUDY ID.
@@ -36,6 +38,8 @@ def command(what: str, prefix: str, scale: str | None, results: str) -> None:
         ids = [_only(store, what, store.place.children("trials"))]
     for trial_id in ids:
         notes.leave(store, trial_id, notes.CANCEL, "cancelled")
+    if as_json:
+        document({"cancelled": ids})
     click.echo(f"{len(ids)} trials end at their next epoch, or before they begin", err=True)
 
 

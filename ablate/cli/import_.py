@@ -5,12 +5,14 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
+from ablate.cli.tables import document
 
 
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @options.results
-def command(source: Path, results: str) -> None:
+@options.as_json
+def command(source: Path, results: str, as_json: bool) -> None:
     """Take in the results that stand beside a published report; each is checked against its checksum.
 
     Example: ablate import reports/fusion_count
@@ -25,4 +27,7 @@ def command(source: Path, results: str) -> None:
         )
     for line in refused:
         click.echo(f"refused: {line}", err=True)
+    if as_json:
+        document({"taken": new, "refused": refused})
+        return
     click.echo(f"{len(new)} results taken in, {len(refused)} refused")

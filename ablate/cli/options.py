@@ -21,7 +21,7 @@ data = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
     help="The folder that holds the data sets' folders.  [env: ABLATE_DATA]",
 )  # fmt: skip
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 MOST = 10_000_000  # seconds, minutes or hours: what clocks and simulations take
 

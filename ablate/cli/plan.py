@@ -1,6 +1,5 @@
 """ablate plan: the price list."""
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import Row, cell, duration, number, show
+from ablate.cli.tables import Row, cell, document, duration, show
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def command(
     run = last_run(chosen, store)
     past = compared(run, made.results) if run else []
     if as_json:
-        arms = [{name: number(value) for name, value in row.items()} for row in _rows(made, plain=True)]
-        click.echo(json.dumps({"arms": arms, "makespans": ends, "last run": _numbers(run) if run else None}, indent=2))
+        arms = _rows(made, plain=True)
+        document({"arms": arms, "makespans": ends, "last run": _numbers(run) if run else None})
     else:
         if made.unlike_starts:
             click.echo(made.unlike_starts, err=as_csv)
@@ -81,8 +80,7 @@ def _numbers(run: "Run") -> Row:
         "predicted_seconds": run.makespan(run.at_once),
         "predicted_as_it_ran": run.makespan(max(1, run.ran_at_once)),
     }
-    document = run.model_dump(exclude={"predicted_seconds"}) | predicted | {"planned": len(run.predicted_seconds)}
-    return {name: number(value) for name, value in document.items()}
+    return run.model_dump(exclude={"predicted_seconds"}) | predicted | {"planned": len(run.predicted_seconds)}
 
 
 def _rows(made: "Plan", *, plain: bool) -> list[Row]:

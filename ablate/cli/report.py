@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import cell
+from ablate.cli.tables import Row, cell, document
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(["md", "html", "latex"]),
-    help="All three otherwise.",
+    type=click.Choice(["md", "html", "latex", "csv", "parquet"]),
+    help="csv, parquet: tables of the numbers, in the folder tables. md, html and latex otherwise.",
 )
 @click.option(
     "--to",
@@ -31,8 +31,15 @@ if TYPE_CHECKING:
     help="Folder; reports under the results otherwise.",
 )
 @click.option("--publish", is_flag=True, help="Put the rows and per-image statistics beside the report.")
+@options.as_json
 def command(
-    study: Path, scale: str | None, results: str, formats: tuple[str, ...], to: Path | None, publish: bool
+    study: Path,
+    scale: str | None,
+    results: str,
+    formats: tuple[str, ...],
+    to: Path | None,
+    publish: bool,
+    as_json: bool,
 ) -> None:
     """Write the report of the results that are there. Needs no torch and no Ray.
 
@@ -44,10 +51,12 @@ def command(
 
     store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
     target = to or usual_place(design.study, store)
-    write(design, store, target, formats)
+    written = write(design, store, target, formats, quiet=as_json)
     if publish:
         publish_results(design, store, target)
         match.publish(load(study, scale=scale), results, target / "results")
+    if as_json:
+        document(written)
 
 
 def usual_place(study: "Study", store: "Store") -> Path:
@@ -61,21 +70,29 @@ def usual_place(study: "Study", store: "Store") -> Path:
     return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
-def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = ()) -> None:
-    """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are."""
-    from ablate.analysis import gather
+def write(
+    design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = (), *, quiet: bool = False
+) -> Row:
+    """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are.
+
+    Returns the answer's lines and the documents' paths; `quiet` keeps the paths off stdout.
+    """
+    from ablate.analysis import frame, gather
     from ablate.report import FORMATS, blocks
     from ablate.report import write as render
     from ablate.report.blocks import Text
 
     evidence = gather(design, store)
-    paths = render(evidence, target, formats=formats or FORMATS)
-    for block in blocks(evidence):
-        if isinstance(block, Text) and block.style == "answer":
-            click.echo(cell(block.text), err=True)
-    for path in paths:
-        if path.parent == target:
-            click.echo(path)
+    rendered = tuple(name for name in formats if name in FORMATS) if formats else FORMATS
+    paths = [path for path in render(evidence, target, formats=rendered) if path.parent == target]
+    for kind in ("csv", "parquet"):
+        paths += frame.write(evidence, target / "tables", kind) if kind in formats else []
+    answer = [block.text for block in blocks(evidence) if isinstance(block, Text) and block.style == "answer"]
+    for line in answer:
+        click.echo(cell(line), err=True)
+    for path in [] if quiet else paths:
+        click.echo(path)
+    return {"answer": answer, "files": paths}
 
 
 def publish_results(design: "Design", store: "Store", target: Path) -> None:

@@ -1,13 +1,18 @@
 """ablate reproduce: one number, again."""
 
+import math
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import cell
+from ablate.cli.tables import Row, cell, document
+
+if TYPE_CHECKING:
+    from ablate.storage import Result
 
 
 @click.command("reproduce")
@@ -18,7 +23,8 @@ from ablate.cli.tables import cell
     "--beside", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".", metavar="DIRECTORY",
     help="Where starting weights lie that are not under the data folder: the study file's folder.",
 )  # fmt: skip
-def command(id: str, results: str, data: Path | None, beside: Path) -> None:
+@options.as_json
+def command(id: str, results: str, data: Path | None, beside: Path, as_json: bool) -> None:
     """Train one stored trial again, with its threads and processes, and compare score by score.
 
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
@@ -44,17 +50,30 @@ def command(id: str, results: str, data: Path | None, beside: Path) -> None:
             else:
                 click.echo(f"epoch {event.epoch} of {old.recipe.train.epochs}  loss {event.loss:.6f}", err=True)
     assert new
-    for name in sorted(set(old.env) | set(new.env)):
-        if old.env.get(name) != new.env.get(name):
-            click.echo(f"{name}: was {old.env.get(name)}, is {new.env.get(name)}", err=True)
-    if new.status != old.status:
-        click.echo(f"status  was {old.status}  is {new.status}")
+    same = new.status == old.status and repr(new.scores) == repr(old.scores)  # by text: a class may score nan
+    compared = _compared(old, new)
+    for name, values in compared["environment"].items():
+        click.echo(cell(f"{name}: was {values['was']}, is {values['is']}"), err=True)
     if new.reason:
         click.echo(cell(f"{new.status}: {new.reason}"), err=True)
-    for name, value in old.scores.items():
-        click.echo(f"{name}  was {value:.6f}  is {new.scores.get(name, float('nan')):.6f}")
-    same = repr(new.scores) == repr(old.scores)  # by text: a class without pixels scores nan
-    sys.exit(0 if same and new.status == old.status else 1)
+    if as_json:
+        document({"id": old.id, "same": same, "reason": new.reason, **compared})
+    else:
+        if new.status != old.status:
+            click.echo(f"status  was {old.status}  is {new.status}")
+        for name, values in compared["scores"].items():
+            click.echo(f"{name}  was {values['was']:.6f}  is {values['is']:.6f}")
+    sys.exit(0 if same else 1)
+
+
+def _compared(old: "Result", new: "Result") -> Row:
+    """What was and what is: the status, every score, and what differs of the environment."""
+    facts = [name for name in sorted(set(old.env) | set(new.env)) if old.env.get(name) != new.env.get(name)]
+    return {
+        "status": {"was": old.status, "is": new.status},
+        "scores": {name: {"was": was, "is": new.scores.get(name, math.nan)} for name, was in old.scores.items()},
+        "environment": {name: {"was": old.env.get(name), "is": new.env.get(name)} for name in facts},
+    }
 
 
 def _number(text: str, of: str) -> int:

@@ -4,14 +4,19 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import cell
+from ablate.cli.tables import Row, cell, document
 from ablate.cli.track import track_later
 from ablate.machine import GRACE
 from ablate.planning.open_study import opened
+
+if TYPE_CHECKING:
+    from ablate.running.outcome import Outcome
+    from ablate.study import Study
 
 
 @click.command("run")
@@ -37,10 +42,11 @@ from ablate.planning.open_study import opened
 )  # fmt: skip
 @options.tracker
 @click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Where the report goes.")
+@options.as_json
 def command(
     study: Path, scale: str | None, results: str, data: Path | None, only: tuple[str, ...], retry: bool,
     local: bool, address: str | None, minutes: float | None, grace: float, mlflow: str | None, experiment: str | None,
-    to: Path | None,
+    to: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train what is missing, then write the report.
 
@@ -71,12 +77,28 @@ def command(
         click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     if outcome.stopped:
         click.echo(f"{outcome.stopped}: stopped; the same command goes on from here", err=True)
+        if as_json:
+            document(_document(design.study, outcome) | {"answer": [], "files": []})
         sys.exit(outcome.status)
     run = last_run(design.study, store) if outcome.ran else None
     for line in compared(run, store.read().results) if run else []:
         click.echo(cell(line), err=True)
     click.echo(_summary(Counter(outcome.ran.values())), err=True)
-    write(design, store, to or usual_place(design.study, store))
+    written = write(design, store, to or usual_place(design.study, store), quiet=as_json)
+    if as_json:
+        document(_document(design.study, outcome) | written)
+
+
+def _document(study: "Study", outcome: "Outcome") -> Row:
+    """What the run came to; the report's answer and files come with it."""
+    trials = [
+        {"id": trial.id, "levels": trial.arm, "seed": trial.seed, "status": outcome.ran.get(trial.id, "not run")}
+        for trial in outcome.planned
+    ]
+    return {
+        "study": study.name, "scale": study.scale, "trials": trials, "stopped": outcome.stopped,
+        "mlflow": outcome.mirror_trouble,
+    }  # fmt: skip
 
 
 def _summary(ran: Counter[str]) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import click
@@ -20,7 +21,7 @@ GAP = 2  # characters between columns, and around them all
 def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> None:
     """Print rows that have the same keys to stdout."""
     if as_json:
-        click.echo(json.dumps([{name: number(value) for name, value in row.items()} for row in rows], indent=2))
+        document(rows)
     elif as_csv:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
@@ -33,6 +34,11 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
         console = Console()
         widths = _widths(rows, console.width)
         console.print(_table(rows, widths) if widths else _records(rows))
+
+
+def document(value: Any) -> None:
+    """Print a value as JSON to stdout; schemas.json says what each command's holds."""
+    click.echo(json.dumps(number(value), indent=2, default=str))
 
 
 def _lines(rows: list[Row]) -> list[str]:
@@ -100,7 +106,11 @@ def _records(rows: list[Row]) -> Table:
 
 
 def number(value: Any) -> Any:
-    """What is not a number becomes null, for JSON has no NaN."""
+    """What is not a number becomes null, at any depth, for JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: number(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [number(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

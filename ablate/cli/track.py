@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ablate.cli import options
+from ablate.cli.tables import document
 from ablate.planning.open_study import opened
 
 
@@ -16,7 +17,10 @@ from ablate.planning.open_study import opened
 @options.scale
 @options.results
 @options.tracker
-def command(study: Path, scale: str | None, results: str, mlflow: str | None, experiment: str | None) -> None:
+@options.as_json
+def command(
+    study: Path, scale: str | None, results: str, mlflow: str | None, experiment: str | None, as_json: bool
+) -> None:
     """Log to MLflow what the results folder holds and MLflow does not, and close what dead runs left open there.
 
     Example: ablate track studies/fusion_count.yaml --mlflow http://127.0.0.1:5000
@@ -26,6 +30,9 @@ def command(study: Path, scale: str | None, results: str, mlflow: str | None, ex
 
     store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
     count, mended = Tracker(store, design, mlflow, experiment).fill()
+    if as_json:
+        document({"trials": count, "mended": mended})
+        return
     click.echo(f"{count} trials are in MLflow; {mended} runs that were left open or double were mended")
 
 

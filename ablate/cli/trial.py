@@ -2,12 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablate.cli import options
+from ablate.cli.tables import Row, document
 from ablate.cli.track import track_later
 from ablate.planning.open_study import opened
+
+if TYPE_CHECKING:
+    from ablate.study import Trial
 
 
 @click.command("trial")
@@ -27,9 +32,10 @@ from ablate.planning.open_study import opened
     help="Also write what is predicted for the evaluation split: PNGs of label ids, or a COCO results file.",
 )  # fmt: skip
 @options.tracker
+@options.as_json
 def command(
     study: Path, scale: str | None, results: str, data: Path | None, arm: tuple[str, ...], seed: int,
-    predictions: Path | None, mlflow: str | None, experiment: str | None,
+    predictions: Path | None, mlflow: str | None, experiment: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run one trial in this process, without Ray.
 
@@ -62,10 +68,21 @@ def command(
     result = store.read().results.get(matches[0].id)
     if result is None:
         busy = outcome.ran.get(matches[0].id) == "busy"
+        if as_json:
+            document(_row(matches[0], "busy" if busy else "stopped"))
         click.echo("another process is at this trial" if busy else "stopped; the same command goes on", err=True)
         sys.exit(1 if busy else outcome.status or 130)
     click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
-    click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
+    if as_json:
+        document(_row(matches[0], result.status) | {"id": result.id, "reason": result.reason, "scores": result.scores})
+    else:
+        click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
+
+
+def _row(trial: "Trial", status: str) -> Row:
+    return {
+        "id": trial.id, "levels": trial.arm, "seed": trial.seed, "status": status, "reason": "", "scores": {},
+    }  # fmt: skip
 
 
 def _prepare(predictions: Path, *, ended: bool, where: str) -> None:

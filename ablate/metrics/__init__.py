@@ -10,7 +10,11 @@ Statistics = dict[str, np.ndarray]  # `image_ids` (I,) and rows that say by posi
 
 
 class Metric(Protocol):
-    """What a builder of this shelf returns."""
+    """What a builder of this shelf returns.
+
+    It may also have `columns(statistics) -> {name: (I,) array}`: what a table with a row for each image says of it. The
+    decorator then describes them, `columns={name: (type, unit, meaning)}`, one for each class ending in `/NAME`.
+    """
 
     def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
         """All that `aggregate` needs, from the task's predictions and the data set's annotations.

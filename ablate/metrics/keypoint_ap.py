@@ -23,7 +23,26 @@ SCORES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}  # places 
 RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools may see of a prediction
 
 
-@metric("keypoint_ap", meaning=1, scores=("AP", "AP50", "AP75", "APM", "APL", "AR"))
+@metric(
+    "keypoint_ap",
+    meaning=1,
+    scores=("AP", "AP50", "AP75", "APM", "APL", "AR"),
+    columns={
+        "people": ("int", "people", "annotated people that count: with labelled joints, and no crowds"),
+        "matched": ("int", "people", "of these, found with a similarity of at least .5"),
+        "false_detections": ("int", "detections", "detections that match nobody at .5"),
+        "similarity": (
+            "float",
+            "0 to 1",
+            "mean object keypoint similarity of the matched; not in older results",
+        ),
+        "similarity_floor": (
+            "float",
+            "0 to 1",
+            "the same by the thresholds .50, .55 ... .95 that each match reaches",
+        ),
+    },
+)
 def keypoint_ap() -> "KeypointAP":
     """Average precision and recall over object keypoint similarities of .50 to .95 (AP50, AP75: one; M, L: by area)."""
     return KeypointAP()
@@ -36,8 +55,8 @@ class KeypointAP:
         """Matches of people with annotations.
 
         Returns `image_ids` (I,); for the D predictions, at most 20 an image: `image` (D,) by position, ascending,
-        `score` (D,) descending within an image, `matched` and `ignored` (D, A, T); for the G annotations:
-        `truth_image` (G,) and `truth_counted` (G, A).
+        `score` (D,) descending within an image, `matched` and `ignored` (D, A, T), `similarity` (D,) to the person
+        matched at .5, nan where nobody is; for the G annotations: `truth_image` (G,) and `truth_counted` (G, A).
 
         Raises:
             ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
@@ -52,6 +71,7 @@ class KeypointAP:
             blocks = [np.stack([entry[key].T for entry in column], axis=1) for _, column in of_image]
             return np.concatenate([np.zeros(shape), *blocks]).astype(bool)  # (D, A, T)
 
+        near = [_similarities(evaluation, column[0]) for _, column in of_image]
         counted = [np.stack([entry["gtIgnore"] == 0 for entry in column], axis=1) for _, column in of_image]
         found, truths = ([len(column[0][key]) for _, column in of_image] for key in ("dtIds", "gtIds"))
         positions = np.array([position for position, _ in of_image], dtype=np.int32)
@@ -61,6 +81,7 @@ class KeypointAP:
             "score": np.array([score for _, column in of_image for score in column[0]["dtScores"]], dtype=float),
             "matched": rows("dtMatches"),
             "ignored": rows("dtIgnore"),
+            "similarity": np.concatenate([np.zeros(0), *near]),
             "truth_image": np.repeat(positions, truths),
             "truth_counted": np.concatenate([np.zeros(shape[:2], dtype=bool), *counted]),  # (G, A)
         }
@@ -84,6 +105,36 @@ class KeypointAP:
             "APL": float(precision[2].mean()),
             "AR": float(recall[0].mean()),
         }
+
+    def columns(self, statistics: Statistics) -> dict[str, np.ndarray]:
+        """For each image (I,) the columns that the decorator describes; no similarity (nan) where nobody is matched."""
+        image, images = statistics["image"], len(statistics["image_ids"])
+        matched, ignored = (statistics[name][:, 0] for name in ("matched", "ignored"))  # (D, T), people of any size
+        right = matched[:, 0] & ~ignored[:, 0]
+        reached = (9 + (matched & ~ignored).sum(axis=1)) / 20  # the highest threshold of each detection
+        exact = statistics.get("similarity", np.full(len(image), np.nan))
+        count = np.bincount(image[right], minlength=images)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            total = np.bincount(image[right], values[right], minlength=images)
+            return np.asarray(np.divide(total, count, out=np.full(images, np.nan), where=count > 0))
+
+        return {
+            "people": np.bincount(statistics["truth_image"], statistics["truth_counted"][:, 0], images).astype(int),
+            "matched": count,
+            "false_detections": np.bincount(image[~matched[:, 0] & ~ignored[:, 0]], minlength=images),
+            "similarity": mean(exact),
+            "similarity_floor": mean(reached),
+        }
+
+
+def _similarities(evaluation: Any, entry: dict[str, Any]) -> np.ndarray:
+    """For each detection (D,) of an image its similarity with the annotation matched at .5; nan without a match."""
+    pair = entry["image_id"], entry["category_id"]
+    place = {annotation["id"]: column for column, annotation in enumerate(evaluation._gts[pair])}
+    similarities, matches = evaluation.ious[pair], entry["dtMatches"][0]  # (D, G), (D,)
+    found = [similarities[row, place[int(match)]] if match else np.nan for row, match in enumerate(matches)]
+    return np.array(found, dtype=float)
 
 
 RECALLS = np.linspace(0, 1, 101)

@@ -18,7 +18,15 @@ from ablate.registry import metric
 EXACT = 2**24  # calcHist gives float32, which counts exactly up to here
 
 
-@metric("mean_iou", meaning=1, scores=("mIoU", "pixel_accuracy", "mean_accuracy", "category_IoU"), of_class="IoU/")
+@metric(
+    "mean_iou",
+    meaning=1,
+    scores=("mIoU", "pixel_accuracy", "mean_accuracy", "category_IoU"),
+    of_class="IoU/",
+    columns={
+        "IoU/NAME": ("float", "0 to 1", "IoU of a class in the image; none where it is neither there nor predicted"),
+    },
+)
 def mean_iou() -> "MeanIoU":
     """Mean IoU over classes and over categories, pixel accuracy, mean accuracy of classes, and each class's IoU."""
     return MeanIoU()
@@ -74,6 +82,21 @@ class MeanIoU:
         }
         names = statistics["classes"].tolist()
         return scores | {f"IoU/{name}": float(value) for name, value in zip(names, ious, strict=True)}
+
+    def columns(self, statistics: Statistics) -> dict[str, np.ndarray]:
+        """For each image (I,) the columns that the decorator describes, `IoU/NAME` of every class."""
+        classes, images = len(statistics["classes"]), len(statistics["image_ids"])
+        truth, predicted = np.divmod(statistics["cell"], classes + 1)
+
+        def pixels(of: np.ndarray, where: np.ndarray) -> np.ndarray:
+            """(I, C): in each image the pixels of each class, which `of` (N,) names, among the cells `where` (N,)."""
+            place = statistics["image"][where].astype(np.int64) * classes + of[where]
+            counted = np.bincount(place, statistics["count"][where], minlength=images * classes)
+            return counted.reshape(images, classes)
+
+        right, truths = pixels(truth, truth == predicted), pixels(truth, truth >= 0)
+        ious = _ratio(right, truths + pixels(predicted, predicted < classes) - right)
+        return {f"IoU/{name}": ious[:, place] for place, name in enumerate(statistics["classes"].tolist())}
 
 
 def count_pairs(truth: np.ndarray, labels: np.ndarray, *, classes: int) -> np.ndarray:

@@ -19,7 +19,15 @@ from ablate.registry import metric
 DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
 
 
-@metric("pck", meaning=1, scores=("PCK",))
+@metric(
+    "pck",
+    meaning=1,
+    scores=("PCK",),
+    columns={
+        "joints": ("int", "joints", "labelled joints of the people who have a size"),
+        "joints_found": ("int", "joints", "of these, found within the fraction of the torso that PCK takes"),
+    },
+)
 def pck(
     *,
     fraction: float = 0.2,  # of the torso: how far off a joint may be
@@ -77,6 +85,15 @@ class PCK:
         image, correct = statistics["image"], statistics["distance"] <= self.fraction
         counts = np.ones(len(image)) if weights is None else weights[image]
         return {"PCK": float(counts @ correct / counts.sum()) if counts.sum() else np.nan}
+
+    def columns(self, statistics: Statistics) -> dict[str, np.ndarray]:
+        """For each image (I,) the columns that the decorator describes."""
+        images, image = len(statistics["image_ids"]), statistics["image"]
+        found = image[statistics["distance"] <= self.fraction]
+        return {
+            "joints": np.bincount(image, minlength=images),
+            "joints_found": np.bincount(found, minlength=images),
+        }
 
 
 def _size(annotation: dict[str, Any], info: Info) -> float:

@@ -9,7 +9,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 
-from ablate.analysis import LAST, stats
+from ablate.analysis import LAST, Shown, stats
 from ablate.errors import StudyError
 from ablate.planning import arm_costs
 from ablate.planning.durations import durations
@@ -62,6 +62,26 @@ class Plan:
     curves: str  # what would tell whether scores still rise at the end, in a sentence; empty where the budget does
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    def _repr_html_(self) -> str:
+        return self._shown().html()
+
+    def _shown(self) -> Shown:
+        rows = [
+            {
+                "arm": arm.label, "trials": arm.planned, "done": arm.done, "failed": arm.failed,
+                "params (M)": arm.cost.parameters / 1e6 if arm.counted else math.nan, "GMACs": arm.cost.macs / 1e9,
+                "a trial (s)": arm.seconds,
+            }
+            for arm in self.arms
+        ]  # fmt: skip
+        scale = f", {self.study.scale}" if self.study.scale else ""
+        planned, hours = sum(arm.planned for arm in self.arms), self.makespan_hours
+        time = f", about {hours:.2g} hours with {self.parallel} at once" if math.isfinite(hours) and hours else ""
+        return Shown(f"{self.study.name}{scale}: {len(self.missing)} of {planned} trials to run{time}.", rows)
 
     @property
     def study(self) -> Study:

@@ -1,9 +1,11 @@
 """What one run came to, and who hears of it on the way: the screen, the mirror, and the results folder of a death."""
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ablate.analysis import Shown
 from ablate.errors import DamagedError
 from ablate.machine import origin
 from ablate.storage import Epoch, Result, Store, whose
@@ -21,6 +23,20 @@ class Outcome:
     stopped: str = ""  # by whom, in words
     status: int = 0  # the exit status that says so
     mirror_trouble: str = ""
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    def _repr_html_(self) -> str:
+        return self._shown().html()
+
+    def _shown(self) -> Shown:
+        rows = [
+            {"trial": t.id, **t.arm, "seed": t.seed, "status": self.ran.get(t.id, "not run")} for t in self.planned
+        ]
+        counted = ", ".join(f"{count} {status}" for status, count in Counter(self.ran.values()).most_common())
+        ended = f"; stopped: {self.stopped}" if self.stopped else ""
+        return Shown(f"{len(self.planned)} trials to run: {counted or 'none ran'}{ended}.", rows)
 
 
 class Driver:

@@ -88,6 +88,59 @@ def test_worked_out_by_hand():
     assert AP.aggregate(AP.per_image([*predictions, earlier], truth, info()))["AP"] == pytest.approx(0.15)
 
 
+def oks(prediction, person, sigmas):
+    """Object keypoint similarity with a labelled person, as COCO's page writes it."""
+    found, true = (np.reshape(one["keypoints"], (-1, 3)) for one in (prediction, person))
+    squares = ((found[:, :2] - true[:, :2]) ** 2).sum(axis=1) / (2 * person["area"] * (2 * np.array(sigmas)) ** 2)
+    return float(np.exp(-squares)[true[:, 2] > 0].mean())
+
+
+def matched_by_hand(predictions, people, sigmas):
+    """Similarities of the people found at .5, best detections first, and the number of false detections."""
+    free, found, false = list(people), [], 0
+    for prediction in sorted(predictions, key=lambda p: -p["score"])[:20]:
+        near = max(free, key=lambda person: oks(prediction, person, sigmas), default=None)
+        if near is None or oks(prediction, near, sigmas) < 0.5:
+            false += 1
+        else:
+            found.append(oks(prediction, near, sigmas))
+            free.remove(near)
+    return found, false
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_columns_of_an_image_are_those_found_by_hand(seed):
+    predictions, truth = scene(seed, images=60)
+    people = [a for a in truth["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
+    truth["annotations"] = people  # matches with people who do not count are pycocotools' own affair
+    statistics = AP.per_image(predictions, truth, info())
+    columns = AP.columns(statistics)
+    for at, image in enumerate(statistics["image_ids"]):
+        own = [[row for row in rows if row["image_id"] == image] for rows in (predictions, people)]
+        found, false = matched_by_hand(*own, info().sigmas)
+        assert (columns["people"][at], columns["matched"][at]) == (len(own[1]), len(found))
+        assert columns["false_detections"][at] == false
+        assert columns["similarity"][at] == pytest.approx(np.mean(found) if found else np.nan, nan_ok=True)
+    assert columns["matched"].sum() > 10 < columns["false_detections"].sum()
+
+
+def test_similarities_of_older_results_are_known_to_a_twentieth():
+    predictions, truth, similarity = one_person(4.5)
+    statistics = AP.per_image(predictions, truth, info())
+    assert AP.columns(statistics)["similarity"] == pytest.approx([similarity, np.nan], nan_ok=True)
+    del statistics["similarity"]
+    columns = AP.columns(statistics)
+    assert np.isnan(columns["similarity"]).all()
+    assert columns["similarity_floor"] == pytest.approx([0.6, np.nan], nan_ok=True)
+
+
+def test_people_who_do_not_count_are_neither_found_nor_false():
+    predictions, truth, _ = one_person(0)
+    truth["annotations"][0]["iscrowd"] = 1
+    columns = AP.columns(AP.per_image(predictions, truth, info()))
+    assert [columns[name][0] for name in ("people", "matched", "false_detections")] == [0, 0, 0]
+
+
 def test_an_unlabelled_joint_is_not_scored():
     predictions, truth, _ = one_person(0)
     predictions[0]["keypoints"][:2] = 500.0, 500.0

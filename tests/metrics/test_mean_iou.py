@@ -2,6 +2,7 @@
 
 import cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling as oracle
 import cv2
+import label_maps
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import labels as table
@@ -146,3 +147,20 @@ def test_a_prediction_of_another_size_is_refused(metric):
     truths = {"images": [{"id": 4}], "labels": {4: np.zeros((3, 4), np.uint8)}}
     with pytest.raises(ValueError, match=r"image 4: \(4, 3\) labels are predicted, the truth has \(3, 4\)"):
         metric.per_image([{"image_id": 4, "labels": np.zeros((4, 3), np.uint8)}], truths, STREETS)
+
+
+def test_the_columns_of_an_image_are_the_ious_of_its_maps(metric):
+    predictions, truth = label_maps.scene(3)
+    found = {p["image_id"]: p["labels"] for p in predictions}
+    statistics = metric.per_image(predictions, truth, label_maps.info())
+    columns = metric.columns(statistics)
+    assert list(columns) == [f"IoU/{name}" for name in label_maps.CLASSES]
+    for at, image in enumerate(statistics["image_ids"]):
+        true = truth["labels"][image]
+        guessed = found.get(image, np.full_like(true, IGNORED))
+        for place, name in enumerate(label_maps.CLASSES):
+            both = ((true == place) & (guessed == place)).sum()
+            either = ((true == place) | (guessed == place))[true != IGNORED].sum()
+            expected = both / either if either else np.nan
+            assert columns[f"IoU/{name}"][at] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(columns["IoU/train"]).any()

@@ -78,6 +78,21 @@ def test_statistics_are_plain_arrays_that_name_all_images(metric, made):
     assert (metric.per_image([], truth, made.info())["image_ids"] == statistics["image_ids"]).all()
 
 
+def test_columns_of_images_are_those_that_the_decorator_describes(name, metric, made):
+    predictions, truth = made.scene(4)
+    columns = metric.columns(metric.per_image(predictions, truth, made.info()))
+    described = registry.describe("metric", name).facts["columns"]
+    assert {column if column in described else f"{column.partition('/')[0]}/NAME" for column in columns} == set(
+        described
+    )
+    assert all(values.shape == (len(truth["images"]),) for values in columns.values())
+    for kind, _, meaning in described.values():
+        assert kind in ("int", "float")
+        assert meaning
+    nobody = metric.columns(metric.per_image([], made.emptied(truth), made.info()))
+    assert list(nobody) == list(columns)
+
+
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_are_images_that_are_there_several_times(metric, made, scored, seed, ties):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scenes
 from scenes import info
 
 from ablate import registry
@@ -92,3 +93,16 @@ def test_others_go_to_the_nearest_best_first():
 def test_a_fraction_is_positive():
     with pytest.raises(PartError, match="must be positive"):
         registry.build("metric", "pck", {"fraction": 0.0})
+
+
+def test_the_columns_of_an_image_count_its_joints():
+    predictions, truth = scenes.scene(2)
+    metric = registry.build("metric", "pck", {})
+    statistics = metric.per_image(predictions, truth, scenes.info())
+    columns = metric.columns(statistics)
+    assert columns["joints"].sum() == len(statistics["distance"])
+    assert columns["joints_found"].sum() / columns["joints"].sum() == pytest.approx(metric.aggregate(statistics)["PCK"])
+    place = int(np.argmax(columns["joints"] - columns["joints_found"]))
+    alone = np.arange(len(columns["joints"])) == place
+    expected = metric.aggregate(statistics, alone.astype(int))["PCK"]
+    assert columns["joints_found"][place] / columns["joints"][place] == pytest.approx(expected)
