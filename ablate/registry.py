@@ -123,6 +123,12 @@ def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
         raise PartError(f"{where}: {first['msg'].lower()}, not {first['input']!r}") from None
 
 
+def knob_schemas(kind: str, name: str) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each knob, with its comment as description."""
+    properties: dict[str, dict[str, Any]] = _knob_model(kind, name).model_json_schema()["properties"]
+    return {knob.name: properties[knob.name] | {"description": knob.doc} for knob in describe(kind, name).knobs}
+
+
 def build(kind: str, name: str, knobs: dict[str, Any]) -> Any:
     """Import a part's file and call its builder. `knobs` as `check_knobs` returns them."""
     validated = _knob_model(kind, name)(**knobs)

@@ -1,7 +1,5 @@
 """ablate list: the shelves."""
 
-import ast
-import inspect
 from typing import Any
 
 import click
@@ -9,7 +7,7 @@ from pydantic import BaseModel
 
 from ablate import registry
 from ablate.cli import options
-from ablate.cli.tables import Row, show
+from ablate.cli.tables import Row, document, show
 from ablate.errors import AblateError
 
 SHELVES = {
@@ -24,15 +22,23 @@ SHELVES = {
 @click.command("list")
 @click.argument("what", type=click.Choice([*SHELVES, "knobs", "keys"]))
 @click.argument("name", required=False)
+@click.option("--schema", is_flag=True, help="keys: the JSON schema of a study file, for editors (docs/editor.md).")
 @options.as_json
 @options.as_csv
-def command(what: str, name: str | None, as_json: bool, as_csv: bool) -> None:
+def command(what: str, name: str | None, schema: bool, as_json: bool, as_csv: bool) -> None:
     """The parts on a shelf, the knobs of one part, or all keys of a study file. Loads no torch.
 
     Example: ablate list knobs hrnet
     """
     if name and what != "knobs":
         raise AblateError(f"list {what}: takes no name; a part's knobs: ablate list knobs {name}")
+    if schema:
+        if what != "keys":
+            raise AblateError(f"list {what}: --schema is for `ablate list keys`")
+        from ablate.study import study_schema
+
+        document(study_schema())
+        return
     rows = _knobs(name) if what == "knobs" else _keys() if what == "keys" else _parts(SHELVES[what])
     show(rows, as_json=as_json, as_csv=as_csv)
 
@@ -68,32 +74,26 @@ def _knobs(name: str | None) -> list[Row]:
 
 
 def _keys() -> list[Row]:
-    from ablate.study import Budget, Factor, Match, Recipe, Scale, Study, TrainSpec, Weights, presets
+    from ablate.study import Budget, Factor, Match, Recipe, Scale, Study, TrainSpec, Weights, keys, presets
 
     sections: dict[str, Any] = {
         "": Study, "recipe": Recipe, "recipe.train": TrainSpec, "recipe.weights": Weights, "factors.NAME": Factor,
         "factors.NAME.match": Match, "scales.NAME": Scale, "budget": Budget,
     }  # fmt: skip
     preset = {"key": "recipe.train.preset", "type": "str", "default": "", "meaning": ", ".join(presets.presets())}
-    written = [(at, model, name) for at, model in sections.items() for name in _written(model)]
-    return [*(_key(f"{at}.{name}".strip("."), model, name) for at, model, name in written), preset]
+    rows = [
+        _key(f"{at}.{name}".strip("."), key.type, key.meaning, model.model_fields[name])
+        for at, model in sections.items()
+        for name, key in keys(model).items()
+    ]
+    return [*rows, preset]
 
 
-def _written(model: Any) -> list[str]:
-    from ablate.study import SET_BY_LOAD
-
-    return [name for name in model.model_fields if name not in SET_BY_LOAD]
-
-
-def _key(key: str, model: Any, name: str) -> Row:
-    """A field of a model as its source has it, the comment on its line being its documentation, as with knobs."""
-    source, field = inspect.getsource(model), model.model_fields[name]
-    written = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AnnAssign))
-    node = next(node for node in written if ast.unparse(node.target) == name)
+def _key(key: str, kind: str, meaning: str, field: Any) -> Row:
     default = "required" if field.is_required() else field.get_default(call_default_factory=True)
     return {
         "key": key,
-        "type": ast.unparse(node.annotation),
+        "type": kind,
         "default": "" if isinstance(default, BaseModel) else str(default),
-        "meaning": source.splitlines()[node.lineno - 1].partition("  # ")[2],
+        "meaning": meaning,
     }

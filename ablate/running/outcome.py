@@ -31,9 +31,7 @@ class Outcome:
         return self._shown().html()
 
     def _shown(self) -> Shown:
-        rows = [
-            {"trial": t.id, **t.arm, "seed": t.seed, "status": self.ran.get(t.id, "not run")} for t in self.planned
-        ]
+        rows = [{"trial": t.id, **t.arm, "seed": t.seed, "status": self.ran.get(t.id, "not run")} for t in self.planned]
         counted = ", ".join(f"{count} {status}" for status, count in Counter(self.ran.values()).most_common())
         ended = f"; stopped: {self.stopped}" if self.stopped else ""
         return Shown(f"{len(self.planned)} trials to run: {counted or 'none ran'}{ended}.", rows)

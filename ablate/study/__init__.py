@@ -20,13 +20,13 @@ from ablate.study.fairness import (
 )
 from ablate.study.published_scores import Published, published
 from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key
-from ablate.study.study import SET_BY_LOAD, Scale, Study, blaming, load
+from ablate.study.schema import keys, study_schema
+from ablate.study.study import Scale, Study, blaming, load
 
 __all__ = [
     "FROZEN",
     "MATCHED",
     "SCRATCH",
-    "SET_BY_LOAD",
     "STRICT",
     "Arm",
     "Budget",
@@ -47,12 +47,14 @@ __all__ = [
     "check_study",
     "differences",
     "key",
+    "keys",
     "load",
     "one_recipe",
     "presets",
     "published",
     "refuse_different_protocols",
     "starts_from",
+    "study_schema",
     "unlike_starts",
     "varied",
 ]

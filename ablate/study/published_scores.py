@@ -32,6 +32,11 @@ def published(table: str) -> Published:
     return tables[table]
 
 
+def tables() -> list[str]:
+    """The names of all published tables."""
+    return sorted(_tables())
+
+
 @cache
 def _tables() -> dict[str, Published]:
     text = Path(__file__).with_name("published_scores.json").read_text(encoding="utf-8")
