@@ -15,6 +15,7 @@ import click
 from ablate.errors import AblateError
 
 COMMANDS = {
+    "init": "Write a study, a model or a data set to begin with",
     "plan": "What a study would train, cost, and be able to show",
     "run": "Train what is missing and write the report",
     "trial": "Run one trial in this process, for a debugger",

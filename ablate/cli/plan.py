@@ -13,7 +13,7 @@ from ablate.planning.open_study import opened
 if TYPE_CHECKING:
     from ablate.planning.last_run import Run
     from ablate.planning.plan import Plan
-    from ablate.study import Study
+    from ablate.study import Design, Study
 
 
 @click.command("plan")
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
     metavar="MINUTES",
     help="From a preemption until a node goes on with its trials.",
 )
+@click.option("--recipe", "arm", metavar="ARM", help="Print the recipe of this arm, every default filled in, as YAML.")
 @options.as_json
 @options.as_csv
 def command(
-    study: Path, scale: str | None, results: str, devices: tuple[int, ...], nodes: int, preempted_every: float | None,
-    back_after: float, as_json: bool, as_csv: bool,
+    study: Path, scale: str | None, results: str, arm: str | None, devices: tuple[int, ...], nodes: int,
+    preempted_every: float | None, back_after: float, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Trials, what is done, price, power, and when it will be done. Trains nothing, needs no data.
 
@@ -56,6 +57,9 @@ def command(
     from ablate.storage import Store
 
     store, design = Store(results), opened(study, scale=scale, results=results)
+    if arm is not None:
+        _recipe(design, arm, as_json=as_json)
+        return
     made, chosen = plan(design, store), design.study
     asked = bool(devices or preempted_every or nodes > 1)
     ends = _ends(made, devices, nodes, preempted_every, back_after) if asked or chosen.budget.gpus else []
@@ -72,6 +76,25 @@ def command(
         ([made.unlike_starts] if as_json and made.unlike_starts else []) + _sentences(made) + _when(ends, chosen) + past
     ):
         click.echo(cell(" ".join(line.split())), err=as_json or as_csv)
+
+
+def _recipe(design: "Design", name: str, *, as_json: bool) -> None:
+    """Print what the trials of one arm train."""
+    from ablate.errors import StudyError
+    from ablate.study import dump
+
+    study = design.study
+    wanted = study.control | design.levels_of(name, flag="--recipe")
+    arm = next((arm for arm in design.arms if arm.levels == wanted), None)
+    if arm is None:
+        raise StudyError(f"{study.file}: --recipe {name}: no arm combines these levels")
+    recipe = arm.recipe.model_dump(mode="json")
+    if as_json:
+        document({"arm": arm.label, "ids": {str(trial.seed): trial.id for trial in arm.trials}, "recipe": recipe})
+        return
+    click.echo(cell(f"# {study.name}, scale {study.scale or '-'}, arm {arm.label}"))
+    click.echo(f"# seeds and ids: {', '.join(f'{trial.seed} {trial.id}' for trial in arm.trials)}")
+    click.echo(dump(recipe), nl=False)
 
 
 def _numbers(run: "Run") -> Row:

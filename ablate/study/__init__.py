@@ -22,6 +22,7 @@ from ablate.study.published_scores import Published, published
 from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key
 from ablate.study.schema import keys, study_schema
 from ablate.study.study import Scale, Study, blaming, load
+from ablate.study.yaml_subset import dump
 
 __all__ = [
     "FROZEN",
@@ -46,6 +47,7 @@ __all__ = [
     "blaming",
     "check_study",
     "differences",
+    "dump",
     "key",
     "keys",
     "load",

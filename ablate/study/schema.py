@@ -1,8 +1,8 @@
 """The JSON schema of a study file, for editors: keys, types, parts and knobs, with their comments as descriptions.
 
 It is made of the pydantic models, the shelves and the presets, and knows the short spellings that `load` accepts. What
-it refuses, `ablate plan` refuses, which refuses more, such as values that do not go together. Parts of plug-ins are not known
-to it: a study that names `plugins` may name any part.
+it refuses, `ablate plan` refuses. A plan refuses more, such as values that do not go together. The schema does not know
+the parts of plug-ins: a study that names `plugins` may name any part.
 """
 
 import ast
