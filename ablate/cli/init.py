@@ -42,8 +42,8 @@ def command(what: str, to: Path | None, as_json: bool) -> None:
         document({"files": list(texts)})
     else:
         click.echo("\n".join(map(str, texts)))
-    path = f"PYTHONPATH={shlex.quote(str(target.parent))} " if what != "study" else ""
-    click.echo(f"try it: {path}ablate run {shlex.quote(str(target.with_suffix('.yaml')))} --local", err=True)
+    found = f"PYTHONPATH={shlex.quote(str(target.parent))} " if what != "study" else ""
+    click.echo(f"try it: {found}ablate run {shlex.quote(str(target.with_suffix('.yaml')))} --local", err=True)
 
 
 def _refuse_name(what: str, target: Path) -> None:

@@ -87,6 +87,15 @@ def test_trials_curves_and_costs_are_the_results(tmp_path):
     assert len(costs) == sum(result.cost is not None for result in results.values())
 
 
+def test_the_page_describes_every_column():
+    page = (TESTS.parent / "docs" / "python.md").read_text()
+    for table, described in frame.COLUMNS.items():
+        assert f"## `{table}`" in page
+        for task in registry.names("task"):
+            for name, column in (described | frame.columns(table, task)).items():
+                assert f"| `{name}` | {column.type} | {column.unit} | {column.meaning} |" in page, (table, name)
+
+
 def test_an_unknown_table_is_one_line(tmp_path):
     with pytest.raises(StudyError, match="no table 'efects' of the evidence; did you mean 'effects'"):
         made_up.empty(tmp_path).to_frame("efects")
