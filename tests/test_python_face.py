@@ -32,6 +32,7 @@ def test_from_a_study_file_to_its_evidence(tmp_path, capfd):
     assert len(ablate.results(place).results) == 4
     evidence = ablate.evidence(study, results=place)
     assert [row.label for row in evidence.rows] == ["depth=1", "depth=2"]
+    assert evidence.to_frame().groupby(["arm", "metric"]).score.count().tolist() == [2, 2, 2, 2]
     assert [comparison.arm for comparison in evidence.comparisons_in("closeness")] == ["depth=2"]
     assert ablate.run(study, results=place, local=True).ran == {}
 

@@ -70,9 +70,7 @@ def usual_place(study: "Study", store: "Store") -> Path:
     return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
-def write(
-    design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = (), *, quiet: bool = False
-) -> Row:
+def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = (), *, quiet: bool = False) -> Row:
     """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are.
 
     Returns the answer's lines and the documents' paths; `quiet` keeps the paths off stdout.

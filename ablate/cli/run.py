@@ -16,7 +16,7 @@ from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
     from ablate.running.outcome import Outcome
-    from ablate.study import Study
+    from ablate.study import Design
 
 
 @click.command("run")
@@ -78,7 +78,7 @@ def command(
     if outcome.stopped:
         click.echo(f"{outcome.stopped}: stopped; the same command goes on from here", err=True)
         if as_json:
-            document(_document(design.study, outcome) | {"answer": [], "files": []})
+            document(_document(design, outcome) | {"answer": [], "files": []})
         sys.exit(outcome.status)
     run = last_run(design.study, store) if outcome.ran else None
     for line in compared(run, store.read().results) if run else []:
@@ -86,17 +86,20 @@ def command(
     click.echo(_summary(Counter(outcome.ran.values())), err=True)
     written = write(design, store, to or usual_place(design.study, store), quiet=as_json)
     if as_json:
-        document(_document(design.study, outcome) | written)
+        document(_document(design, outcome) | written)
 
 
-def _document(study: "Study", outcome: "Outcome") -> Row:
+def _document(design: "Design", outcome: "Outcome") -> Row:
     """What the run came to; the report's answer and files come with it."""
     trials = [
-        {"id": trial.id, "levels": trial.arm, "seed": trial.seed, "status": outcome.ran.get(trial.id, "not run")}
+        {
+            "id": trial.id, "arm": design.arm(trial).label, "seed": trial.seed,
+            "status": outcome.ran.get(trial.id, "not run"),
+        }
         for trial in outcome.planned
-    ]
+    ]  # fmt: skip
     return {
-        "study": study.name, "scale": study.scale, "trials": trials, "stopped": outcome.stopped,
+        "study": design.study.name, "scale": design.study.scale, "trials": trials, "stopped": outcome.stopped,
         "mlflow": outcome.mirror_trouble,
     }  # fmt: skip
 

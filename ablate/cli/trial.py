@@ -12,7 +12,7 @@ from ablate.cli.track import track_later
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
-    from ablate.study import Trial
+    from ablate.study import Design, Trial
 
 
 @click.command("trial")
@@ -69,20 +69,20 @@ def command(
     if result is None:
         busy = outcome.ran.get(matches[0].id) == "busy"
         if as_json:
-            document(_row(matches[0], "busy" if busy else "stopped"))
+            document(_row(design, matches[0], "busy" if busy else "stopped"))
         click.echo("another process is at this trial" if busy else "stopped; the same command goes on", err=True)
         sys.exit(1 if busy else outcome.status or 130)
     click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
     if as_json:
-        document(_row(matches[0], result.status) | {"id": result.id, "reason": result.reason, "scores": result.scores})
+        found = {"id": result.id, "reason": result.reason, "scores": result.scores}
+        document(_row(design, matches[0], result.status) | found)
     else:
         click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
 
 
-def _row(trial: "Trial", status: str) -> Row:
-    return {
-        "id": trial.id, "levels": trial.arm, "seed": trial.seed, "status": status, "reason": "", "scores": {},
-    }  # fmt: skip
+def _row(design: "Design", trial: "Trial", status: str) -> Row:
+    label = design.arm(trial).label
+    return {"id": trial.id, "arm": label, "seed": trial.seed, "status": status, "reason": "", "scores": {}}
 
 
 def _prepare(predictions: Path, *, ended: bool, where: str) -> None:

@@ -31,7 +31,15 @@ class Outcome:
         return self._shown().html()
 
     def _shown(self) -> Shown:
-        rows = [{"trial": t.id, **t.arm, "seed": t.seed, "status": self.ran.get(t.id, "not run")} for t in self.planned]
+        rows = [
+            {
+                "trial": trial.id,
+                "arm": ", ".join(f"{factor}={level}" for factor, level in trial.arm.items()),
+                "seed": trial.seed,
+                "status": self.ran.get(trial.id, "not run"),
+            }
+            for trial in self.planned
+        ]
         counted = ", ".join(f"{count} {status}" for status, count in Counter(self.ran.values()).most_common())
         ended = f"; stopped: {self.stopped}" if self.stopped else ""
         return Shown(f"{len(self.planned)} trials to run: {counted or 'none ran'}{ended}.", rows)

@@ -9,7 +9,7 @@ from small_studies import TESTS, write_study
 
 from ablate import registry
 from ablate.cli.init import FILES
-from ablate.study import Recipe, expand, load, study_schema, yaml_subset
+from ablate.study import Design, Recipe, load, study_schema, yaml_subset
 
 
 def shortened(text: str) -> str:
@@ -50,7 +50,7 @@ def test_a_written_study_is_one_that_the_schema_knows(called, tmp_path):
 def test_a_written_plug_in_is_read_without_being_imported(called, tmp_path, monkeypatch, what):
     called("init", what, "--to", f"written_{what}.py")
     monkeypatch.syspath_prepend(tmp_path)
-    assert len(expand(load(tmp_path / f"written_{what}.yaml"))) == 4
+    assert len(Design(load(tmp_path / f"written_{what}.yaml")).trials) == 4
     described = registry.describe(what, f"written_{what}")
     assert described.summary
     assert all(knob.doc for knob in described.knobs)
@@ -80,7 +80,7 @@ def test_what_cannot_be_written_is_one_line_and_nothing_is_overwritten(called, t
 
 def test_a_recipe_is_printed_as_it_would_be_trained(called, tmp_path):
     study = write_study(tmp_path)
-    trials = {(trial.arm["depth"], trial.seed): trial for trial in expand(load(study))}
+    trials = {(trial.arm["depth"], trial.seed): trial for trial in Design(load(study)).trials}
     for arm in ("2", "depth=2"):
         status, out, err = called("plan", study, "--recipe", arm)
         assert (status, err) == (0, "")
@@ -90,4 +90,4 @@ def test_a_recipe_is_printed_as_it_would_be_trained(called, tmp_path):
     assert yaml_subset.parse(called("plan", study, "--recipe", "1")[1])["model"]["depth"] == 1
     status, out, err = called("plan", study, "--recipe", "3")
     assert (status, out) == (2, "")
-    assert "--recipe 3: no such arm; choose from 1, 2" in err
+    assert "--recipe 3: no level '3'; choose from 1, 2" in err

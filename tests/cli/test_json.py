@@ -65,7 +65,7 @@ def test_a_study_from_its_plan_to_its_end(printed, called, tmp_path):
     assert len(printed("cancel", "cancel", study)["cancelled"]) == 4
 
     ran = printed("run", "run", study, "--local")
-    assert {trial["status"] for trial in ran["trials"]} == {"done"}
+    assert {(trial["arm"], trial["status"]) for trial in ran["trials"]} == {("depth=1", "done"), ("depth=2", "done")}
     assert all(Path(file).exists() for file in ran["files"])
     assert printed("run", "run", study, "--local")["trials"] == []
     assert printed("plan", "plan", study)["last run"]["ran"] == 4
@@ -84,7 +84,7 @@ def test_a_study_from_its_plan_to_its_end(printed, called, tmp_path):
     assert printed("import", "import", "results", "--results", "mine")["taken"]
     assert printed("gc", "gc", "--all", "--dry-run")["dry_run"] is True
     assert printed("track", "track", study)["trials"] == 4
-    assert [row["arm"] for row in printed("cost", "cost", study)] == ["1", "2"]
+    assert [row["arm"] for row in printed("cost", "cost", study)] == ["depth=1", "depth=2"]
 
 
 def test_a_trial_that_failed_and_one_without_a_number(printed, called, tmp_path):

@@ -19,7 +19,7 @@ from ablate.errors import StoreError, StudyError
 from ablate.planning.plan import plan
 from ablate.running.outcome import Outcome
 from ablate.storage import Store
-from ablate.study import expand, load
+from ablate.study import Design, load
 
 KINDS = {"text": "str", "int": "int64", "float": "float64", "bool": "bool"}
 
@@ -70,7 +70,7 @@ def test_trials_curves_and_costs_are_the_results(tmp_path):
     trials = evidence.to_frame("trials").set_index("trial")
     curves, costs = evidence.to_frame("curves"), evidence.to_frame("costs").set_index("trial")
     results = Store(tmp_path).read().results
-    for trial in expand(evidence.study):
+    for trial in Design(evidence.study).trials:
         row, result = trials.loc[trial.id], results.get(trial.id)
         assert (row.seed, row["level/fusions"]) == (trial.seed, trial.arm["fusions"])
         if result is None:
@@ -109,7 +109,7 @@ def test_objects_print_a_table_and_escape_what_others_wrote(tmp_path):
     assert html.count("<tr>") == 1 + len(evidence.rows)
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["arm", "within", "across", "final"]
     many = made_up.study(seeds=20)
-    outcome = Outcome(expand(many), ran={trial.id: "done" for trial in expand(many)[:4]})
+    outcome = Outcome(Design(many).trials, ran={trial.id: "done" for trial in Design(many).trials[:4]})
     assert str(outcome).splitlines()[0] == "60 trials to run: 4 done."
     assert str(outcome).endswith("and 30 more")
     assert "<p>and 30 more</p>" in outcome._repr_html_()
@@ -117,7 +117,7 @@ def test_objects_print_a_table_and_escape_what_others_wrote(tmp_path):
 
 
 def test_a_plan_prints(called, tmp_path):
-    made = plan(load(write_study(tmp_path)), Store(tmp_path / "results"))
+    made = plan(Design(load(write_study(tmp_path))), Store(tmp_path / "results"))
     assert str(made).startswith("small: 4 of 4 trials to run")
     assert made._repr_html_().count("<tr>") == 3
 
@@ -126,8 +126,8 @@ def test_a_table_needs_no_torch_and_the_evidence_no_pandas(tmp_path):
     made_up.fill(Store(tmp_path), made_up.study(seeds=2))
     script = (
         "import sys, made_up\nfrom ablate import registry\nfrom ablate.analysis import gather\n"
-        "from ablate.storage import Store\nregistry.load_plugins(('toy_parts',))\n"
-        f"evidence = gather(made_up.study(seeds=2), Store({str(tmp_path)!r}))\n"
+        "from ablate.storage import Store\nfrom ablate.study import Design\nregistry.load_plugins(('toy_parts',))\n"
+        f"evidence = gather(Design(made_up.study(seeds=2)), Store({str(tmp_path)!r}))\n"
         "print('pandas' in sys.modules, len(evidence.to_frame()), 'torch' in sys.modules)"
     )
     paths = {"PYTHONPATH": f"{TESTS.parent}:{TESTS}:{TESTS / 'report'}"}
@@ -148,7 +148,7 @@ def trained(called, folder, task, metrics):
     file = write_study(folder, recipe=recipe, factors=factors, metrics=metrics, plugins=[], seeds=1)
     status, _, err = called("trial", file, "--seed", "0", "--predictions", folder / "found")
     assert status == 0, err
-    return file, gather(load(file), Store("results"))
+    return file, gather(Design(load(file)), Store("results"))
 
 
 def test_an_images_ious_are_those_of_its_written_prediction(called, tmp_path):
@@ -191,7 +191,7 @@ def test_an_images_people_are_those_of_its_annotations_and_of_its_written_predic
     path = next((tmp_path / "results" / "trials").glob("*/per_image.npz"))
     assert "keypoint_ap/similarity" in np.load(path, allow_pickle=False)
 
-    store, trial = Store("results"), expand(evidence.study)[0].id
+    store, trial = Store("results"), Design(evidence.study).trials[0].id
     store.put(store.read().results[trial], {"keypoint_ap/image_ids": np.arange(3)})
     with pytest.raises(StoreError, match=f"trial {trial}: per_image.npz: not what the metric reads"):
         evidence.to_frame("per_image")
