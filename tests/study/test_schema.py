@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from ablate.errors import AblateError
-from ablate.study import check_study, keys, load, study_schema, yaml_subset
+from ablate.study import Design, check_study, keys, load, study_schema, yaml_subset
 from ablate.study.budget import Budget
 from ablate.study.recipe import TrainSpec
 
@@ -35,7 +35,7 @@ def loaded(tmp_path, document):
     file = tmp_path / "study.yaml"
     file.write_text(yaml_subset.dump(document))
     study = load(file)
-    check_study(study)
+    check_study(Design(study))
     return study
 
 
