@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ablate.cli.help import Context
 from ablate.errors import AblateError
 
 COMMANDS = {
@@ -37,6 +38,8 @@ COMMANDS = {
 class Commands(click.Group):
     """Finds a command in the file of its name."""
 
+    context_class = Context
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -45,6 +48,8 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f"ablate.cli.{cmd_name.replace('import', 'import_').replace('list', 'list_')}")
         command: click.Command = module.command
+        for inner in (command, *getattr(command, "commands", {}).values()):
+            inner.context_class = Context
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,7 +59,7 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from ablate.errors import nearest
 
-        if args[0] not in COMMANDS:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
             ctx.fail(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
