@@ -6,6 +6,7 @@ traceback.
 
 import errno
 import importlib
+import os
 import sys
 from contextlib import suppress
 from typing import Any
@@ -52,6 +53,12 @@ class Commands(click.Group):
             inner.context_class = Context
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        fitting = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return fitting or click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -70,12 +77,20 @@ def group() -> None:
     """Ablation studies for vision backbones that people can trust.
 
     A study asks one question. It has a control and factors with levels; each choice of levels is an
-    arm, each arm with one seed a trial. Example: ablate run studies/fusion_count.yaml
+    arm, each arm with one seed a trial. A STUDY is a file, or the name of a study that comes with
+    ablate.
+
+    Tab completion in bash: eval "$(_ABLATE_COMPLETE=bash_source ablate)". In zsh and fish: zsh_source, fish_source;
+    docs/completion.md says more. Example: ablate run studies/fusion_count.yaml
     """
 
 
 def main() -> None:
     """The `ablate` command."""
+    if "_ABLATE_COMPLETE" in os.environ:
+        from ablate.cli.completion import answer
+
+        answer(group)
     try:
         group(standalone_mode=False)
     except AblateError as error:

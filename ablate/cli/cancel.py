@@ -1,11 +1,10 @@
 """ablate cancel: end trials that another process runs."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import document
 from ablate.planning.open_study import opened
 
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @click.command("cancel")
-@click.argument("what", metavar="STUDY|ID")
-@click.argument("prefix", metavar="[ID]", default="")
+@click.argument("what", metavar="STUDY|ID", shell_complete=completion.studies_and_begun)
+@click.argument("prefix", metavar="[ID]", default="", shell_complete=completion.begun)
 @options.scale
 @options.results
 @options.as_json
@@ -30,7 +29,7 @@ def command(what: str, prefix: str, scale: str | None, results: str, as_json: bo
     from ablate.storage import Store, notes
 
     store = Store(results)
-    if Path(what).suffix in (".yaml", ".yml") or Path(what).exists():
+    if options.names_study(what):
         design = opened(what, scale=scale, results=results, keep=False)
         ids = [trial.id for trial in store.missing(design.trials)]
         ids = [_only(store, prefix, ids)] if prefix else ids

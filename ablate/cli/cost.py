@@ -3,12 +3,11 @@
 import math
 import textwrap
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, show
 from ablate.planning.open_study import opened
 
@@ -32,7 +31,7 @@ Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
 
 
 @click.command("cost")
-@click.argument("what", metavar="[STUDY|MODEL]", required=False)
+@click.argument("what", metavar="[STUDY|MODEL]", required=False, shell_complete=completion.models_and_studies)
 @click.option("--all", "everything", is_flag=True, help="Every model on the shelf.")
 @click.option("--paper", is_flag=True, help="The papers' figures beside ours.")
 @click.option("--task", type=click.Choice(list(TASKS)), help="What models are priced for.  [default: pose]")
@@ -58,7 +57,7 @@ def command(
 
     Counted on the meta device: no training, no data. Example: ablate cost hrnet --task segmentation
     """
-    is_study = what is not None and (Path(what).suffix in (".yaml", ".yml") or Path(what).exists())
+    is_study = what is not None and options.names_study(what)
     if [what is not None, everything, paper].count(True) != 1:
         raise click.UsageError("one of STUDY, MODEL, --all and --paper is to be given")
     if (is_study or paper) and (task or size):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show
 from ablate.errors import AblateError, nearest
 
@@ -39,7 +39,7 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.known_sets)
 @options.data
 @click.option("--part", help="The data set on the shelf that reads it; of a known set the one that does.")
 @click.option("--knobs", default="{}", metavar="JSON", help="Its other knobs, as in a study's recipe.")

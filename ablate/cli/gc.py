@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show
 from ablate.planning.open_study import opened
 
 
 @click.command("gc")
-@click.argument("study", type=click.Path(path_type=Path), required=False)
+@click.argument("study", type=click.Path(path_type=Path), required=False, shell_complete=completion.studies)
 @click.option("--all", "everything", is_flag=True, help="All trials that the results hold, of whatever study.")
 @options.scale
 @options.results

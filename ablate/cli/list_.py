@@ -6,7 +6,7 @@ import click
 from pydantic import BaseModel
 
 from ablate import registry
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show
 from ablate.errors import AblateError
 
@@ -21,7 +21,7 @@ SHELVES = {
 
 @click.command("list")
 @click.argument("what", type=click.Choice([*SHELVES, "knobs", "keys"]))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.parts_with_knobs)
 @click.option("--schema", is_flag=True, help="keys: the JSON schema of a study file, for editors (docs/editor.md).")
 @options.as_json
 @options.as_csv

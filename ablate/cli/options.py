@@ -6,10 +6,15 @@ from typing import Any, TypeVar
 
 import click
 
+from ablate.cli import completion
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-study_file = click.argument("study", type=click.Path(path_type=Path))
-scale = click.option("--scale", metavar="NAME", help="One of the study's scales; its default one otherwise.")
+study_file = click.argument("study", type=click.Path(path_type=Path), shell_complete=completion.studies)
+scale = click.option(
+    "--scale", metavar="NAME", help="One of the study's scales; its default one otherwise.",
+    shell_complete=completion.scales,
+)  # fmt: skip
 results = click.option(
     "--results", type=click.Path(file_okay=False), default="results", show_default=True, metavar="FOLDER|URL",
     envvar="ABLATE_RESULTS",
@@ -24,6 +29,13 @@ data = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 MOST = 10_000_000  # seconds, minutes or hours: what clocks and simulations take
+
+
+def names_study(word: str) -> bool:
+    """Whether a word that may be something else too is a study's file or a shipped study's name."""
+    from ablate.study import shipped
+
+    return Path(word).suffix in (".yaml", ".yml") or Path(word).exists() or word in shipped()
 
 
 def bounded(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:

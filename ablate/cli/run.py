@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, cell, document
 from ablate.cli.track import track_later
 from ablate.machine import GRACE
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--only",
     multiple=True,
+    shell_complete=completion.arms,
     metavar="ARM",
     help="Only these arms, by their labels or as FACTOR=LEVEL; the control always runs.",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, document
 from ablate.cli.track import track_later
 from ablate.planning.open_study import opened
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--arm",
     multiple=True,
+    shell_complete=completion.arms,
     metavar="ARM",
     help="The arm by its label, or levels that differ from the control as FACTOR=LEVEL.",
 )

@@ -15,10 +15,10 @@ from ablate.study import presets, yaml_subset
 from ablate.study.budget import Budget
 from ablate.study.factor import Factor
 from ablate.study.recipe import FROZEN, Recipe
+from ablate.study.study_file import find, read
 
 Model = TypeVar("Model", bound=BaseModel)
 MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
-MOST = 2**18  # characters of a file; those of the project have 3,000
 SET_BY_LOAD = {"scale", "file", "source"}
 PARTS = ("task", "dataset", "model")
 
@@ -121,20 +121,13 @@ class Study(BaseModel):
 
 
 def load(path: Path | str, *, scale: str | None = None) -> Study:
-    """Read a study file and choose one of its scales.
+    """Read a study file, or the shipped study of a bare name, and choose one of its scales.
 
     Raises:
         StudyError: one line that names the file, the key and the nearest valid choice.
     """
-    file = Path(path)
-    try:
-        with file.open(encoding="utf-8") as stream:
-            text = stream.read(MOST + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise StudyError(f"{file}: {reason}") from None
-    if len(text) > MOST:
-        raise StudyError(f"{file}: is no study: it has more than {MOST:,} characters")
+    file = find(path)
+    text = read(file)
     with blaming(str(file)):
         document = yaml_subset.parse(text)
         if not isinstance(document, dict):
