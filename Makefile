@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast slow cluster lint bench campaign fuzz clean
+.PHONY: demo test fast slow cluster lint docs bench campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -24,6 +24,9 @@ lint: .venv/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/.test-installed
+	$(BIN)/python -m sphinx -q -n -W --keep-going docs docs/_build
+
 fuzz: .venv/.test-installed
 	$(BIN)/python tests/fuzz/fuzzing.py --inputs 100000
 
@@ -41,7 +44,7 @@ campaign: .venv/.test-installed
 	touch $@
 
 .venv/.test-installed: .venv/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
 	touch $@
 
 clean:

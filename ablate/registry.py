@@ -68,6 +68,7 @@ def _decorator(kind: str) -> Callable[..., Callable[[Builder], Builder]]:
 
         return remember
 
+    decorate.__doc__ = f"Marks the builder of a {kind} called `name`; `facts`, literals, are read with its knobs."
     return decorate
 
 
