@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablate.errors import StudyError, nearest
 from ablate.study import yaml_subset
-from ablate.study.factor import Factor
+from ablate.study.factor import MATCHED, Factor
 
 MOST = 2**18  # characters of a file; those of the project have 3,000
 PACKAGE = Path(__file__).parent.parent
@@ -84,5 +84,5 @@ def _levels(factor: Factor) -> list[str]:
     solved = factor.match.knobs(factor.levels) if factor.match else {}
     for label in factor.levels:
         as_written = label not in solved or (factor.match and factor.match.raw and label != factor.control)
-        labels += [label] * bool(as_written) + [f"{label} matched"] * (label in solved)
+        labels += [label] * bool(as_written) + [label + MATCHED] * (label in solved)
     return labels
