@@ -28,7 +28,7 @@ autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 # What other packages define has no page here, and a few names of ours are no reader's.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ablate|hrnet_core).*"),
-    ("py:.*", r"ablate\.(registry\.Builder|storage\.cleaning\.Litter)"),
+    ("py:.*", r"ablate\.(registry\.Builder|storage\.cleaning\.Litter|study\.schema\.Key)"),
 ]
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from ablate.cli import completion, options
+from ablate.cli import options
 from ablate.cli.tables import document
 
 
 @click.command("export")
-@click.argument("id", shell_complete=completion.ended)
+@options.trial_id
 @click.option(
     "--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.safetensors",
     help="Where the checkpoint is written.",

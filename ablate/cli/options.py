@@ -11,6 +11,7 @@ from ablate.cli import completion
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 study_file = click.argument("study", type=click.Path(path_type=Path), shell_complete=completion.studies)
+trial_id = click.argument("id", shell_complete=completion.ended)
 scale = click.option(
     "--scale", metavar="NAME", help="One of the study's scales; its default one otherwise.",
     shell_complete=completion.scales,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import completion, options
+from ablate.cli import options
 from ablate.cli.tables import Row, cell, document
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("reproduce")
-@click.argument("id", shell_complete=completion.ended)
+@options.trial_id
 @options.results
 @options.data
 @click.option(

@@ -2,12 +2,12 @@
 
 import click
 
-from ablate.cli import completion, options
+from ablate.cli import options
 from ablate.cli.tables import document
 
 
 @click.command("show")
-@click.argument("id", shell_complete=completion.ended)
+@options.trial_id
 @options.results
 @click.option("--json", "as_json", is_flag=True, help="As without it, but null for nan (docs/json.md).")
 def command(id: str, results: str, as_json: bool) -> None:
