@@ -21,7 +21,7 @@ from ablate.study.fairness import (
 from ablate.study.published_scores import Published, published
 from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key
 from ablate.study.schema import keys, study_schema
-from ablate.study.study import SET_BY_LOAD, Scale, Study, blaming, load
+from ablate.study.study import Scale, Study, blaming, load
 from ablate.study.study_file import Outline, outline, shipped
 from ablate.study.yaml_subset import dump
 
