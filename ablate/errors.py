@@ -16,15 +16,21 @@
 A bug of ours is any other exception, and keeps its traceback.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from urllib.parse import unquote
+
+URI = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://(\S+?)(?=[:,;)'\"]*(?:\s|$))")  # in a text
+WHOLE = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://(.+)\Z", re.DOTALL)  # a password may hold spaces
+PIECES = re.compile("[:/@?&=#]+")
 
 
 class AblateError(Exception):
     """A mistake the user can mend; its text is one line that names the place and the nearest valid choice."""
 
     def __init__(self, text: str) -> None:
-        line = " ".join(text.splitlines())  # one line, whatever a key or a file's name holds
+        line = without_credentials(" ".join(text.splitlines()))  # one line, whatever a key or a file's name holds
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))  # nor moves it the cursor
 
 
@@ -82,5 +88,30 @@ def nearest(name: object, choices: Iterable[str]) -> str:
 
 
 def one_line(said: object, most: int = 300) -> str:
-    """What an error or a library said, on one line, and no more characters of it."""
-    return " ".join(str(said).split())[:most]
+    """What an error or a library said, on one line without credentials, and no more characters of it."""
+    return without_credentials(" ".join(str(said).split()))[:most]
+
+
+def without_credentials(text: str, *, of: str = "") -> str:
+    """The text as it may be shown or stored: its URIs without user, password and query.
+
+    A password may hold what it should have quoted, so all up to the last @ goes; where that may stand in a query, only
+    the scheme stays. A library may take a URI apart before it complains: no piece of the credentials `of` one stays.
+    """
+    whole = WHOLE.sub(_bare, of)
+    pieces = set(PIECES.split(of)) - set(PIECES.split(whole))
+    bare = URI.sub(_bare, text.replace(of, whole) if of else text)
+    for piece in sorted(pieces | {unquote(piece) for piece in pieces}, key=len, reverse=True):
+        bare = bare.replace(piece, "***") if len(piece) > 2 else bare
+    return bare
+
+
+def _bare(found: re.Match[str]) -> str:
+    scheme, rest = found.groups()
+    before, at, after = rest.rpartition("@")
+    if at and not rest.startswith("/"):  # of a file, it is in the path
+        if "?" in before:
+            return f"{scheme}://..."
+        rest = after
+    path, _, query = rest.partition("?")
+    return f"{scheme}://{path}" + ("?..." if query else "")

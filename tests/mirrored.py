@@ -1,18 +1,50 @@
-"""What a tracker shows of a study, read with MLflow's own client and compared with the results folder."""
+"""Studies that are mirrored, and what a tracker shows of them, read with MLflow's own client."""
 
 import json
 import os
 from pathlib import Path
 
 import pytest
+from small_studies import write_study
 
+from ablate.running.drive import Where, drive
 from ablate.storage import Store
+from ablate.study import Design, load
 from ablate.tracking.experiment import _quiet
+from ablate.training.run_trial import run_trial
+from ablate.training.site import Site
 
 QUIET = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
     pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
 ]
+
+
+class Silent:
+    """A screen that shows nothing."""
+
+    def started(self, trial):
+        pass
+
+    def epoch(self, trial, row):
+        pass
+
+    def ended(self, trial, status):
+        pass
+
+
+def drive_here(tmp_path, *, tracker=None, experiment=None, screen=None, **changes):
+    design = Design(load(write_study(tmp_path, **changes)))
+    where = Where(Store(tmp_path / "results"), here=True, tracker=tracker, experiment=experiment)
+    return design, drive(design, design.trials, where, screen or Silent())
+
+
+def trained(tmp_path, **changes):
+    """A design, its store and its trials, trained without a tracker."""
+    design, store = Design(load(write_study(tmp_path, **changes))), Store(tmp_path / "results")
+    for trial in design.trials:
+        list(run_trial(trial, Site(results=store.root.resolve())))
+    return design, store, design.trials
 
 
 def client(uri: str):

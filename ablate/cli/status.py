@@ -47,6 +47,8 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
     click.echo(f"{own:,} bytes, {total:,} with other trials", err=True)
     for line in shelf.damaged + damage(store, held):
         click.echo(f"damaged: {line}", err=True)
+    if (aside := store.root / "mlflow.db.damaged").exists():
+        click.echo(f"damaged: {aside}: was set aside; all results were written to MLflow anew, so delete it", err=True)
     link = store.root / "mlflow.link"
     if link.is_file() and not link.is_symlink():
         click.echo(f"MLflow: {cell(link.read_text(encoding='utf-8', errors='replace')[:1000])}", err=True)

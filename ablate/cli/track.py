@@ -1,6 +1,5 @@
 """ablate track: MLflow, afterwards."""
 
-import re
 import shlex
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from click.core import ParameterSource
 
 from ablate.cli import options
 from ablate.cli.tables import document
+from ablate.errors import without_credentials
 from ablate.planning.open_study import opened
 
 
@@ -33,7 +33,7 @@ def command(
     if as_json:
         document({"trials": count, "mended": mended})
         return
-    click.echo(f"{count} trials are in MLflow; {mended} runs that were left open or double were mended")
+    click.echo(f"{count} trials are in MLflow; {mended} runs of dead drivers were closed or dropped")
 
 
 def track_later() -> str:
@@ -43,4 +43,4 @@ def track_later() -> str:
     for name in ("scale", "results", "mlflow", "experiment"):
         if given.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words += [f"--{name}", str(given.params[name])]
-    return shlex.join(re.sub(r"//[^/@]*@", "//", word) for word in words)  # a password is left out
+    return shlex.join(without_credentials(word, of=word) for word in words)

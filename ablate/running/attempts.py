@@ -6,11 +6,12 @@ that come and go are no fault of a trial's; and a trial that ran out of memory b
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ablate.errors import StoreError
+from ablate.running.outcome import dead
 from ablate.storage import Store
 from ablate.study import Trial
 from ablate.training.reports import Listener
@@ -39,13 +40,15 @@ class Attempts:
         self,
         trials: list[Trial],
         store: Store,
-        listener: Listener,
+        listeners: Sequence[Listener],
         *,
+        owner: str = "",
         retries: int = 0,
         wait: bool = True,
         nodes: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
-        self.store, self.listener, self.retries, self.wait, self.nodes = store, listener, retries, wait, nodes
+        self.store, self.listeners, self.owner = store, listeners, owner
+        self.retries, self.wait, self.nodes = retries, wait, nodes
         self.waiting = deque(Attempt(trial) for trial in trials)
         self.running: dict[str, Attempt] = {}
         self.elsewhere: list[Attempt] = []  # another process is at them
@@ -65,7 +68,7 @@ class Attempts:
         while self.waiting:
             attempt = self.waiting.popleft()
             if self._stored(attempt.trial):
-                self.listener.ended(attempt.trial, "elsewhere")
+                self._ended(attempt.trial, "elsewhere")
                 continue
             self.running[attempt.trial.id] = attempt
             return attempt
@@ -77,13 +80,13 @@ class Attempts:
         if status == "busy" and self.wait:
             self.elsewhere.append(attempt)
         else:
-            self.listener.ended(trial, status)
+            self._ended(trial, status)
 
     def crowded_out(self, trial: Trial, reason: str) -> None:
         """It ran out of memory beside others."""
         attempt = self.running.pop(trial.id)
         attempt.alone = True
-        self.listener.retried(trial, f"{reason}; at the end it has a device alone")
+        self._retried(trial, f"{reason}; at the end it has a device alone")
         self.waiting.append(attempt)  # an empty device is long to wait for while others still share them
 
     def troubled(self, trial: Trial, reason: str) -> bool:
@@ -92,7 +95,7 @@ class Attempts:
         attempt.troubles += 1
         if attempt.troubles > TROUBLES and not self.running:  # it may be one node's, while others train
             return False
-        self.listener.retried(trial, reason)
+        self._retried(trial, reason)
         self.resting.append((time.monotonic() + REST, attempt))
         return True
 
@@ -106,10 +109,21 @@ class Attempts:
         own = sum(not alive or its_nodes <= alive for its_nodes in attempt.deaths)
         lost = attempt.losses + len(attempt.deaths) - own
         if own <= self.retries and lost <= NODE_LOSSES:
-            self.listener.retried(trial, reason)
+            self._retried(trial, reason)
             self.waiting.appendleft(attempt)
         else:
-            self.listener.died(trial, f"tried {own + lost} times: {reason}")
+            reason = f"tried {own + lost} times: {reason}"
+            for listener in self.listeners:
+                listener.died(trial, reason)
+            self._ended(trial, dead(self.store, trial, reason, owner=self.owner))
+
+    def _ended(self, trial: Trial, status: str) -> None:
+        for listener in self.listeners:
+            listener.ended(trial, status)
+
+    def _retried(self, trial: Trial, reason: str) -> None:
+        for listener in self.listeners:
+            listener.retried(trial, reason)
 
     def _look_elsewhere(self) -> None:
         """Take back what the other process left, finished or not."""

@@ -17,7 +17,7 @@ from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
 from ablate.running.here import run_here
-from ablate.running.outcome import Driver, Outcome
+from ablate.running.outcome import Outcome
 from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
 from ablate.storage import Store, notes
@@ -55,7 +55,7 @@ def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -
     missing = [trial for trial in trials if trial.id in waiting]
     outcome, tracker = Outcome(missing), Tracker(where.store, design, where.tracker, where.experiment)
     if not missing:
-        outcome.mirror_trouble = tracker.fill_if_behind()
+        outcome.mirror_trouble = tracker.refill()
         return outcome
     budget = study.budget
     site = Site(
@@ -76,27 +76,27 @@ def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -
     preflight(design, missing, where, site)
     tracker.refuse_unreachable()
     missing = launch_order(design, missing, shelf)
-    watch = Watch(screen, design, missing, shelf, where.store, alone=where.here)
+    watch = Watch(design, missing, shelf, where.store, alone=where.here)
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over
     writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
-    driver, status = Driver(where.store, watch, writer, outcome, owner=site.owner), "FAILED"
+    listeners, outcome.ran, status = (screen, watch, writer), watch.ran, "FAILED"
     stop = Stop(minutes=where.minutes, grace=where.grace)
 
     def lost(reason: str) -> None:
         try:
             sys.stderr.write(f"ablate: {reason}\n")
             sys.stderr.flush()
-            tracker.finish(writer, "KILLED", hurry=True)
+            writer.close("KILLED", hurry=True)
         finally:
             os._exit(2)
 
     try:
         with stop:
             if where.here:
-                run_here(missing, site, driver, stop=stop, wait=where.wait)
+                run_here(missing, site, listeners, stop=stop, wait=where.wait)
             else:
                 run_on_ray(
-                    missing, site, budget, driver, stop=stop, lost=lost, plugins=study.plugins, address=where.address
+                    missing, site, budget, listeners, stop=stop, lost=lost, plugins=study.plugins, address=where.address
                 )
         status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
@@ -104,7 +104,7 @@ def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -
     finally:
         watch.close()
         outcome.stopped, outcome.status = stop.asked, stop.status
-        outcome.mirror_trouble = tracker.finish(writer, status, hurry=bool(stop.asked))
+        outcome.mirror_trouble = writer.close(status, hurry=bool(stop.asked))
     return outcome
 
 

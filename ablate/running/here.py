@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 
 from ablate.errors import AblateError
@@ -14,7 +15,7 @@ from ablate.training.reports import Listener, reports, row
 from ablate.training.site import Site
 
 
-def run_here(trials: list[Trial], site: Site, listener: Listener, *, stop: Stop, wait: bool = True) -> None:
+def run_here(trials: list[Trial], site: Site, listeners: Sequence[Listener], *, stop: Stop, wait: bool = True) -> None:
     """One trial after the other in this process, without Ray.
 
     A trial that hangs ends the whole process, with one line and exit status 2: there is no other process to go on in.
@@ -22,19 +23,21 @@ def run_here(trials: list[Trial], site: Site, listener: Listener, *, stop: Stop,
     Raises:
         AblateError: what is wrong with the data or the results folder.
     """
-    attempts = Attempts(trials, Store(site.results), listener, wait=wait)
+    attempts = Attempts(trials, Store(site.results), listeners, wait=wait)
     while not (stop.asked or attempts.over):
         attempt = attempts.take()
         if attempt is None:
             time.sleep(1)  # the rest is at another process
             continue
-        listener.started(attempt.trial)
+        for listener in listeners:
+            listener.started(attempt.trial)
         with closing(reports(attempt.trial, site)) as events, watchdog.watched(site.hang_minutes, _give_up):
             for report in events:
                 if "trouble" in report:
                     raise AblateError(report["trouble"])
                 if "row" in report:
-                    listener.epoch(attempt.trial, row(report))
+                    for listener in listeners:
+                        listener.epoch(attempt.trial, row(report))
                 else:
                     attempts.ended(attempt.trial, str(report["status"]))
                 if stop.asked:

@@ -1,4 +1,4 @@
-"""What one run came to, and who hears of it on the way: the screen, the mirror, and the results folder of a death."""
+"""What one run came to, and what is stored of a trial whose process is gone."""
 
 from collections import Counter
 from contextlib import suppress
@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 from ablate.analysis import Shown
 from ablate.errors import DamagedError
 from ablate.machine import origin
-from ablate.storage import Epoch, Result, Store, whose
+from ablate.storage import Result, Store, whose
 from ablate.study import Trial
-from ablate.tracking import Writer
-from ablate.training.reports import Listener
 
 
 @dataclass
@@ -45,49 +43,22 @@ class Outcome:
         return Shown(f"{len(self.planned)} trials to run: {counted or 'none ran'}{ended}.", rows)
 
 
-class Driver:
-    """Listens to the launch: tells the screen and the mirror, keeps count."""
+def dead(store: Store, trial: Trial, reason: str, *, owner: str = "") -> str:
+    """Store that a trial failed whose process is gone; what is stored, or held by another process, stands.
 
-    def __init__(self, store: Store, screen: Listener, writer: Writer, outcome: Outcome, *, owner: str = "") -> None:
-        self.store, self.screen, self.writer, self.outcome, self.owner = store, screen, writer, outcome, owner
-
-    def started(self, trial: Trial) -> None:
-        self.screen.started(trial)
-        self.writer.started(trial)
-
-    def epoch(self, trial: Trial, row: Epoch) -> None:
-        self.screen.epoch(trial, row)
-        self.writer.epoch(trial, row)
-
-    def ended(self, trial: Trial, status: str) -> None:
-        self.outcome.ran[trial.id] = status
-        self.screen.ended(trial, status)
-        self.writer.ended(trial)
-
-    def retried(self, trial: Trial, reason: str) -> None:
-        self.screen.retried(trial, reason)
-
-    def died(self, trial: Trial, reason: str) -> None:
-        """Its process is gone, so the driver writes what is known; what is stored or held by another process stands."""
-        self.screen.died(trial, reason)
-        with self.store.lock(trial.id, owner=self.owner, wait=False) as hold:
-            status = self._stored(trial) or ("failed" if hold else "busy")
-            if hold and not self._stored(trial):
-                self.store.put(_dead(trial, reason), {}, hold=hold, keep=True)
-        self.ended(trial, status)
-
-    def _stored(self, trial: Trial) -> str:
-        with suppress(DamagedError):
-            result = self.store.get(trial.id)
-            return result.status if result else ""
-        return ""
+    Returns how it ended: see `Listener.ended`.
+    """
+    with store.lock(trial.id, owner=owner, wait=False) as hold:
+        status = _stored(store, trial) or ("failed" if hold else "busy")
+        if hold and not _stored(store, trial):
+            finished = datetime.now(UTC).isoformat(timespec="seconds")
+            result = Result(**whose(trial), status="failed", reason=reason, env=origin.provenance(), finished=finished)
+            store.put(result, {}, hold=hold, keep=True)
+    return status
 
 
-def _dead(trial: Trial, reason: str) -> Result:
-    return Result(
-        **whose(trial),
-        status="failed",
-        reason=reason,
-        env=origin.provenance(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+def _stored(store: Store, trial: Trial) -> str:
+    with suppress(DamagedError):
+        result = store.get(trial.id)
+        return result.status if result else ""
+    return ""

@@ -10,49 +10,41 @@ from ablate.planning.last_run import Run, keep, now
 from ablate.planning.plan import at_once
 from ablate.storage import Epoch, Shelf, Store
 from ablate.study import Design, Trial
-from ablate.training.reports import Listener
 
 
 class Watch:
-    """Hears what the screen hears, and keeps the prediction of a run and what became of it."""
+    """A listener that keeps the prediction of a run and what became of it."""
 
-    def __init__(
-        self, screen: Listener, design: Design, trials: list[Trial], shelf: Shelf, store: Store, *, alone: bool
-    ) -> None:
+    def __init__(self, design: Design, trials: list[Trial], shelf: Shelf, store: Store, *, alone: bool) -> None:
         study = design.study
         seconds, basis = of_trials(design, trials, shelf)
-        self.screen, self.study, self.store = screen, study, store
+        self.study, self.store = study, store
         self.run = Run(started=now(), basis=basis, predicted_seconds=seconds, at_once=1 if alone else at_once(study))
         self._start, self._first, self._last = time.monotonic(), math.nan, math.nan
         self._running: set[str] = set()
-        self._ran: set[str] = set()
+        self.ran: dict[str, str] = {}  # trial id -> how it ended: see Listener.ended
         self._most = 0
         keep(store, study, self.run)
 
     def started(self, trial: Trial) -> None:
         self._running.add(trial.id)
         self._most = max(self._most, len(self._running))
-        self.screen.started(trial)
 
     def epoch(self, trial: Trial, row: Epoch) -> None:
         if math.isnan(self._first):  # before it a cluster was reached and processes were started, once for all trials
             self._first = time.monotonic() - row.seconds
-        self.screen.epoch(trial, row)
 
     def ended(self, trial: Trial, status: str) -> None:
         self._running.discard(trial.id)
+        self.ran[trial.id] = status
         if status != "busy":
-            self._ran.add(trial.id)
             self._last = time.monotonic()
-        self.screen.ended(trial, status)
 
     def retried(self, trial: Trial, reason: str) -> None:
         self._running.discard(trial.id)
-        self.screen.retried(trial, reason)
 
     def died(self, trial: Trial, reason: str) -> None:
         self._running.discard(trial.id)
-        self.screen.died(trial, reason)
 
     def close(self) -> None:
         """The run ended, in whatever way."""
@@ -61,7 +53,7 @@ class Watch:
             "seconds": time.monotonic() - self._start,
             "busy_seconds": self._last - self._first,
             "ran_at_once": self._most,
-            "ran": len(self._ran),
+            "ran": sum(status != "busy" for status in self.ran.values()),
         }
         with suppress(StoreError):  # whatever ended the run matters more
             keep(self.store, self.study, self.run.model_copy(update=became))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ablate.errors import StoreError, nearest
+from ablate.errors import StoreError, nearest, without_credentials
 from ablate.storage.lease import Hold, Lease
 
 AT_ONCE = 256  # objects that are asked for together
@@ -126,9 +126,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
     scheme, _, rest = url.partition("://")
     if scheme not in fsspec.available_protocols():
         raise StoreError(f"{url}: no kind of place {scheme!r}; {nearest(scheme, ('s3', 'gs', 'az', 'memory', 'file'))}")
-    if "@" in rest.partition("/")[0] or ".." in rest.split("/"):
+    if without_credentials(url) != url or ".." in rest.split("/"):
         raise StoreError(
-            f"{scheme}://...: a URL of results holds neither credentials (set them in the environment) nor .."
+            f"{scheme}://...: a URL of results holds neither credentials (set them in the environment) nor @, ? or .."
         )
     try:
         return fsspec.url_to_fs(url, use_listings_cache=False)  # type: ignore[no-any-return]  # untyped

@@ -4,9 +4,7 @@ The driver of a run and `ablate track` call `Tracker`.
 """
 
 from ablate.tracking.tracker import Tracker
-from ablate.tracking.writer import Writer
 
 __all__ = [
     "Tracker",
-    "Writer",
 ]

@@ -1,250 +1,204 @@
 """A study's results in MLflow: a parent run per `ablate run`, a child per trial; what is written when, and by whom.
 
-Written by drivers alone and never read back for numbers. Whatever was cut short is mended: runs are found by their
-tags, epochs by the last one that a run has, and a curve is compared before its run counts as whole. Each `ablate run`
-is a session, which marks the runs that it has in hand; those of a session whose process is dead are anyone's.
+A child is whole when it is FINISHED or FAILED, which is said last; its tag `ablate.shows` names the result that it
+shows. While a trial trains, its child shows the epochs so far. What was cut short is not mended: it is dropped, and
+written anew from the stored result. Each driver is a session, which marks its runs; what is not whole and belongs to
+a session whose process lives is left to that.
 """
 
 import json
 import os
 import time
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from uuid import uuid4
 
-from ablate.errors import StoreError
-from ablate.machine import files, origin, process
+from ablate.errors import one_line
+from ablate.machine import HEARTBEAT, origin, process
 from ablate.storage import Epoch, Result, Store
-from ablate.study import Study, Trial
+from ablate.study import Design, Trial
 from ablate.tracking import values
-from ablate.tracking.experiment import RUNNING, Child, Experiment, Row, make_file
+from ablate.tracking.experiment import Experiment, Run
 
-BATCH = 900  # metrics in one request; MLflow takes 1000
-PARENTS = "tags.`ablate.planned` LIKE '%'"
+PARENTS, CHILDREN, RUNNING = (
+    "tags.`ablate.planned` LIKE '%'", "tags.`ablate.trial` LIKE '%'", "attributes.status = 'RUNNING'",
+)  # fmt: skip
 
 
-def local_uri(results: Path) -> str:
-    """The default tracker: a SQLite file under the results folder."""
-    return f"sqlite:///{(results / 'mlflow.db').resolve()}"
+@dataclass
+class Live:
+    """The run of a trial that trains, and the epochs that it has."""
+
+    run: str
+    rows: list[Epoch] = field(default_factory=list)
 
 
 class Mirror:
     """One study's runs, for one session. Every method may raise what the tracker raises, and be called again."""
 
     def __init__(
-        self, store: Store, study: Study, *, uri: str | None = None, experiment: str | None = None, session: str = ""
+        self, experiment: Experiment, store: Store, design: Design, planned: int = 0, reused: Iterable[Trial] = ()
     ) -> None:
-        self.store, self.study, self.session = store, study, session
-        place = None if uri else (store.root / "mlflow").resolve()
-        for own in () if uri else ("mlflow", "mlflow.db"):
-            files.refuse_outside(store.root / own, store.root)
-        if not uri:
-            make_file(store.root / "mlflow.db")
-        self.experiment = Experiment(uri or local_uri(store.root), experiment or study.name, place)
+        self.experiment, self.store, self.design, self.session = experiment, store, design, uuid4().hex
+        self.about = {"ablate.planned": str(planned), "ablate.reused": " ".join(trial.id for trial in reused)[:5000]}
+        self.parent = ""  # made with the first child: no run stays empty
+        self._live: dict[str, Live] = {}  # by trial; one that could not be written is forgotten, and begun anew
+        self._beaten = time.monotonic()
+
+    def fill(self) -> tuple[int, int, str]:
+        """Show all results that are not shown yet.
+
+        Returns how many of the study's trials are shown now, how many runs of dead drivers and double ones were closed
+        or dropped, and why a trial could not be written.
+        """
+        lacking, shown, mended = self.survey()
+        trouble = ""
+        for trial, result in lacking:
+            try:
+                self.beat()
+                shown += self.ended(trial, result)
+            except Exception as error:
+                self.resume()  # raises, if it was not this trial alone
+                trouble = one_line(error)
+        return shown, mended, trouble
+
+    def survey(self) -> tuple[list[tuple[Trial, Result]], int, int]:
+        """Close or drop what dead drivers left, and all runs but one of each result.
+
+        Returns the results that MLflow lacks, how many it shows, and how many runs were closed or dropped.
+        """
+        dead, living = self._parents()
+        left, mended = list(dead), 0
+        shown: set[str] = set()
+        busy: set[str] = set()  # a living driver is about to show it
+        children = sorted(self.experiment.runs(CHILDREN), key=lambda run: (_trial(run), run.id))
+        results = self.store.read().results  # read last: it holds whatever a child shows
+        self._live = {name: live for name, live in self._live.items() if name not in results}
+        for trial_id, group in groupby(children, key=_trial):
+            runs = list(group)
+            if result := results.get(trial_id):
+                kept = self._tidy(runs, values.stamp(result), living)
+                mended += len(runs) - len(kept)
+                (shown if any(map(_shows, kept)) else busy).update({trial_id} if kept else ())
+            else:  # what there is to see of it stays until it is trained again
+                left += [run for run in runs if run.status == "RUNNING" and _session(run) not in living]
+        for run in left:
+            self.experiment.close(run.id, "KILLED")
+        trials = {trial.id: trial for trial in self.design.trials}
+        lacking = [(trials[name], results[name]) for name in trials if name in results.keys() - shown - busy]
+        return lacking, len(shown & trials.keys()), mended + len(left)
+
+    def resume(self) -> None:
+        """After a failure: find the session's parent, which may have been made, or closed by who took us for dead."""
         self.parent = ""
-        self.children: dict[str, Child] = {}  # those that were looked up
-        self.twice: list[Child] = []  # further runs of one trial: a request that seemed lost may have come late
-
-    def survey(self) -> None:
-        """Look up all children at once, which MLflow takes some ms for each."""
-        for child in self.experiment.children():
-            if child.trial in self.children:
-                self.twice.append(self.children[child.trial])
-            self.children[child.trial] = child
-
-    def open(self, planned: list[Trial], reused: list[Trial]) -> None:
-        """Begin the session's parent run, or find it again; done trials are linked by a tag, not copied."""
-        for run in self.experiment.search(PARENTS, _of(self.session)):
-            self.parent = run.info.run_id
-            if run.info.status != "RUNNING":  # another took us for dead
-                self.experiment.reopen(self.parent)
-            return
-        tags = {
-            "mlflow.runName": f"{self.study.name} {self.study.scale}".strip(),
-            "ablate.scale": self.study.scale,
-            "ablate.planned": str(len(planned)),
-            "ablate.reused": " ".join(trial.id for trial in reused)[:5000],
-            "ablate.process": process.own(),
-        }
-        self.parent = self._create(tags | _heartbeat())
+        for run in list(self.experiment.runs(PARENTS, _of(self.session))):
+            if self.parent:
+                self.experiment.drop(run.id)  # made twice
+            elif run.status != "RUNNING":
+                self.experiment.reopen(run.id)
+            self.parent = self.parent or run.id
 
     def beat(self) -> None:
-        """A sign of life, for `ablate` on other machines."""
-        self.experiment.log(self.parent, tags=_heartbeat())
+        """A sign of life once a minute, for `ablate` on other machines."""
+        if self.parent and time.monotonic() - self._beaten > HEARTBEAT:
+            self.experiment.log(self.parent, tags=_heartbeat())
+            self._beaten = time.monotonic()
 
-    def started(self, trial: Trial) -> None:
-        """Open the trial's run, or take up the one it has; one that shows a result waits for epochs of another try."""
-        child = self._find(trial)
-        if child is None:
-            self._begin(trial)
-        elif not child.holds[0] and not self._in_other_hands(child):
-            self._take(child)
+    def epochs(self, trial: Trial, rows: Sequence[tuple[Epoch, int]]) -> None:
+        """Show the learning curve of a trial that trains: all its rows so far, each with its time in ms since 1970."""
+        live = self._live.pop(trial.id, None)
+        if live is None:
+            self._clear(trial)
+            live = self._begin(trial)
+        new = rows[len(live.rows) :]
+        self.experiment.log(live.run, values.curve(new))
+        live.rows += [row for row, _ in new]
+        self._live[trial.id] = live
 
-    def epochs(self, trial: Trial, rows: Iterable[tuple[Epoch, int]]) -> None:
-        """Log the rows of the learning curve that the run does not have yet, each with its time in ms since 1970.
-
-        Only the driver that trains a trial has rows of it, so whatever the run says, it is ours.
-        """
-        child = self.children.get(trial.id) or self._find(trial)
-        if child is None or child.holds[0]:
-            child = self._begin(trial, instead_of=child)
-        elif child.session != self.session or child.status != "RUNNING":
-            self._take(child)
-        self._log_rows(child, rows)
-
-    def busy(self, trial: Trial) -> None:
-        """Another driver has the trial: leave no empty run of ours behind."""
-        child = self._find(trial)
-        if child and child.session == self.session and not child.epoch:
-            self.experiment.drop(child.run)
-            del self.children[trial.id]
-
-    def is_done(self, trial: Trial) -> bool:
-        """Whether the tracker is known to have a result of the trial, whole, that needs no other try."""
-        return trial.id in self.children and self.children[trial.id].holds[0] == "done"
-
-    def shows(self, trial: Trial, result: Result) -> bool:
-        """Whether the tracker is known to have that result, whole. Two of one trial that are done say the same."""
-        if result.status == "done":
-            return self.is_done(trial)
-        return trial.id in self.children and self.children[trial.id].holds == _stamp(result)
-
-    def ended(self, trial: Trial, result: Result) -> None:
-        """Log what the result holds and close its run with the status that it deserves."""
-        child = self.children.get(trial.id) or self._find(trial)
-        if self.shows(trial, result) or (child and self._in_other_hands(child)):
-            return  # or the driver that has it will write it
-        begin, end, times = values.begin(result), values.end(result), values.times(result)
-        if child is None or child.holds[0]:  # what it shows is an earlier try
-            child = self._begin(trial, instead_of=child, start=begin)
-        self._log_rows(child, zip(result.curve, times, strict=True))
-        if not self._fits(child, result):
-            child = self._begin(trial, instead_of=child, start=begin)
-            self._log_rows(child, zip(result.curve, times, strict=True))
+    def ended(self, trial: Trial, result: Result) -> bool:
+        """Show a stored result; False where a living driver is about to."""
+        stamp, times, end = values.stamp(result), values.times(result), values.end(result)
+        live = self._live.pop(trial.id, None)
+        if live is None or repr(live.rows) != repr(result.curve[: len(live.rows)]):  # epochs were trained twice
+            if kept := self._clear(trial, stamp):
+                return any(map(_shows, kept))
+            live = self._begin(trial, values.begin(result))
+        rest = list(zip(result.curve, times, strict=True))[len(live.rows) :]
         metrics = [(name, value, end, len(times)) for name, value in values.summary(result).items()]
-        self.experiment.log(child.run, metrics, params=values.params(trial), tags=values.tags(result))
-        child.status = _deserved(result)
-        self.experiment.close(child.run, child.status, end)
-        self.experiment.document(child.run, "config.json", values.config(trial))
-        self.experiment.document(child.run, "result.json", json.loads(result.model_dump_json()))
-        child.holds = _stamp(result)  # last, when all else is there
-        self.experiment.log(child.run, tags={"ablate.status": result.status, "ablate.finished": result.finished})
-
-    def reconcile(self, *, ending: bool = False) -> int:
-        """Mend what dead drivers left: runs that say RUNNING, second runs of one trial; returns how many.
-
-        A child gets the status of its stored result, or KILLED until a later run takes it up. With `ending`, so do
-        the children of this session.
-        """
-        parents = {run.data.tags.get("ablate.session", ""): run for run in self.experiment.search(PARENTS, RUNNING)}
-        living = {self.session, *(session for session, run in parents.items() if _lives(run))}
-        lost = [run.info.run_id for session, run in parents.items() if session not in living]
-        for run_id in lost:
-            self.experiment.close(run_id, "KILLED")
-        spared = living - {self.session} if ending else living
-        left = [child for child in self.experiment.children(RUNNING) if child.session not in spared]
-        for child in left:
-            child.status = _deserved(self._result(child.trial))
-            self.experiment.close(child.run, child.status)
-            self.children[child.trial] = child
-        twice = [child for child in self.twice if child.status != "RUNNING" or child.session not in spared]
-        for child in twice:
-            self.experiment.drop(child.run)
-        self.twice = []
-        return len(lost) + len(left) + len(twice)
+        self.experiment.log(live.run, [*values.curve(rest), *metrics], tags=values.tags(result))
+        self.experiment.document(live.run, "config.json", values.config(trial))
+        self.experiment.document(live.run, "result.json", json.loads(result.model_dump_json()))
+        self.experiment.close(live.run, "FINISHED" if result.status == "done" else "FAILED", end)
+        self._clear(trial, stamp)  # what was there before, and what another driver wrote at the same time
+        return True
 
     def close(self, status: str) -> None:
-        """End this session's runs, its parent with the status given."""
-        self.reconcile(ending=True)
-        self.experiment.close(self.parent, status)
+        """End the session: its parent with that status, trials without an end as KILLED."""
+        for run in list(self.experiment.runs(CHILDREN, RUNNING, _of(self.session))):
+            self.experiment.close(run.id, "KILLED")
+        if self.parent:
+            self.experiment.close(self.parent, status)
 
-    def _find(self, trial: Trial) -> Child | None:
-        """The trial's run as it is now, for another driver may have opened one."""
-        self.children.pop(trial.id, None)
-        for child in self.experiment.children(f"tags.`ablate.trial` = '{trial.id}'"):
-            self.children[trial.id] = child
-        return self.children.get(trial.id)
+    def _parents(self) -> tuple[list[Run], set[str]]:
+        """Runs of dead drivers that say RUNNING, and the sessions of others that live."""
+        running = [run for run in self.experiment.runs(PARENTS, RUNNING) if _session(run) != self.session]
+        living = {_session(run) for run in running if _lives(run)}
+        return [run for run in running if _session(run) not in living], living
 
-    def _in_other_hands(self, child: Child) -> bool:
-        """Whether another driver, alive, is at this run."""
-        if child.status != "RUNNING" or child.session == self.session or not child.session.isalnum():
-            return False
-        return any(_lives(run) for run in self.experiment.search(PARENTS, _of(child.session)))
+    def _clear(self, trial: Trial, stamp: str = "") -> list[Run]:
+        """Drop the trial's runs but one that shows the result of that stamp and those of living drivers; what stays."""
+        runs = sorted(self.experiment.runs(f"tags.`ablate.trial` = '{trial.id}'"), key=lambda run: run.id)
+        others = {_session(run) for run in runs if not _shows(run)} - {self.session}
+        return self._tidy(runs, stamp, self._parents()[1] if others else set())
 
-    def _begin(self, trial: Trial, *, instead_of: Child | None = None, start: int | None = None) -> Child:
-        """A new run for the trial; metrics cannot be taken back, so an earlier try's run goes to MLflow's bin."""
-        if instead_of:
-            self.experiment.drop(instead_of.run)
-        parent = {"mlflow.parentRunId": self.parent} if self.parent else {}
-        run_id = self._create(values.names(trial) | parent, start)
-        self.children[trial.id] = Child(run_id, trial.id, "RUNNING", self.session, 0, ("", ""))
-        self.experiment.log(run_id, params=values.params(trial))
-        return self.children[trial.id]
+    def _tidy(self, runs: list[Run], stamp: str, living: set[str]) -> list[Run]:
+        """Of runs of one trial in the order of their ids, in which all drivers agree which one stays."""
+        same = [run for run in runs if stamp and _shows(run) == stamp]
+        kept = same[:1] + [run for run in runs if not _shows(run) and _session(run) in living]
+        for run in runs:
+            if run not in kept:
+                self.experiment.drop(run.id)
+        return kept
 
-    def _fits(self, child: Child, result: Result) -> bool:
-        """Whether a run shows this result's curve without gaps, and no end of another try that was not marked."""
-        if self.experiment.history(child.run, "loss") != values.losses(result):
-            return False
-        end = (len(result.curve), result.seconds)
-        return all(point == end for point in self.experiment.history(child.run, "seconds"))
-
-    def _take(self, child: Child) -> None:
-        """Go on with a run that an earlier session left."""
-        self.experiment.log(child.run, tags={"ablate.session": self.session})
-        self.experiment.reopen(child.run)
-        child.session, child.status = self.session, "RUNNING"
+    def _begin(self, trial: Trial, start: int | None = None) -> Live:
+        if not self.parent:
+            study = self.design.study
+            name = {"mlflow.runName": f"{study.name} {study.scale}".strip(), "ablate.scale": study.scale}
+            self.parent = self._create(name | self.about | {"ablate.process": process.own()} | _heartbeat())
+        live = Live(self._create(values.names(trial) | {"mlflow.parentRunId": self.parent}, start))
+        self.experiment.log(live.run, params=values.params(trial))
+        return live
 
     def _create(self, tags: dict[str, str], start: int | None = None) -> str:
-        ours = {"ablate.study": self.study.name, "ablate.session": self.session, "mlflow.source.name": "ablate"}
+        ours = {"ablate.study": self.design.study.name, "ablate.session": self.session, "mlflow.source.name": "ablate"}
         ours |= {"mlflow.user": os.environ.get("USER", "unknown")}
         ours |= {"mlflow.source.git.commit": origin.revision()["revision"]}
         return self.experiment.create(tags | ours, start)
 
-    def _log_rows(self, child: Child, rows: Iterable[tuple[Epoch, int]]) -> None:
-        """Log whole epochs, many in one request, so that the last one a run has tells what it has."""
-        batch: list[Row] = []
-        for row, moment in sorted(rows, key=lambda pair: pair[0].epoch):
-            if row.epoch > child.epoch:
-                values = {"epoch": row.epoch, "loss": row.loss, "lr": row.lr}
-                values |= {"train_images_per_second": row.images_per_second, **row.scores}
-                if len(batch) + len(values) > BATCH:
-                    batch = self._flush(child, batch)
-                batch += [(name, value, moment, row.epoch) for name, value in values.items()]
-        self._flush(child, batch)
 
-    def _flush(self, child: Child, batch: list[Row]) -> list[Row]:
-        if batch:
-            self.experiment.log(child.run, batch)
-            child.epoch = batch[-1][3]
-        return []
-
-    def _result(self, trial_id: str) -> Result | None:
-        with suppress(StoreError):  # damaged, or no id at all: it comes from the tracker
-            return self.store.get(trial_id)
-        return None
+def _trial(run: Run) -> str:
+    return run.tags["ablate.trial"]
 
 
-def _stamp(result: Result) -> tuple[str, str]:
-    return result.status, result.finished
+def _session(run: Run) -> str:
+    return run.tags.get("ablate.session", "")
 
 
-def _deserved(result: Result | None) -> str:
-    if result is None:
-        return "KILLED"
-    return "FINISHED" if result.status == "done" else "FAILED"
+def _shows(run: Run) -> str:
+    """The stamp of the result that a run shows whole; empty where it does not."""
+    return run.tags.get("ablate.shows", "") if run.status in ("FINISHED", "FAILED") else ""
 
 
 def _heartbeat() -> dict[str, str]:
     return {"ablate.alive": f"{time.time():.0f}"}
 
 
-def _lives(parent: Any) -> bool:
+def _lives(parent: Run) -> bool:
     """Whether the driver of a parent run is alive."""
-    tags = parent.data.tags
-    beat = tags.get("ablate.alive", "")
+    beat = parent.tags.get("ablate.alive", "")
     silence = time.time() - int(beat) if beat.isdecimal() else process.STALE
-    return parent.info.status == "RUNNING" and process.lives(tags.get("ablate.process", ""), silence)
+    return process.lives(parent.tags.get("ablate.process", ""), silence)
 
 
 def _of(session: str) -> str:

@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from ablate.storage import Result
+from ablate.machine import fingerprint
+from ablate.storage import Epoch, Result
 from ablate.study import Trial
 
 GIBI = 2**30
@@ -30,8 +32,11 @@ def names(trial: Trial) -> dict[str, str]:
 
 
 def tags(result: Result) -> dict[str, str]:
-    """What a result says in words, but its status and end."""
+    """What a result says in words."""
     found = {
+        "ablate.shows": stamp(result),
+        "ablate.status": result.status,
+        "ablate.finished": result.finished,
         "ablate.reason": result.reason,
         "ablate.dirty": result.env.get("dirty", "unknown"),
         "ablate.GFLOPs": "multiply-adds of convolutions and linear layers / 2^30",
@@ -55,9 +60,19 @@ def summary(result: Result) -> dict[str, float]:
     return found
 
 
-def losses(result: Result) -> list[tuple[int, float]]:
-    """Epoch and loss of the curve's rows that a tracker keeps."""
-    return [(row.epoch, row.loss) for row in result.curve if keeps(row.loss)]
+def curve(rows: Iterable[tuple[Epoch, int]]) -> list[tuple[str, float, int, int]]:
+    """Epochs with their times (ms since 1970), as a metric's name, its value, its time and its epoch."""
+    found = []
+    for row, moment in rows:
+        named = {"epoch": row.epoch, "loss": row.loss, "lr": row.lr, "train_images_per_second": row.images_per_second}
+        found += [(name, value, moment, row.epoch) for name, value in {**named, **row.scores}.items()]
+    return found
+
+
+def stamp(result: Result) -> str:
+    """Names what a result says; equal for two that differ in nothing but their times."""
+    said = [result.status, result.reason, result.scores, [[row.epoch, row.loss, row.scores] for row in result.curve]]
+    return fingerprint(said)
 
 
 def keeps(value: float) -> bool:

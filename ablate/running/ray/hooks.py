@@ -13,7 +13,7 @@ from ablate.machine import Stop
 from ablate.running.attempts import Attempt, Attempts
 from ablate.storage import notes
 from ablate.study import Budget, Trial
-from ablate.training.reports import CROWDED, Listener, row
+from ablate.training.reports import CROWDED, row
 
 SAVING = 10.0  # seconds beyond the grace, which ends a run by itself
 COUNT_AGAIN = 5.0  # seconds between two looks at the size of the cluster
@@ -22,10 +22,8 @@ COUNT_AGAIN = 5.0  # seconds between two looks at the size of the cluster
 class Relay:
     """What the hooks share: trials that Tune was given, and whether the run is ending."""
 
-    def __init__(
-        self, attempts: Attempts, listener: Listener, stop: Stop, *, slots: Callable[[], int], patient: bool
-    ) -> None:
-        self.attempts, self.listener, self.stop, self.slots = attempts, listener, stop, slots
+    def __init__(self, attempts: Attempts, stop: Stop, *, slots: Callable[[], int], patient: bool) -> None:
+        self.attempts, self.stop, self.slots = attempts, stop, slots
         self.patient = patient  # what one of several nodes finds wrong with the place need not be so on all
         self.silent: dict[str, str] = {}  # trials whose processes are killed for that, and what was seen
         self.pending: set[str] = set()  # ids of trials that Tune has and no worker yet
@@ -58,7 +56,8 @@ class Relay:
 
     def began(self, trial: Trial) -> None:
         self.pending.discard(trial.id)
-        self.listener.started(trial)
+        for listener in self.attempts.listeners:
+            listener.started(trial)
 
     def training(self) -> set[str]:
         """The ids of trials that a worker has."""
@@ -68,7 +67,8 @@ class Relay:
         """A worker's report."""
         self.nodes[trial.id] = list(report.get("nodes", []))
         if "row" in report:
-            self.listener.epoch(trial, row(report))
+            for listener in self.attempts.listeners:
+                listener.epoch(trial, row(report))
         elif "trouble" in report:
             self.troubled(trial, str(report["trouble"]))
         else:

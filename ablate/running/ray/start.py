@@ -8,7 +8,7 @@ own state is used again: what is missing is asked of the results folder.
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ablate.errors import AblateError, StoreError
@@ -26,7 +26,7 @@ def run_on_ray(
     trials: list[Trial],
     site: Site,
     budget: Budget,
-    listener: Listener,
+    listeners: Sequence[Listener],
     *,
     stop: Stop,
     lost: Callable[[str], None],
@@ -52,11 +52,10 @@ def run_on_ray(
                 nodes.check_nodes(ray, trials, site, budget, plugins)
             shares = gpu_share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
             attempts = Attempts(
-                trials, Store(site.results), listener, retries=budget.retries, nodes=lambda: cluster.alive(ray)
-            )
-            relay = hooks.Relay(
-                attempts, listener, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None
-            )
+                trials, Store(site.results), listeners, owner=site.owner, retries=budget.retries,
+                nodes=lambda: cluster.alive(ray),
+            )  # fmt: skip
+            relay = hooks.Relay(attempts, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None)
             with pulse.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__):
                 _tune(tune, relay, site, budget, plugins, shares)
             if relay.trouble:
