@@ -14,7 +14,7 @@ Importing this package loads neither torch nor Ray: each function loads what it 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,9 +66,9 @@ def run(
     minutes: float = math.inf,
     mlflow: str | None = None,
     experiment: str | None = None,
-    listener: Listener | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Outcome:
-    """Train what is missing of a study, and store and mirror it; silent unless there is a listener.
+    """Train what is missing of a study, and store and mirror it; silent unless there are listeners.
 
     Args:
         results: a folder or a URL, see `ablate run --help`.
@@ -80,7 +80,7 @@ def run(
         minutes: after which the run is stopped, as Ctrl-C would.
         mlflow: a tracking URI; a SQLite file beside the results when not given.
         experiment: MLflow's; the study's name when not given.
-        listener: hears of trials as they go.
+        listeners: hear of trials as they go; see `ablate.training.reports.Listener`.
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
@@ -88,7 +88,6 @@ def run(
     from ablate.planning.open_study import designed
     from ablate.running.drive import Where, drive, selected
     from ablate.storage import Store
-    from ablate.training.reports import Silent
 
     store, design = Store(results), designed(study, results)
     trials = selected(design, only)
@@ -98,7 +97,7 @@ def run(
     where = Where(
         store, folder, here=local, address=address, tracker=mlflow, experiment=experiment, minutes=minutes
     )  # fmt: skip
-    return drive(design, trials, where, listener or Silent())
+    return drive(design, trials, where, listeners)
 
 
 def results(where: Path | str = "results") -> Shelf:

@@ -36,7 +36,7 @@ class Silent:
 def drive_here(tmp_path, *, tracker=None, experiment=None, screen=None, **changes):
     design = Design(load(write_study(tmp_path, **changes)))
     where = Where(Store(tmp_path / "results"), here=True, tracker=tracker, experiment=experiment)
-    return design, drive(design, design.trials, where, screen or Silent())
+    return design, drive(design, design.trials, where, [screen] if screen else [])
 
 
 def trained(tmp_path, **changes):

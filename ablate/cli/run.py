@@ -73,7 +73,7 @@ def command(
         minutes=minutes or math.inf, grace=grace,
     )  # fmt: skip
     with Progress(design, trials, store) as progress:
-        outcome = drive(design, trials, where, progress)
+        outcome = drive(design, trials, where, [progress])
     if outcome.mirror_trouble:
         click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     if outcome.stopped:

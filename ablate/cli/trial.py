@@ -63,7 +63,7 @@ def command(
         where = Where(
             store, data, here=True, tracker=mlflow, experiment=experiment, predictions=predictions, wait=False
         )
-        outcome = drive(design, matches, where, progress)
+        outcome = drive(design, matches, where, [progress])
     if outcome.mirror_trouble:
         click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
     result = store.read().results.get(matches[0].id)

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,8 @@ class Where:
     grace: float = GRACE  # seconds that running epochs may still take once it is stopped
 
 
-def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -> Outcome:
-    """Run those of `trials` that have no result yet.
+def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
+    """Run those of `trials` that have no result yet; listeners hear of them as they go.
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
@@ -79,7 +79,7 @@ def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -
     watch = Watch(design, missing, shelf, where.store, alone=where.here)
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over
     writer = tracker.follow(missing, [trial for trial in trials if trial.id not in waiting])
-    listeners, outcome.ran, status = (screen, watch, writer), watch.ran, "FAILED"
+    hear, outcome.ran, status = (*listeners, watch, writer), watch.ran, "FAILED"
     stop = Stop(minutes=where.minutes, grace=where.grace)
 
     def lost(reason: str) -> None:
@@ -93,10 +93,10 @@ def drive(design: Design, trials: list[Trial], where: Where, screen: Listener) -
     try:
         with stop:
             if where.here:
-                run_here(missing, site, listeners, stop=stop, wait=where.wait)
+                run_here(missing, site, hear, stop=stop, wait=where.wait)
             else:
                 run_on_ray(
-                    missing, site, budget, listeners, stop=stop, lost=lost, plugins=study.plugins, address=where.address
+                    missing, site, budget, hear, stop=stop, lost=lost, plugins=study.plugins, address=where.address
                 )
         status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:

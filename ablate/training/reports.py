@@ -45,25 +45,6 @@ class Listener(Protocol):
         """It was tried as often as the budget lets."""
 
 
-class Silent:
-    """A listener that keeps what it hears to itself."""
-
-    def started(self, trial: Trial) -> None:
-        pass
-
-    def epoch(self, trial: Trial, row: Epoch) -> None:
-        pass
-
-    def ended(self, trial: Trial, status: str) -> None:
-        pass
-
-    def retried(self, trial: Trial, reason: str) -> None:
-        pass
-
-    def died(self, trial: Trial, reason: str) -> None:
-        pass
-
-
 def reports(
     trial: Trial, site: Site, assembly: "Assembly | None" = None, *, code: str = ""
 ) -> Generator[dict[str, Any]]:
