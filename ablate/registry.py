@@ -1,13 +1,17 @@
-"""The shelves: a part is one file, the file's name is the part's name, its signature lists its knobs.
+"""The shelves: a part is one file, the file's name is the part's name, its signature or its fields are its knobs.
 
 A part's file is *read* (with `ast`) for its knobs, defaults and facts, and *imported* only when the part is built:
 so lists, checks and trial keys need no torch. The rules that make this possible are the shelf's contract: one
-decorated builder per file, keyword-only knobs, literal defaults, a trailing comment that documents each knob.
+decorated builder per file, literal defaults, a trailing comment that documents each knob. A builder is a function
+with keyword-only arguments, or a frozen dataclass, whose fields are the knobs; a field whose name a method takes ends
+in an underscore, which its knob's name lacks.
 """
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -35,7 +39,7 @@ _builders: dict[tuple[str, str], Callable[..., Any]] = {}
 
 @dataclass(frozen=True)
 class Knob:
-    """One choice that a part offers: its annotation and default as written in the signature, its comment as text."""
+    """One choice that a part offers: its annotation and default as they are written, its comment as text."""
 
     name: str
     type: str
@@ -53,6 +57,7 @@ class Description:
     knobs: tuple[Knob, ...]
     facts: dict[str, Any]
     path: Path
+    line: int  # in the file, of the builder
 
     @property
     def meaning(self) -> int:
@@ -99,11 +104,11 @@ def describe(kind: str, name: str) -> Description:
         raise PartError(f"unknown {kind} {name!r}; {nearest(name, names(kind))}")
     path = _path(kind, name)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
             call = next((d for d in node.decorator_list if _decorates(d, kind, name)), None)
             if isinstance(call, ast.Call):
                 return _description(kind, name, node, call, path)
-    raise PartError(f"{path}: no function decorated with @{kind}({name!r})")
+    raise PartError(f"{path}: no function or class decorated with @{kind}({name!r})")
 
 
 def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
@@ -132,9 +137,10 @@ def knob_schemas(kind: str, name: str) -> dict[str, dict[str, Any]]:
 
 def build(kind: str, name: str, knobs: dict[str, Any]) -> Any:
     """Import a part's file and call its builder. `knobs` as `check_knobs` returns them."""
-    validated = _knob_model(kind, name)(**knobs)
-    values = {field: getattr(validated, field) for field in type(validated).model_fields}
-    return _builder(kind, name)(**values)
+    validated, builder = _knob_model(kind, name)(**knobs), _builder(kind, name)
+    fields = {field.name for field in dataclasses.fields(builder)} if dataclasses.is_dataclass(builder) else set()
+    values = {knob: getattr(validated, knob) for knob in type(validated).model_fields}
+    return builder(**{f"{knob}_" if f"{knob}_" in fields else knob: value for knob, value in values.items()})
 
 
 def load_plugins(modules: tuple[str, ...]) -> None:
@@ -184,27 +190,46 @@ def _decorates(decorator: ast.expr, kind: str, name: str) -> bool:
     return called == kind and ast.literal_eval(decorator.args[0]) == name
 
 
-def _description(kind: str, name: str, function: ast.FunctionDef, call: ast.Call, path: Path) -> Description:
-    summary = (ast.get_docstring(function) or "").split("\n")[0]
+def _description(
+    kind: str, name: str, builder: ast.FunctionDef | ast.ClassDef, call: ast.Call, path: Path
+) -> Description:
+    summary = (ast.get_docstring(builder) or "").split("\n")[0]
+    where, lines = f"{path}: {kind} {name!r}", path.read_text(encoding="utf-8").splitlines()
+    written = _fields(builder, where) if isinstance(builder, ast.ClassDef) else _arguments(builder, where)
     try:
         facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-        knobs = _knobs(function, path.read_text(encoding="utf-8").splitlines())
+        knobs = tuple(_knob(*knob, lines) for knob in written)
     except ValueError:
-        raise PartError(f"{path}: {kind} {name!r}: facts and defaults must be literals, for they are read") from None
-    arguments = function.args
-    if arguments.args or arguments.posonlyargs or arguments.vararg or arguments.kwarg:
-        raise PartError(f"{path}: {kind} {name!r}: knobs are keyword-only arguments, after a '*'")
-    return Description(kind, name, summary, knobs, facts, path)
+        raise PartError(f"{where}: facts and defaults must be literals, for they are read") from None
+    return Description(kind, name, summary, knobs, facts, path, builder.lineno)
 
 
-def _knobs(function: ast.FunctionDef, lines: list[str]) -> tuple[Knob, ...]:
-    found = []
-    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        annotation = ast.unparse(argument.annotation) if argument.annotation else "Any"
-        value = REQUIRED if default is None else ast.literal_eval(default)
-        doc = lines[argument.lineno - 1].partition("  # ")[2].strip()
-        found.append(Knob(argument.arg, annotation, value, doc))
-    return tuple(found)
+Written = tuple[str, ast.expr | None, ast.expr | None, int]  # a knob's name, annotation, default and line
+
+
+def _arguments(function: ast.FunctionDef, where: str) -> list[Written]:
+    own = function.args
+    if own.args or own.posonlyargs or own.vararg or own.kwarg:
+        raise PartError(f"{where}: knobs are keyword-only arguments, after a '*'")
+    pairs = zip(own.kwonlyargs, own.kw_defaults, strict=True)
+    return [(argument.arg, argument.annotation, default, argument.lineno) for argument, default in pairs]
+
+
+def _fields(made: ast.ClassDef, where: str) -> list[Written]:
+    if not any(re.search(r"\bdataclass\(.*frozen=True", ast.unparse(own)) for own in made.decorator_list):
+        raise PartError(f"{where}: a class whose fields are knobs needs @dataclass(frozen=True)")
+    return [
+        (node.target.id.removesuffix("_"), node.annotation, node.value, node.lineno)
+        for node in made.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if not ast.unparse(node.annotation).startswith("ClassVar")
+    ]
+
+
+def _knob(name: str, annotation: ast.expr | None, default: ast.expr | None, line: int, lines: list[str]) -> Knob:
+    value = REQUIRED if default is None else ast.literal_eval(default)
+    doc = lines[line - 1].partition("  # ")[2].strip()
+    return Knob(name, ast.unparse(annotation) if annotation else "Any", value, doc)
 
 
 @cache

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ablate import registry
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("ablate", "hrnet_core")
 # A room imports only rooms before it; those of one line know nothing of each other.
@@ -246,6 +248,14 @@ def test_no_file_speaks_of_one_machine():
     for path in shipped():
         text = path.read_text(encoding="utf-8")
         assert not [word for word in unwanted if word in text], name(path)
+
+
+def test_tasks_protocols_and_data_sets_are_dataclasses():
+    """Their fields are their knobs, listed once; models and metrics are functions, which return what others wrote."""
+    for kind in ("task", "protocol", "dataset"):
+        for part in registry.names(kind):
+            found = registry.describe(kind, part)
+            assert found.path.read_text().splitlines()[found.line - 1].startswith("class "), part
 
 
 def test_no_builder_takes_anything():

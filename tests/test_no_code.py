@@ -19,7 +19,7 @@ from stored import ARRAYS, result, trial
 
 from ablate.datasets import read_picture
 from ablate.datasets._label_maps import _read_numbers
-from ablate.datasets.coco_pose import coco_pose
+from ablate.datasets.coco_pose import CocoPose
 from ablate.errors import AblateError, DamagedError, DataError
 from ablate.planning.match import solve
 from ablate.storage import Store, imported
@@ -210,13 +210,13 @@ def test_in_a_data_folder(trap, tmp_path):
                 read(folder / "images" / "1.png")
         (folder / "annotations" / "person_keypoints_val.json").write_bytes(content)
         with pytest.raises(DataError):
-            coco_pose(set="people").open("val", tmp_path)
+            CocoPose(set="people").open("val", tmp_path)
         images = [{"id": 1, "file_name": "1.png", "height": 4, "width": 4}]
         document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
         (folder / "annotations" / "person_keypoints_val.json").write_text(json.dumps(document))
         (folder / "boxes.json").write_bytes(content)
         with pytest.raises(DataError):
-            DetectedPeople.read(coco_pose(set="people").open("val", tmp_path), "boxes.json")
+            DetectedPeople.read(CocoPose(set="people").open("val", tmp_path), "boxes.json")
 
 
 # -- files that are larger than they look ----------------------------------------------------------------------

@@ -17,7 +17,8 @@ def plugin(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_builders", dict(registry._builders))
 
     def put(name: str, text: str) -> None:
-        source = "from ablate.registry import dataset, metric, model, protocol, section, task\n\n\n"
+        source = "from dataclasses import dataclass\nfrom typing import ClassVar\n\n"
+        source += "from ablate.registry import dataset, metric, model, protocol, section, task\n\n\n"
         (tmp_path / f"{name}.py").write_text(source + textwrap.dedent(text))
         sys.modules.pop(name, None)
         registry.load_plugins((name,))
@@ -96,6 +97,59 @@ def test_a_wrong_knob_is_one_line(plugin, knobs, message):
     assert "\n" not in str(caught.value)
 
 
+FIELDS = '''
+    @dataset("mine", meaning=3, tasks=("a", "b"))
+    @dataclass(frozen=True, kw_only=True)
+    class Mine:
+        """My pictures.
+
+        And more of them.
+        """
+
+        width: int = 8  # pixels
+        open_: bool = False  # whether one may look
+        kind: ClassVar[str] = "drawn"
+        needed: int  # a number
+
+        def open(self):
+            return self.width, self.open_, self.needed
+'''
+
+
+def test_fields_of_a_frozen_dataclass_are_knobs(plugin):
+    """Read as the arguments of a function are; an underscore sets a field apart from a method of the knob's name."""
+    plugin("fields", FIELDS)
+    part = registry.describe("dataset", "mine")
+    assert (part.summary, part.meaning, part.facts["tasks"]) == ("My pictures.", 3, ("a", "b"))
+    assert part.path.read_text().splitlines()[part.line - 1] == "class Mine:"
+    assert part.knobs == (
+        registry.Knob("width", "int", 8, "pixels"),
+        registry.Knob("open", "bool", False, "whether one may look"),
+        registry.Knob("needed", "int", registry.REQUIRED, "a number"),
+    )
+    filled = registry.check_knobs("dataset", "mine", {"needed": 1, "open": True})
+    assert filled == {"width": 8, "open": True, "needed": 1}
+    assert registry.build("dataset", "mine", filled).open() == (8, True, 1)
+    with pytest.raises(PartError, match=r"open_: the dataset 'mine' has no such knob; did you mean 'open'\?"):
+        registry.check_knobs("dataset", "mine", {"open_": True})
+
+
+@pytest.mark.parametrize(
+    ("decorator", "field", "message"),
+    [
+        ("", "width: int = 8", r"needs @dataclass\(frozen=True\)"),
+        ("@dataclass", "width: int = 8", r"needs @dataclass\(frozen=True\)"),
+        ("@dataclass(frozen=True)", "width: int = 4 * 2", "must be literals"),
+        ("@dataclass(frozen=True)", "width: Path = None", "annotation 'Path'"),
+    ],
+)
+def test_a_class_that_breaks_the_contract_is_named(plugin, decorator, field, message):
+    text = f'from pathlib import Path\n\n@task("broken_task")\n{decorator}\nclass Broken:\n    {field}\n'
+    plugin("broken_class", text)
+    with pytest.raises(PartError, match=message):
+        registry.check_knobs("task", "broken_task", {})
+
+
 def test_an_unknown_part_has_a_nearest_name():
     with pytest.raises(PartError, match=r"unknown model 'hrnett'; did you mean 'hrnet'\?"):
         registry.describe("model", "hrnett")
@@ -160,6 +214,7 @@ def test_every_own_part_can_be_read():
             part = registry.describe(kind, name)
             assert part.summary
             assert part.path.stem == name
+            assert part.path.read_text().splitlines()[part.line - 1].startswith(("def ", "class "))
             assert all(knob.doc for knob in part.knobs), name
             if not any(knob.default is registry.REQUIRED for knob in part.knobs):
                 assert set(registry.check_knobs(kind, name, {})) == {knob.name for knob in part.knobs}

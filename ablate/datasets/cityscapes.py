@@ -8,6 +8,7 @@ A known set may name classes of its own, each with the label that stands for it.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,38 +24,45 @@ IMAGE, LABELS = "_leftImg8bit", "_gtFine_labelIds"
 
 
 @dataset("cityscapes", meaning=1, tasks=("segmentation",))
-def cityscapes(
-    *,
-    set: str = "cityscapes",  # the name of the set; `ablate data` lists those we know
-    train: str = "train",  # the folders that are trained on, joined by +: train, train+val
-    test: str = "val",  # the folders that are evaluated on: val, test
-    version: str | None = None,  # digests "train-val" that the content must have; none: those of the catalog
-) -> "Cityscapes":
+@dataclass(frozen=True)
+class Cityscapes:
     """Street scenes with maps of classes from a folder in the Cityscapes layout.
 
     Raises:
         PartError: a folder that is asked for twice or that a known set lacks; a known set without maps of classes.
     """
-    known = catalog().get(set)
-    if known and not known.labels:
-        fitting = [name for name, entry in catalog().items() if entry.labels]
-        raise PartError(f"set: {set} has no maps of classes; {nearest(set, fitting)}")
-    check_version(version)
-    folders: dict[Split, tuple[str, ...]] = {"train": tuple(train.split("+")), "val": tuple(test.split("+"))}
-    _check_folders(folders, known.labels if known else None)
-    info = _info(set, known, folders, version)
-    voids = [label.id for label in table if label.id >= 0 and label.id not in info.label_ids]
-    return Cityscapes(info, (known and known.folder) or set, folders, table_of(info.label_ids, ignored=voids))
 
+    set: str = "cityscapes"  # the name of the set; `ablate data` lists those we know
+    train: str = "train"  # the folders that are trained on, joined by +: train, train+val
+    test: str = "val"  # the folders that are evaluated on: val, test
+    version: str | None = None  # digests "train-val" that the content must have; none: those of the catalog
 
-@dataclass(frozen=True)
-class Cityscapes:
-    """A set that has not been looked for yet."""
+    def __post_init__(self) -> None:
+        known = self._known
+        if known and not known.labels:
+            fitting = [name for name, entry in catalog().items() if entry.labels]
+            raise PartError(f"set: {self.set} has no maps of classes; {nearest(self.set, fitting)}")
+        check_version(self.version)
+        _check_folders(self.folders, known.labels if known else None)
 
-    info: Info
-    folder: str  # in the data folder
-    folders: dict[Split, tuple[str, ...]]  # under leftImg8bit and gtFine, by split
-    table: np.ndarray  # (256,) uint8: label id -> class
+    @property
+    def _known(self) -> KnownSet | None:
+        return catalog().get(self.set)
+
+    @property
+    def folders(self) -> dict[Split, tuple[str, ...]]:
+        """The folders under leftImg8bit and gtFine, by split."""
+        return {"train": tuple(self.train.split("+")), "val": tuple(self.test.split("+"))}
+
+    @cached_property
+    def info(self) -> Info:
+        return _info(self.set, self._known, self.folders, self.version)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """What class each label id stands for, (256,) uint8."""
+        voids = [label.id for label in table if label.id >= 0 and label.id not in self.info.label_ids]
+        return table_of(self.info.label_ids, ignored=voids)
 
     def open(self, split: Split, root: Path | None) -> LabelledFiles:
         """Look for a split's files.
@@ -62,8 +70,9 @@ class Cityscapes:
         Raises:
             DataError: no such folder, or images and maps of classes without each other (named and counted).
         """
-        home = set_folder(self.folder, root, holds="gtFine")
-        pairs = [pair for folder in self.folders[split] for pair in _pairs(home, folder)]
+        folder = (self._known and self._known.folder) or self.set  # in the data folder
+        home = set_folder(folder, root, holds="gtFine")
+        pairs = [pair for name in self.folders[split] for pair in _pairs(home, name)]
         by_name([(pair.name, pair.image) for pair in pairs])
         return LabelledFiles(self.info, split, home, tuple(pairs), self.table)
 

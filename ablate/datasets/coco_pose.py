@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -34,44 +35,46 @@ Images = dict[int, tuple[str, int, int]]  # image id -> file name, height, width
 
 
 @dataset("coco_pose", meaning=1, tasks=("pose",))
-def coco_pose(
-    *,
-    set: str = "coco2017",  # the name of the set's folder; `ablate data` lists those we know
-    joints: Literal["coco17", "lsp14"] = "coco17",  # the joint set of its annotations
-    version: str | None = None,  # digests "train-val" that the content must have; none: those of the catalog
-) -> "CocoPose":
+@dataclass(frozen=True)
+class CocoPose:
     """People with keypoints from a folder in COCO's layout.
 
     Raises:
         DataError: the catalog knows the set, and it has no annotations in this joint set.
         PartError: a version that is none.
     """
-    known = catalog().get(set)
-    if known and joints not in known.forms:
-        raise DataError(f"dataset.joints: {set} has no {joints} annotations; {nearest(joints, known.forms)}")
-    check_version(version)
-    form = joint_sets()[joints]
-    info = Info(
-        name=set,
-        version=version or (known.forms[joints].version if known else None),
-        joints=form.names,
-        flip_pairs=form.flip_pairs,
-        sigmas=form.sigmas,
-        upper_body=form.upper_body,
-        licence=known.licence if known else "not known",
-        source=known.source if known else "not known",
-        sizes=known.forms[joints].sizes if known else None,
-    )
-    pattern = known.forms[joints].annotations if known else "annotations/person_keypoints_{split}*.json"
-    return CocoPose(info, pattern)
 
+    set: str = "coco2017"  # the name of the set's folder; `ablate data` lists those we know
+    joints: Literal["coco17", "lsp14"] = "coco17"  # the joint set of its annotations
+    version: str | None = None  # digests "train-val" that the content must have; none: those of the catalog
 
-@dataclass(frozen=True)
-class CocoPose:
-    """A set that has not been looked for yet."""
+    def __post_init__(self) -> None:
+        known = catalog().get(self.set)
+        if known and self.joints not in known.forms:
+            fitting = nearest(self.joints, known.forms)
+            raise DataError(f"dataset.joints: {self.set} has no {self.joints} annotations; {fitting}")
+        check_version(self.version)
 
-    info: Info
-    pattern: str  # of the annotation file under the set's folder
+    @cached_property
+    def info(self) -> Info:
+        known, form = catalog().get(self.set), joint_sets()[self.joints]
+        return Info(
+            name=self.set,
+            version=self.version or (known.forms[self.joints].version if known else None),
+            joints=form.names,
+            flip_pairs=form.flip_pairs,
+            sigmas=form.sigmas,
+            upper_body=form.upper_body,
+            licence=known.licence if known else "not known",
+            source=known.source if known else "not known",
+            sizes=known.forms[self.joints].sizes if known else None,
+        )
+
+    @property
+    def pattern(self) -> str:
+        """Of the annotation file under the set's folder."""
+        known = catalog().get(self.set)
+        return known.forms[self.joints].annotations if known else "annotations/person_keypoints_{split}*.json"
 
     def open(self, split: Split, root: Path | None) -> "People":
         """Read a split's annotations.

@@ -9,6 +9,7 @@ an AP of 0.29, perfect heatmaps of that size 0.7. The drawing itself is in `_dra
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +22,42 @@ from ablate.registry import dataset
 
 
 @dataset("figures", meaning=1, tasks=("pose", "segmentation"))
-def figures(
-    *,
-    train: int = 500,  # people in the training split
-    val: int = 200,  # people in the evaluation split
-    size: tuple[int, int] = (112, 112),  # height and width of a picture, pixels
-) -> "Figures":
+@dataclass(frozen=True)
+class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.
 
     Raises:
         PartError: a split without people, or pictures too small to show them.
     """
-    for knob, value, least in (("train", train, 1), ("val", val, 1), ("size", min(size), 48)):
-        if value < least:
-            raise PartError(f"{knob}: must be at least {least}, not {value}")
-    form = joint_sets()["coco17"]
-    info = Info(
-        name="figures",
-        version=f"drawn {VERSION}",
-        joints=form.names,
-        flip_pairs=form.flip_pairs,
-        sigmas=form.sigmas,
-        upper_body=form.upper_body,
-        licence="the project's own",
-        source="drawn by ablate/datasets/figures.py",
-        sizes={"train": train, "val": val},
-        images={"train": _find(train - 1)[0] + 1, "val": _find(val - 1)[0] + 1},
-        size=size,
-        classes=PARTS,
-        categories=("scene", *["person"] * (len(PARTS) - 1)),
-        label_ids=tuple(range(len(PARTS))),
-    )
-    return Figures(info, size)
 
+    train: int = 500  # people in the training split
+    val: int = 200  # people in the evaluation split
+    size: tuple[int, int] = (112, 112)  # height and width of a picture, pixels
 
-@dataclass(frozen=True)
-class Figures:
-    """Both splits, not drawn yet."""
+    def __post_init__(self) -> None:
+        for knob, value, least in (("train", self.train, 1), ("val", self.val, 1), ("size", min(self.size), 48)):
+            if value < least:
+                raise PartError(f"{knob}: must be at least {least}, not {value}")
 
-    info: Info
-    size: tuple[int, int]
+    @cached_property
+    def info(self) -> Info:
+        form = joint_sets()["coco17"]
+        return Info(
+            name="figures",
+            version=f"drawn {VERSION}",
+            joints=form.names,
+            flip_pairs=form.flip_pairs,
+            sigmas=form.sigmas,
+            upper_body=form.upper_body,
+            licence="the project's own",
+            source="drawn by ablate/datasets/figures.py",
+            sizes={"train": self.train, "val": self.val},
+            images={"train": _find(self.train - 1)[0] + 1, "val": _find(self.val - 1)[0] + 1},
+            size=self.size,
+            classes=PARTS,
+            categories=("scene", *["person"] * (len(PARTS) - 1)),
+            label_ids=tuple(range(len(PARTS))),
+        )
 
     def open(self, split: Split, root: Path | None = None) -> "Drawn":
         return Drawn(self.info, split, self.size)

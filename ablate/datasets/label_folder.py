@@ -7,10 +7,9 @@ needs no data; a file classes.txt in the folder, a name a line, is held against 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-
-import numpy as np
 
 from ablate.datasets import Info, Split, check_version, refuse, set_folder, under
 from ablate.datasets._label_maps import LabelledFiles, by_name, paired, table_of
@@ -21,64 +20,54 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataset("label_folder", meaning=1, tasks=("segmentation",))
-def label_folder(
-    *,
-    set: str = "labelled",  # the name of the set's folder
-    classes: tuple[str, ...] = (),  # their names, in the order of their numbers in the maps
-    label_ids: tuple[int, ...] | None = None,  # their numbers in the maps; none: 0, 1, 2 ...
-    ignored: tuple[int, ...] = (255,),  # numbers in the maps that count nowhere; any other is an error
-    categories: tuple[str, ...] = (),  # what each class is a kind of; none: of itself
-    images: str = "images/{split}",  # the folder of a split's images
-    labels: str = "labels/{split}/{name}.png",  # the map of classes of the image `name`
-    names: str | None = None,  # a file that lists a split's names, one a line; none: all that `images` holds
-    train: str = "train",  # what {split} stands for in training
-    test: str = "val",  # what {split} stands for in evaluation
-    version: str | None = None,  # digests "train-val" that the content must have
-) -> "LabelFolder":
+@dataclass(frozen=True)
+class LabelFolder:
     """Images with maps of classes from a plain folder.
 
     Raises:
         PartError: classes, their numbers or categories that do not fit each other; patterns that do not tell a
             split's files from the other's, or an image's map from another's.
     """
-    numbers = tuple(range(len(classes))) if label_ids is None else label_ids
-    _check_classes(classes, numbers, categories or classes)
-    places = Places(images, labels, names)
-    if train == test or "{split}" not in (names or images):
-        knob = "test" if train == test else "names" if names else "images"
-        raise PartError(f"{knob}: training and evaluation would use the same files")
-    if "{name}" not in labels.rpartition("/")[2]:
-        raise PartError(f"labels: wanted a pattern that ends in a file's name with {{name}} in it, not {labels!r}")
-    check_version(version)
-    info = Info(
-        name=set,
-        version=version,
-        licence="not known",
-        source="not known",
-        classes=classes,
-        categories=categories or classes,
-        label_ids=numbers,
-    )
-    return LabelFolder(info, {"train": train, "val": test}, places, table_of(numbers, ignored=ignored))
 
+    set: str = "labelled"  # the name of the set's folder
+    classes: tuple[str, ...] = ()  # their names, in the order of their numbers in the maps
+    label_ids: tuple[int, ...] | None = None  # their numbers in the maps; none: 0, 1, 2 ...
+    ignored: tuple[int, ...] = (255,)  # numbers in the maps that count nowhere; any other is an error
+    categories: tuple[str, ...] = ()  # what each class is a kind of; none: of itself
+    images: str = "images/{split}"  # the folder of a split's images
+    labels: str = "labels/{split}/{name}.png"  # the map of classes of the image `name`
+    names: str | None = None  # a file that lists a split's names, one a line; none: all that `images` holds
+    train: str = "train"  # what {split} stands for in training
+    test: str = "val"  # what {split} stands for in evaluation
+    version: str | None = None  # digests "train-val" that the content must have
 
-@dataclass(frozen=True)
-class Places:
-    """Where files lie under the set's folder, {split} standing for a split and {name} for an image."""
+    def __post_init__(self) -> None:
+        _check_classes(self.classes, self.info.label_ids, self.info.categories)
+        if self.train == self.test or "{split}" not in (self.names or self.images):
+            knob = "test" if self.train == self.test else "names" if self.names else "images"
+            raise PartError(f"{knob}: training and evaluation would use the same files")
+        if "{name}" not in self.labels.rpartition("/")[2]:
+            wanted = "wanted a pattern that ends in a file's name with {name} in it"
+            raise PartError(f"labels: {wanted}, not {self.labels!r}")
+        check_version(self.version)
+        table_of(self.info.label_ids, ignored=self.ignored)
 
-    images: str
-    labels: str
-    names: str | None
+    @cached_property
+    def info(self) -> Info:
+        return Info(
+            name=self.set,
+            version=self.version,
+            licence="not known",
+            source="not known",
+            classes=self.classes,
+            categories=self.categories or self.classes,
+            label_ids=tuple(range(len(self.classes))) if self.label_ids is None else self.label_ids,
+        )
 
-
-@dataclass(frozen=True)
-class LabelFolder:
-    """A set that has not been looked for yet."""
-
-    info: Info
-    splits: dict[Split, str]
-    places: Places
-    table: np.ndarray  # (256,) uint8: number in a map -> class
+    @property
+    def folders(self) -> dict[Split, str]:
+        """What {split} stands for in patterns."""
+        return {"train": self.train, "val": self.test}
 
     def open(self, split: Split, root: Path | None) -> LabelledFiles:
         """Look for a split's files.
@@ -86,25 +75,24 @@ class LabelFolder:
         Raises:
             DataError: no such folder, classes.txt disagrees, or images and maps of classes without each other.
         """
-        home = set_folder(
-            self.info.name, root, holds=self.places.images.replace("{split}", self.splits[split]).partition("/")[0]
-        )
-        _check_list(home / "classes.txt", self.info.classes)
-        name = self.splits[split]
-        images = _images(under(home, self.places.images.replace("{split}", name)))
-        labels = _labels(home, self.places.labels.replace("{split}", name))
-        if self.places.names:
-            self._refuse_overlap(home, self.places.names)
-            listed = _lines(under(home, self.places.names.replace("{split}", name)))
+        name = self.folders[split]
+        home = set_folder(self.set, root, holds=self.images.replace("{split}", name).partition("/")[0])
+        _check_list(home / "classes.txt", self.classes)
+        images = _images(under(home, self.images.replace("{split}", name)))
+        labels = _labels(home, self.labels.replace("{split}", name))
+        if self.names:
+            self._refuse_overlap(home, self.names)
+            listed = _lines(under(home, self.names.replace("{split}", name)))
             absent = [f"{stem} has no image" for stem in listed if stem not in images]
-            refuse(home / self.places.images, absent)
+            refuse(home / self.images, absent)
             images = {stem: images[stem] for stem in listed}
-        if self.places.names or "{split}" not in self.places.labels:  # other splits' maps may lie here too
+        if self.names or "{split}" not in self.labels:  # other splits' maps may lie here too
             labels = {stem: file for stem, file in labels.items() if stem in images}
-        return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), self.table)
+        table = table_of(self.info.label_ids, ignored=self.ignored)
+        return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), table)
 
     def _refuse_overlap(self, home: Path, names: str) -> None:
-        files = [under(home, names.replace("{split}", folder)) for folder in self.splits.values()]
+        files = [under(home, names.replace("{split}", folder)) for folder in self.folders.values()]
         if all(file.exists() for file in files):  # without labels for the other split, one list is enough
             both = sorted(set(_lines(files[0])) & set(_lines(files[1])))
             refuse(files[1], [f"{stem} is trained on and evaluated on" for stem in both])

@@ -4,8 +4,8 @@ HRNet/HRNet-Semantic-Segmentation, lib/datasets/cityscapes.py (multi_scale_infer
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,17 +14,20 @@ from torch.nn import functional as F
 Network = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> logits (B, C, h, w)
 
 
-@dataclass(frozen=True)
-class SegmentationProtocol:
-    """The knobs of `segmentation_protocol`."""
+class Rules(Protocol):
+    """What scores depend on of the knobs of the task's protocol."""
 
-    scales: tuple[float, ...]
-    flip: bool
-    window: tuple[int, int] | None
-    stride: tuple[int, int] | None
+    @property
+    def scales(self) -> tuple[float, ...]: ...
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def window(self) -> tuple[int, int] | None: ...
+    @property
+    def stride(self) -> tuple[int, int] | None: ...
 
 
-def class_scores(network: Network, images: Tensor, protocol: SegmentationProtocol, *, align_corners: bool) -> Tensor:
+def class_scores(network: Network, images: Tensor, protocol: Rules, *, align_corners: bool) -> Tensor:
     """Scores (B, C, H, W) of normalised images (B, 3, H, W): the higher, the likelier, but no probabilities.
 
     Officially exp(logits) is averaged over windows and scales, not the softmax: pixels that the network is sure of
@@ -66,7 +69,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def _by_windows(
-    network: Network, images: Tensor, window: tuple[int, int], protocol: SegmentationProtocol, *, align_corners: bool
+    network: Network, images: Tensor, window: tuple[int, int], protocol: Rules, *, align_corners: bool
 ) -> Tensor:
     """exp(logits) (B, C, H, W) at the images' size, averaged where windows overlap."""
     (height, width), (down, across) = images.shape[2:], protocol.stride or window
@@ -85,12 +88,12 @@ def _by_windows(
     return total / count
 
 
-def _exponentials(network: Network, images: Tensor, protocol: SegmentationProtocol, *, align_corners: bool) -> Tensor:
+def _exponentials(network: Network, images: Tensor, protocol: Rules, *, align_corners: bool) -> Tensor:
     """exp(logits) (B, C, H, W) at the images' size; in float64, for float32 ends at logits of 88."""
     return torch.exp(_logits(network, images, protocol, align_corners=align_corners).double())
 
 
-def _logits(network: Network, images: Tensor, protocol: SegmentationProtocol, *, align_corners: bool) -> Tensor:
+def _logits(network: Network, images: Tensor, protocol: Rules, *, align_corners: bool) -> Tensor:
     """Logits at the images' size, averaged with the mirrored image's, officially after upsampling."""
     logits = network(images).float()
     if protocol.flip:

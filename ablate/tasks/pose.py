@@ -41,83 +41,54 @@ HALF_BODY_PADDING = 1.5
 Region = tuple[np.ndarray, np.ndarray]  # centre (2,) and padded width and height (2,), pixels of the image
 
 
-@task("pose", meaning=1, metrics=("keypoint_ap", "pck"))
-def pose(
-    *,
-    size: tuple[int, int] = (256, 192),  # height and width of the crop, pixels
-    sigma: float = 2.0,  # of the target's Gaussian, heatmap pixels (code and PAMI: 2; CVPR: 1)
-    padding: float = 1.25,  # the crop's side over the box's, once the box has the crop's shape
-    scale: float = 0.35,  # augmentation: sd of the crop's relative size, clipped at one sd; 0: off
-    rotation: float = 45.0,  # augmentation: sd of the angle in degrees, clipped at two sd; 0: off
-    rotation_probability: float = 0.6,  # augmentation: how often the crop is rotated
-    flip: float = 0.5,  # augmentation: how often the crop is mirrored
-    half_body: float = 0.3,  # augmentation: how often the crop shows only the upper or the lower body
-    half_body_min_joints: int = 8,  # augmentation: half-body crops only of people with more labelled joints
-    ohkm: int = 0,  # how many of a person's joints count in the loss, the hardest ones (CPN: 8); 0: all
-) -> "Pose":
-    """Top-down pose: a person's crop in, one heatmap per joint out.
-
-    Raises:
-        PartError: a size, sigma or padding that is not positive, a negative number of joints.
-    """
-    for knob, value in (("size", min(size)), ("sigma", sigma), ("padding", padding)):
-        if value <= 0:
-            raise PartError(f"{knob}: must be positive, not {value}")
-    if ohkm < 0:
-        raise PartError(f"ohkm: a number of joints, or 0 for all, not {ohkm}")
-    return Pose(
-        size, sigma, padding, scale, rotation, rotation_probability, flip, half_body, half_body_min_joints, ohkm
-    )
-
-
 @protocol("pose")
-def pose_protocol(
-    *,
-    boxes: Literal["ground_truth", "detections"] = "ground_truth",  # where people are looked for
-    detections: str | None = None,  # boxes from a detector: a COCO results json under the set's folder
-    flip: bool = True,  # average with the heatmaps of the mirrored crop
-    shift: bool = True,  # move the mirrored crop's heatmaps right by one pixel first (SHIFT_HEATMAP)
-    refine: Literal["quarter", "none"] = "quarter",  # a quarter pixel towards the maximum's higher neighbour
-    keypoint_threshold: float = 0.2,  # joints above it count in a person's score
-    oks_nms: float = 0.9,  # of two people more alike than this in an image the lower-scored goes
-) -> "PoseProtocol":
+@dataclass(frozen=True)
+class PoseProtocol:
     """How poses are read from heatmaps and scored; by default the official test, on ground-truth boxes.
 
     Raises:
         PartError: `boxes` and `detections` contradict each other.
     """
-    if (boxes == "detections") != (detections is not None):
-        raise PartError(f"detections: {detections!r} does not go with boxes: {boxes}")
-    return PoseProtocol(boxes, detections, flip, shift, refine, keypoint_threshold, oks_nms)
+
+    boxes: Literal["ground_truth", "detections"] = "ground_truth"  # where people are looked for
+    detections: str | None = None  # boxes from a detector: a COCO results json under the set's folder
+    flip: bool = True  # average with the heatmaps of the mirrored crop
+    shift: bool = True  # move the mirrored crop's heatmaps right by one pixel first (SHIFT_HEATMAP)
+    refine: Literal["quarter", "none"] = "quarter"  # a quarter pixel towards the maximum's higher neighbour
+    keypoint_threshold: float = 0.2  # joints above it count in a person's score
+    oks_nms: float = 0.9  # of two people more alike than this in an image the lower-scored goes
+
+    def __post_init__(self) -> None:
+        if (self.boxes == "detections") != (self.detections is not None):
+            raise PartError(f"detections: {self.detections!r} does not go with boxes: {self.boxes}")
 
 
-@dataclass(frozen=True)
-class PoseProtocol:
-    """The knobs of `pose_protocol`."""
-
-    boxes: Literal["ground_truth", "detections"]
-    detections: str | None
-    flip: bool
-    shift: bool
-    refine: Literal["quarter", "none"]
-    keypoint_threshold: float
-    oks_nms: float
-
-
+@task("pose", meaning=1, metrics=("keypoint_ap", "pck"))
 @dataclass(frozen=True)
 class Pose:
-    """The task with the knobs of `pose`; see `Task` for what is asked of it."""
+    """Top-down pose: a person's crop in, one heatmap per joint out.
 
-    size: tuple[int, int]
-    sigma: float
-    padding: float
-    scale: float
-    rotation: float
-    rotation_probability: float
-    flip: float
-    half_body: float
-    half_body_min_joints: int
-    ohkm: int
+    Raises:
+        PartError: a size, sigma or padding that is not positive, a negative number of joints.
+    """
+
+    size: tuple[int, int] = (256, 192)  # height and width of the crop, pixels
+    sigma: float = 2.0  # of the target's Gaussian, heatmap pixels (code and PAMI: 2; CVPR: 1)
+    padding: float = 1.25  # the crop's side over the box's, once the box has the crop's shape
+    scale: float = 0.35  # augmentation: sd of the crop's relative size, clipped at one sd; 0: off
+    rotation: float = 45.0  # augmentation: sd of the angle in degrees, clipped at two sd; 0: off
+    rotation_probability: float = 0.6  # augmentation: how often the crop is rotated
+    flip: float = 0.5  # augmentation: how often the crop is mirrored
+    half_body: float = 0.3  # augmentation: how often the crop shows only the upper or the lower body
+    half_body_min_joints: int = 8  # augmentation: half-body crops only of people with more labelled joints
+    ohkm: int = 0  # how many of a person's joints count in the loss, the hardest ones (CPN: 8); 0: all
+
+    def __post_init__(self) -> None:
+        for knob, value in (("size", min(self.size)), ("sigma", self.sigma), ("padding", self.padding)):
+            if value <= 0:
+                raise PartError(f"{knob}: must be positive, not {value}")
+        if self.ohkm < 0:
+            raise PartError(f"ohkm: a number of joints, or 0 for all, not {self.ohkm}")
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()

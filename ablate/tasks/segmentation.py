@@ -20,92 +20,75 @@ from ablate.datasets import IGNORED, Info, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Prediction, Sample, normalised
-from ablate.tasks._class_scores import SegmentationProtocol, class_scores, scaled_size, upsampled
+from ablate.tasks._class_scores import class_scores, scaled_size, upsampled
 from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy, labelled_weight
 from hrnet_core import OCRHead, SegmentationHead
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
 
 
-@task("segmentation", meaning=1, metrics=("mean_iou",))
-def segmentation(
-    *,
-    size: tuple[int, int] = (512, 1024),  # height and width of the training crop, pixels
-    scale: tuple[float, float] = (0.5, 2.1),  # augmentation: relative size of the image, least and most (paper: 0.5, 2)
-    scale_step: float = 0.1,  # augmentation: between sizes, all of them equally likely
-    flip: float = 0.5,  # augmentation: how often the crop is mirrored
-    head: Literal["linear", "mixing", "ocr"] = "linear",  # classifier alone; HRNetV2's (PAMI III-C); object contexts
-    class_weights: bool = True,  # weigh classes in the loss as the data set publishes, if it does
-    ohem: bool = False,  # learn from hard pixels only: those whose class is given less than a probability
-    ohem_threshold: float = 0.9,  # this probability
-    ohem_min_kept: int = 524288,  # a higher one where fewer of the batch are left (officially 131072 of 3 images)
-    auxiliary_weight: float = 0.4,  # of the losses of OCR's object regions and of intermediate maps; the main one: 1
-    align_corners: bool = False,  # of the bilinear upsampling of logits (official: True with OCR)
-) -> "Segmentation":
-    """Semantic segmentation: a crop in, logits of the classes out.
-
-    Raises:
-        PartError: a size, a scale, a step or a number of pixels that is not positive, or scales out of order.
-    """
-    knobs = {"size": min(size), "scale": min(scale), "scale_step": scale_step, "ohem_min_kept": ohem_min_kept}
-    for knob, value in knobs.items():
-        if value <= 0:
-            raise PartError(f"{knob}: must be positive, not {value}")
-    if scale[0] > scale[1]:
-        raise PartError(f"scale: the least comes first, not {scale[0]} before {scale[1]}")
-    return Segmentation(
-        size, scale, scale_step, flip, head, class_weights, ohem, ohem_threshold, ohem_min_kept, auxiliary_weight,
-        align_corners,
-    )  # fmt: skip
-
-
 @protocol("segmentation")
-def segmentation_protocol(
-    *,
-    scales: tuple[float, ...] = (1.0,),  # relative sizes of the image; their scores are averaged
-    flip: bool = False,  # average with the logits of the mirrored image
-    window: tuple[int, int] | None = None,  # height and width of a sliding window; none: as large as the image at 1.0
-    stride: tuple[int, int] | None = None,  # between windows, down and across; none: the window's size, no overlap
-) -> SegmentationProtocol:
+@dataclass(frozen=True)
+class SegmentationProtocol:
     """How classes are read from whole images; by default at once, at their own size.
 
     Raises:
         PartError: no scale or one that is not positive, or windows with gaps between them.
     """
-    if not scales or min(scales) <= 0:
-        raise PartError(f"scales: positive numbers, not {list(scales)}")
-    for knob, value in (("window", window), ("stride", stride)):
-        if value and min(value) <= 0:
-            raise PartError(f"{knob}: must be positive, not {list(value)}")
-    if stride and not window:
-        raise PartError("stride: there is no window that it could be of")
-    if stride and window and (stride[0] > window[0] or stride[1] > window[1]):
-        raise PartError(f"stride: {list(stride)} leaves gaps between windows of {list(window)}")
-    return SegmentationProtocol(scales, flip, window, stride)
+
+    scales: tuple[float, ...] = (1.0,)  # relative sizes of the image; their scores are averaged
+    flip: bool = False  # average with the logits of the mirrored image
+    window: tuple[int, int] | None = None  # height and width of a sliding window; none: as large as the image at 1.0
+    stride: tuple[int, int] | None = None  # between windows, down and across; none: the window's size, no overlap
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise PartError(f"scales: positive numbers, not {list(self.scales)}")
+        for knob, value in (("window", self.window), ("stride", self.stride)):
+            if value and min(value) <= 0:
+                raise PartError(f"{knob}: must be positive, not {list(value)}")
+        if self.stride and not self.window:
+            raise PartError("stride: there is no window that it could be of")
+        if self.stride and self.window and (self.stride[0] > self.window[0] or self.stride[1] > self.window[1]):
+            raise PartError(f"stride: {list(self.stride)} leaves gaps between windows of {list(self.window)}")
 
 
+@task("segmentation", meaning=1, metrics=("mean_iou",))
 @dataclass(frozen=True)
 class Segmentation:
-    """The task with the knobs of `segmentation`; see `Task` for what is asked of it. C classes."""
+    """Semantic segmentation: a crop in, logits of the classes out.
 
-    size: tuple[int, int]
-    scale: tuple[float, float]
-    scale_step: float
-    flip: float
-    kind: str
-    class_weights: bool
-    ohem: bool
-    ohem_threshold: float
-    ohem_min_kept: int
-    auxiliary_weight: float
-    align_corners: bool
+    Raises:
+        PartError: a size, a scale, a step or a number of pixels that is not positive, or scales out of order.
+    """
+
+    size: tuple[int, int] = (512, 1024)  # height and width of the training crop, pixels
+    scale: tuple[float, float] = (0.5, 2.1)  # augmentation: relative size of the image, least and most (paper: 0.5, 2)
+    scale_step: float = 0.1  # augmentation: between sizes, all of them equally likely
+    flip: float = 0.5  # augmentation: how often the crop is mirrored
+    head_: Literal["linear", "mixing", "ocr"] = "linear"  # classifier alone; HRNetV2's (PAMI III-C); object contexts
+    class_weights: bool = True  # weigh classes in the loss as the data set publishes, if it does
+    ohem: bool = False  # learn from hard pixels only: those whose class is given less than a probability
+    ohem_threshold: float = 0.9  # this probability
+    ohem_min_kept: int = 524288  # a higher one where fewer of the batch are left (officially 131072 of 3 images)
+    auxiliary_weight: float = 0.4  # of the losses of OCR's object regions and of intermediate maps; the main one: 1
+    align_corners: bool = False  # of the bilinear upsampling of logits (official: True with OCR)
+
+    def __post_init__(self) -> None:
+        knobs = {"size": min(self.size), "scale": min(self.scale)}
+        knobs |= {"scale_step": self.scale_step, "ohem_min_kept": self.ohem_min_kept}
+        for knob, value in knobs.items():
+            if value <= 0:
+                raise PartError(f"{knob}: must be positive, not {value}")
+        if self.scale[0] > self.scale[1]:
+            raise PartError(f"scale: the least comes first, not {self.scale[0]} before {self.scale[1]}")
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
     ) -> nn.Module:
         """Maps -> logits (B, C, h, w), or a list of them whose last are the main ones (OCR; intermediate maps)."""
         classes = len(info.classes)
-        main = HEADS[self.kind](channels, classes=classes)
+        main = HEADS[self.head_](channels, classes=classes)
         between = [LinearHead(channels, classes=classes, place=place) for place in intermediate if place]
         return Supervised(between, main) if between else main
 

@@ -27,7 +27,7 @@ from small_studies import small_study
 from ablate.analysis import gather
 from ablate.datasets import picture_problem, read_picture
 from ablate.datasets._label_maps import _read_numbers, _size
-from ablate.datasets.coco_pose import coco_pose
+from ablate.datasets.coco_pose import CocoPose
 from ablate.datasets.make.archive import opened
 from ablate.errors import DamagedError
 from ablate.network.build import build
@@ -419,7 +419,7 @@ def read_coco(given: tuple[bytes, bytes], folder: Path) -> object:
         (home / "images" / f"{number}.png").write_bytes(pictures()[1])
     (home / "annotations" / "person_keypoints_val.json").write_bytes(given[0])
     (home / "boxes.json").write_bytes(given[1])
-    samples = coco_pose(set="coco").open("val", folder)
+    samples = CocoPose(set="coco").open("val", folder)
     samples.check(thorough=True)
     samples.ground_truth()
     for index in range(len(samples)):

@@ -15,7 +15,7 @@ from stored import ARRAYS, result, trial
 from ablate import registry
 from ablate.analysis import gather
 from ablate.datasets import under
-from ablate.datasets.coco_pose import coco_pose
+from ablate.datasets.coco_pose import CocoPose
 from ablate.errors import AblateError, DamagedError, DataError, LinkError, StoreError
 from ablate.machine import write_atomically
 from ablate.storage import RESULT, Store, imported
@@ -311,7 +311,7 @@ def test_an_image_lies_in_its_sets_folder(tmp_path, name):
     document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
     (folder / "person_keypoints_val.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match="lead out of it"):
-        coco_pose(set="people").open("val", tmp_path)
+        CocoPose(set="people").open("val", tmp_path)
 
 
 def test_under_takes_what_stays_below(tmp_path):
