@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
@@ -35,6 +35,15 @@ REQUIRED: Any = ...
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 _plugins: dict[tuple[str, str], Path] = {}
 _builders: dict[tuple[str, str], Callable[..., Any]] = {}
+
+
+class Chosen(Protocol):
+    """A part as a recipe names it: what the doors of the shelves take (`datasets.build_dataset` and the like)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def knobs(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,10 @@ def knob_schemas(kind: str, name: str) -> dict[str, dict[str, Any]]:
 
 
 def build(kind: str, name: str, knobs: dict[str, Any]) -> Any:
-    """Import a part's file and call its builder. `knobs` as `check_knobs` returns them."""
+    """Import a part's file and call its builder. `knobs` as `check_knobs` returns them.
+
+    What comes out has the type that the shelf's contract gives it: `build_task`, `build_dataset` and their like say so.
+    """
     validated, builder = _knob_model(kind, name)(**knobs), _builder(kind, name)
     fields = {field.name for field in dataclasses.fields(builder)} if dataclasses.is_dataclass(builder) else set()
     values = {knob: getattr(validated, knob) for knob in type(validated).model_fields}

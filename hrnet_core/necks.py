@@ -98,7 +98,7 @@ def neck(
     strides: Sequence[int],
     out_channels: int | None = None,
     align_corners: bool = False,
-) -> nn.Module:
+) -> Stream | V1h | V2 | V2p:
     """The neck called `name` (v1, v1h, v2, v2p, stream1 ... stream6) for maps of these channels and strides.
 
     `out_channels` belongs to v1h (V2's width if not given; say it where the body puts out the finest map

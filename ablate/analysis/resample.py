@@ -13,6 +13,7 @@ import numpy as np
 from ablate import registry
 from ablate.analysis import stats
 from ablate.errors import StoreError, one_line
+from ablate.metrics import build_metric
 from ablate.storage import Arrays
 from ablate.study import Recipe
 
@@ -66,7 +67,7 @@ class TestImages:
         part = str(self._part(metric))
         key = (trial, part, counts.tobytes())
         if key not in self._scores:
-            aggregate = registry.build("metric", part, {}).aggregate
+            aggregate = build_metric(part).aggregate
             statistics = self._statistics(trial, metric)
             try:
                 self._scores[key] = {name: float(value) for name, value in aggregate(statistics, counts).items()}

@@ -4,12 +4,12 @@ A part of this shelf is a builder that returns a `Dataset`. Planning reads only 
 for when a split is opened. Joint sets and the sets that we know are data: `joints.json` and `catalog.json`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict, TypeVar
 
-import numpy as np
-
+from ablate import registry
+from ablate.datasets._arrays import Array, Numbers, Pixels
 from ablate.datasets._catalog import JointForm, JointSet, KnownSet, LabelMaps, catalog, joint_sets
 from ablate.datasets._files import (
     SPLITS,
@@ -21,18 +21,30 @@ from ablate.datasets._files import (
     set_folder,
     under,
 )
+from ablate.datasets._info import Classes, Info, Joints
+from ablate.registry import Chosen
 
 __all__ = [
     "IGNORED",
     "SPLITS",
+    "Array",
+    "Classes",
     "Dataset",
     "Info",
     "JointForm",
     "JointSet",
+    "Joints",
     "KnownSet",
     "LabelMaps",
+    "LabelledImage",
+    "LabelledSamples",
+    "Numbers",
+    "PeopleSamples",
+    "Person",
+    "Pixels",
     "Samples",
     "Split",
+    "build_dataset",
     "catalog",
     "check_version",
     "joint_sets",
@@ -46,68 +58,44 @@ __all__ = [
 IGNORED = 255  # in maps of classes: not labelled, counts nowhere
 
 
-@dataclass(frozen=True)
-class Info:
-    """What is known of a data set before any of its files is seen."""
+class Person(TypedDict):
+    """A sample of a set of people: one of them. All coordinates are pixels of the image."""
 
-    name: str  # of the set, as a report shows it
-    version: str | None  # declared content digests, "train-val"; None where nobody has declared them
-    licence: str
-    source: str
-    sizes: dict[Split, int] | None = None  # declared numbers of samples
-    images: dict[Split, int] | None = None  # declared numbers of images
-    size: tuple[int, int] | None = None  # height and width of every image, where they are alike
-    # What the task pose needs.
-    joints: tuple[str, ...] = ()  # K names
-    flip_pairs: tuple[tuple[int, int], ...] = ()  # joints that a mirrored picture swaps
-    sigmas: tuple[float, ...] = ()  # K falloffs of the object keypoint similarity, pycocotools' kpt_oks_sigmas
-    upper_body: tuple[int, ...] = ()  # joints that a half-body crop keeps together; the others are the lower body
-    # What the task segmentation needs.
-    classes: tuple[str, ...] = ()  # C names; a class is known by its place here
-    categories: tuple[str, ...] = ()  # C names: what each class is a kind of
-    label_ids: tuple[int, ...] = ()  # C numbers that stand for the classes in files of labels and of predictions
-    class_weights: tuple[float, ...] = ()  # C weights in the loss, as published; empty: all 1
+    image: Pixels  # (H, W, 3) uint8 RGB
+    box: Numbers  # (4,) float64, x y w h
+    joints: Numbers  # (K, 3) float64, x, y and COCO's visibility (0 not labelled, 1 hidden, 2 visible)
+    image_id: int
+    annotation_id: int  # -1: not annotated
+    area: float
+    score: float  # of the box
 
-    @property
-    def mirror(self) -> tuple[int, ...]:
-        """For each of the K joints the index of its counterpart on the other side; itself on the midline."""
-        order = list(range(len(self.joints)))
-        for left, right in self.flip_pairs:
-            order[left], order[right] = right, left
-        return tuple(order)
 
-    def declared(self, split: Split) -> str | None:
-        """The declared content digest of one split."""
-        digests = dict(zip(SPLITS, self.version.split("-"), strict=True)) if self.version else {}
-        return digests.get(split)
+class LabelledImage(TypedDict):
+    """A sample of a set with maps of classes: one image with its own."""
+
+    image: Pixels  # (H, W, 3) uint8 RGB
+    labels: Pixels  # (H, W) uint8, places of classes, IGNORED where none
+    image_id: int
 
 
 class Samples(Protocol):
-    """One opened split. A set without people has one sample per image: `image`, `image_id` and what it is labelled
-    with, `labels` (H, W) uint8 as `labelled_image` gives them. With people a sample is one person, a dict:
+    """One opened split: what is asked of every one. What its samples are, and what else it has, the next two say."""
 
-    `image` (H, W, 3) uint8 RGB; `box` (4,) float64, x y w h; `joints` (K, 3) float64, x y and COCO's
-    visibility (0 not labelled, 1 hidden, 2 visible); `image_id`, `annotation_id` int; `area` and `score` (of
-    the box) float. All coordinates are pixels of the image.
-    """
+    @property
+    def info(self) -> Info: ...
 
-    info: Info
-    folder: Path | None  # where the set lies; None when it has no files
-    skipped: dict[str, int]  # annotations that are no samples: reason -> count
+    @property
+    def folder(self) -> Path | None:
+        """Where the set lies; None when it has no files."""
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Annotations that are no samples: reason -> count."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """The sample. Raises DataError when its image is missing, damaged or not of the annotated size."""
-
-    def image(self, image_id: int) -> np.ndarray:
+    def image(self, image_id: int) -> Pixels:
         """(H, W, 3) uint8 RGB: any image of the split, also one without samples. Raises DataError."""
-
-    def labelled_image(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """For segmentation: the image and its classes (H, W) uint8, IGNORED where none. Raises DataError."""
-
-    def labels(self, image_id: int) -> np.ndarray:
-        """The classes of `labelled_image` alone, for which the image need not be read. Raises DataError."""
 
     def name(self, image_id: int) -> str:
         """What a file of predictions for this image is called, without its ending; no other image's name."""
@@ -115,7 +103,7 @@ class Samples(Protocol):
     def image_ids(self) -> list[int]:
         """The ids of all images of the split, those without samples included."""
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> dict[str, object]:
         """All annotations of the split, crowds and unlabelled people included, as pycocotools wants them.
 
         Of a set without people only `images`: their `id` and `file_name`.
@@ -131,10 +119,40 @@ class Samples(Protocol):
         """The digest, if it is the declared one or the files pass `check`. Raises DataError otherwise."""
 
 
-class Dataset(Protocol):
-    """What a builder of this shelf returns."""
+class PeopleSamples(Samples, Protocol):
+    """A split of a set whose `info` has joints: a sample is a person."""
 
-    info: Info
+    def __getitem__(self, index: int) -> Person:
+        """The sample. Raises DataError when its image is missing, damaged or not of the annotated size."""
 
-    def open(self, split: Split, root: Path | None) -> Samples:
+
+class LabelledSamples(Samples, Protocol):
+    """A split of a set whose `info` has classes. One without people has an image for a sample, a `LabelledImage`."""
+
+    def labelled_image(self, image_id: int) -> tuple[Pixels, Pixels]:
+        """An image and its classes (H, W) uint8, IGNORED where none. Raises DataError."""
+
+    def labels(self, image_id: int) -> Pixels:
+        """The classes of `labelled_image` alone, for which the image need not be read. Raises DataError."""
+
+
+Opened_co = TypeVar("Opened_co", bound=Samples, covariant=True)
+
+
+class Dataset(Protocol[Opened_co]):
+    """What a builder of this shelf makes; nothing is looked for on a disk before a split is opened.
+
+    Those that serve tasks about joints open `PeopleSamples`, those that serve tasks about classes `LabelledSamples`.
+    """
+
+    @property
+    def info(self) -> Info: ...
+
+    def open(self, split: Split, root: Path | None) -> Opened_co:
         """One split; `root` is the data folder, which holds the set's folder or is it. Raises DataError."""
+
+
+def build_dataset(part: Chosen) -> Dataset[Samples]:
+    """The data set that a recipe names, with the knobs it gives. Raises PartError, DataError."""
+    made: Dataset[Samples] = registry.build("dataset", part.name, part.knobs)
+    return made

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ablate.datasets._files import Split
+from ablate.datasets._info import Joints
 
 
 class JointSet(BaseModel):
@@ -19,6 +20,11 @@ class JointSet(BaseModel):
     sigmas: tuple[float, ...]
     upper_body: tuple[int, ...]
     source: str  # of names and sigmas
+
+    @property
+    def joints(self) -> Joints:
+        """The joints as a data set says them."""
+        return Joints(self.names, flip_pairs=self.flip_pairs, sigmas=self.sigmas, upper_body=self.upper_body)
 
 
 class JointForm(BaseModel):

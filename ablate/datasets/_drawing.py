@@ -6,7 +6,7 @@ drawn with the same strokes: whose each pixel is, and which part of a body it sh
 
 from dataclasses import dataclass
 from math import cos, pi, radians, sin
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -29,13 +29,23 @@ SKIN = np.array([(246, 218, 190), (224, 172, 132), (190, 132, 92), (141, 85, 54)
 PARTS = ("scene", "head", "torso", "arms", "legs")  # a number in the canvas of parts is a place here
 
 
+class Figure(TypedDict):
+    """What a sample says of a drawn person beside its ids."""
+
+    box: np.ndarray  # (4,) float64, x y w h
+    joints: np.ndarray  # (17, 3) float64
+    area: float
+    mask: np.ndarray  # (H, W) bool, what can be seen of the person
+    activity: int  # a place in ACTIVITIES
+
+
 @dataclass(frozen=True)
 class Picture:
     """What is drawn and what is known of it."""
 
     pixels: np.ndarray  # (H, W, 3) uint8 RGB
     parts: np.ndarray  # (H, W) uint8, places in PARTS
-    people: list[dict[str, Any]]  # what a sample says of each beside its ids
+    people: list[Figure]
 
 
 def draw(split: Split, number: int, size: tuple[int, int]) -> Picture:
@@ -167,7 +177,7 @@ def _dress(rng: np.random.Generator, canvas: _Canvas, joints: np.ndarray, tall: 
             canvas.stroke(np.array([eye, eye]), 0.02 * tall, np.full(3, 20.0), label, "head")
 
 
-def _sample(canvas: _Canvas, joints: np.ndarray, labelled: np.ndarray, activity: int, *, label: int) -> dict[str, Any]:
+def _sample(canvas: _Canvas, joints: np.ndarray, labelled: np.ndarray, activity: int, *, label: int) -> Figure:
     height, width = canvas.owner.shape
     x, y = np.rint(joints).astype(int).T
     mask = canvas.owner == label

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ablate.datasets import IGNORED, Info, Split, picture_problem, read_picture, refuse
+from ablate.datasets import IGNORED, Info, LabelledImage, Split, picture_problem, read_picture, refuse
 from ablate.errors import DataError, PartError
 
 UNKNOWN = 254  # in a table and its results: no class has this number and it is not to be ignored
@@ -99,7 +99,7 @@ class LabelledFiles:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> LabelledImage:
         if not 0 <= index < len(self):
             raise IndexError(index)
         image, labels = self.labelled_image(index + 1)

@@ -15,7 +15,7 @@ import numpy as np
 from cityscapesscripts.helpers.labels import labels as table
 from cityscapesscripts.helpers.labels import name2label
 
-from ablate.datasets import SPLITS, Info, KnownSet, LabelMaps, Split, catalog, check_version, set_folder
+from ablate.datasets import SPLITS, Classes, Info, KnownSet, LabelMaps, Split, catalog, check_version, set_folder
 from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, combined, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
@@ -61,8 +61,8 @@ class Cityscapes:
     @cached_property
     def table(self) -> np.ndarray:
         """What class each label id stands for, (256,) uint8."""
-        voids = [label.id for label in table if label.id >= 0 and label.id not in self.info.label_ids]
-        return table_of(self.info.label_ids, ignored=voids)
+        ids = self.info.need_classes().label_ids
+        return table_of(ids, ignored=[label.id for label in table if label.id >= 0 and label.id not in ids])
 
     def open(self, split: Split, root: Path | None) -> LabelledFiles:
         """Look for a split's files.
@@ -103,10 +103,12 @@ def _info(set: str, known: KnownSet | None, folders: dict[Split, tuple[str, ...]
         sizes=sizes,
         images=sizes,
         size=maps.size if maps else None,
-        classes=tuple(chosen),
-        categories=tuple(label.category for label in labels),
-        label_ids=tuple(label.id for label in labels),
-        class_weights=maps.class_weights if maps else (),
+        classes=Classes(
+            chosen,
+            categories=tuple(label.category for label in labels),
+            label_ids=tuple(label.id for label in labels),
+            class_weights=maps.class_weights if maps else (),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ablate.datasets import (
     Info,
+    Person,
     Split,
     catalog,
     check_version,
@@ -57,14 +58,11 @@ class CocoPose:
 
     @cached_property
     def info(self) -> Info:
-        known, form = catalog().get(self.set), joint_sets()[self.joints]
+        known = catalog().get(self.set)
         return Info(
             name=self.set,
             version=self.version or (known.forms[self.joints].version if known else None),
-            joints=form.names,
-            flip_pairs=form.flip_pairs,
-            sigmas=form.sigmas,
-            upper_body=form.upper_body,
+            joints=joint_sets()[self.joints].joints,
             licence=known.licence if known else "not known",
             source=known.source if known else "not known",
             sizes=known.forms[self.joints].sizes if known else None,
@@ -84,7 +82,7 @@ class CocoPose:
         """
         folder = set_folder(self.info.name, root, holds="annotations")
         file = _annotation_file(folder, self.pattern.format(split=split))
-        images, people = _read(file, self.info.joints)
+        images, people = _read(file, self.info.need_joints())
         verdicts = [_why_skipped(person, images) for person in people]
         kept = [person for person, why in zip(people, verdicts, strict=True) if why is None]
         place = {image_id: position for position, image_id in enumerate(images)}
@@ -100,7 +98,7 @@ class CocoPose:
             ids=np.array([person["id"] for person in kept], dtype=np.int64),
             boxes=np.array([_clipped(person, images) for person in kept], dtype=float).reshape(-1, 4),
             areas=np.array([person["area"] for person in kept], dtype=float),
-            joints=np.array([p["keypoints"] for p in kept], float).reshape(-1, len(self.info.joints), 3),
+            joints=np.array([p["keypoints"] for p in kept], float).reshape(-1, len(self.info.need_joints()), 3),
             skipped=dict(Counter(why for why in verdicts if why)),
         )
 
@@ -125,7 +123,7 @@ class People:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Person:
         return {
             "image": self.image(int(self.image_of[index])),
             "box": self.boxes[index],
@@ -152,13 +150,13 @@ class People:
         return list(self.images)
 
     def ground_truth(self) -> dict[str, Any]:
-        _, people = _read(self.annotations, self.info.joints)  # again: nothing of it is kept during training
+        _, people = _read(self.annotations, self.info.need_joints())  # again: nothing of it is kept during training
         annotations = [{key: person[key] for key in ("id", "image_id", *COPIED)} for person in people]
         for annotation, person in zip(annotations, people, strict=True):
             labelled = sum(value > 0 for value in person["keypoints"][2::3])
             annotation |= {"category_id": 1, "iscrowd": person.get("iscrowd", 0), "num_keypoints": labelled}
         images = [{"id": key, "height": height, "width": width} for key, (_, height, width) in self.images.items()]
-        category = {"id": 1, "name": "person", "keypoints": list(self.info.joints)}
+        category = {"id": 1, "name": "person", "keypoints": list(self.info.need_joints())}
         return {"images": images, "annotations": annotations, "categories": [category]}
 
     def digest(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Info, Split, joint_sets
+from ablate.datasets import Classes, Info, Person, Split, joint_sets
 from ablate.datasets._drawing import PARTS, VERSION, draw
 from ablate.errors import PartError
 from ablate.registry import dataset
@@ -41,26 +41,28 @@ class Figures:
 
     @cached_property
     def info(self) -> Info:
-        form = joint_sets()["coco17"]
+        categories = ("scene", *["person"] * (len(PARTS) - 1))
         return Info(
             name="figures",
             version=f"drawn {VERSION}",
-            joints=form.names,
-            flip_pairs=form.flip_pairs,
-            sigmas=form.sigmas,
-            upper_body=form.upper_body,
+            joints=joint_sets()["coco17"].joints,
             licence="the project's own",
             source="drawn by ablate/datasets/figures.py",
             sizes={"train": self.train, "val": self.val},
             images={"train": _find(self.train - 1)[0] + 1, "val": _find(self.val - 1)[0] + 1},
             size=self.size,
-            classes=PARTS,
-            categories=("scene", *["person"] * (len(PARTS) - 1)),
-            label_ids=tuple(range(len(PARTS))),
+            classes=Classes(PARTS, categories=categories, label_ids=tuple(range(len(PARTS)))),
         )
 
     def open(self, split: Split, root: Path | None = None) -> "Drawn":
         return Drawn(self.info, split, self.size)
+
+
+class DrawnPerson(Person):
+    """A sample that knows more of its person."""
+
+    mask: np.ndarray  # (H, W) bool, what can be seen of them
+    activity: int  # a place in `_drawing.ACTIVITIES`
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,18 @@ class Drawn:
     def __len__(self) -> int:
         return (self.info.sizes or {})[self.split]
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Also `mask` (H, W) bool, what can be seen of the person, and `activity`, a place in `_drawing.ACTIVITIES`."""
+    def __getitem__(self, index: int) -> DrawnPerson:
         if not 0 <= index < len(self):
             raise IndexError(index)
         number, place = _find(index)
         picture = draw(self.split, number, self.size)
-        ids = {"image_id": number + 1, "annotation_id": index + 1}
-        return {"image": picture.pixels, **ids, "score": 1.0, **picture.people[place]}
+        return {
+            "image": picture.pixels,
+            "image_id": number + 1,
+            "annotation_id": index + 1,
+            "score": 1.0,
+            **picture.people[place],
+        }
 
     def image(self, image_id: int) -> np.ndarray:
         return draw(self.split, image_id - 1, self.size).pixels
@@ -116,7 +122,7 @@ class Drawn:
             }
             for sample in map(self.__getitem__, range(len(self)))
         ]
-        category = {"id": 1, "name": "person", "keypoints": list(self.info.joints)}
+        category = {"id": 1, "name": "person", "keypoints": list(self.info.need_joints())}
         return {"images": images, "annotations": annotations, "categories": [category]}
 
     def digest(self) -> str:

@@ -11,7 +11,9 @@ from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
-from ablate.datasets import Info, Split, check_version, refuse, set_folder, under
+import numpy as np
+
+from ablate.datasets import Classes, Info, Split, check_version, refuse, set_folder, under
 from ablate.datasets._label_maps import LabelledFiles, by_name, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
@@ -42,7 +44,7 @@ class LabelFolder:
     version: str | None = None  # digests "train-val" that the content must have
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes, self.info.label_ids, self.info.categories)
+        _check_classes(self.classes, self.numbers, self.categories or self.classes)
         if self.train == self.test or "{split}" not in (self.names or self.images):
             knob = "test" if self.train == self.test else "names" if self.names else "images"
             raise PartError(f"{knob}: training and evaluation would use the same files")
@@ -50,7 +52,7 @@ class LabelFolder:
             wanted = "wanted a pattern that ends in a file's name with {name} in it"
             raise PartError(f"labels: {wanted}, not {self.labels!r}")
         check_version(self.version)
-        table_of(self.info.label_ids, ignored=self.ignored)
+        _ = self.table  # refuses what no map can hold
 
     @cached_property
     def info(self) -> Info:
@@ -59,10 +61,18 @@ class LabelFolder:
             version=self.version,
             licence="not known",
             source="not known",
-            classes=self.classes,
-            categories=self.categories or self.classes,
-            label_ids=tuple(range(len(self.classes))) if self.label_ids is None else self.label_ids,
+            classes=Classes(self.classes, categories=self.categories or self.classes, label_ids=self.numbers),
         )
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the classes in the maps."""
+        return tuple(range(len(self.classes))) if self.label_ids is None else self.label_ids
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """What class each number in a map stands for, (256,) uint8."""
+        return table_of(self.numbers, ignored=self.ignored)
 
     @property
     def folders(self) -> dict[Split, str]:
@@ -88,8 +98,7 @@ class LabelFolder:
             images = {stem: images[stem] for stem in listed}
         if self.names or "{split}" not in self.labels:  # other splits' maps may lie here too
             labels = {stem: file for stem, file in labels.items() if stem in images}
-        table = table_of(self.info.label_ids, ignored=self.ignored)
-        return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), table)
+        return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), self.table)
 
     def _refuse_overlap(self, home: Path, names: str) -> None:
         files = [under(home, names.replace("{split}", folder)) for folder in self.folders.values()]

@@ -1,12 +1,17 @@
 """The metric shelf's contract: statistics per image first, numbers late, so that one bootstrap serves every metric."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ablate.datasets import Info
+from ablate import registry
+from ablate.datasets import Array, Info
 
-Statistics = dict[str, np.ndarray]  # `image_ids` (I,) and rows that say by position which image they are of
+Statistics = dict[str, Array]  # `image_ids` (I,) and rows that say by position which image they are of
+
+
+Counts = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Document = dict[str, object]  # a prediction of the task's, or its ground truth: the task's metrics know what is in it
 
 
 class Metric(Protocol):
@@ -16,17 +21,23 @@ class Metric(Protocol):
     decorator then describes them, `columns={name: (type, unit, meaning)}`, one for each class ending in `/NAME`.
     """
 
-    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+    def per_image(self, predictions: list[Document], ground_truth: Document, info: Info) -> Statistics:
         """All that `aggregate` needs, from the task's predictions and the data set's annotations.
 
         `image_ids` (I,) are the ids of all images of the ground truth, ascending, whatever was predicted.
         """
 
-    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+    def aggregate(self, statistics: Statistics, weights: Array | None = None) -> dict[str, float]:
         """The scores, nan where undefined. `weights` (I,) says how often each image counts; by default once."""
 
 
-def take_blocks(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def build_metric(name: str) -> Metric:
+    """The metric of that name. Raises PartError."""
+    made: Metric = registry.build("metric", name, {})
+    return made
+
+
+def take_blocks(image: Array, weights: Counts) -> Array:
     """Which rows a resampled data set has: each image's block of rows as often as its weight, in image order.
 
     `image` (N,) is each row's image by position, ascending; `weights` (I,) are counts.
@@ -36,5 +47,5 @@ def take_blocks(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     ends = lengths[drawn].cumsum()
     starts = lengths.cumsum() - lengths
     shift = starts[drawn] - (ends - lengths[drawn])
-    rows: np.ndarray = np.arange(ends[-1] if len(ends) else 0) + np.repeat(shift, lengths[drawn])
+    rows: Array = np.arange(ends[-1] if len(ends) else 0) + np.repeat(shift, lengths[drawn])
     return rows

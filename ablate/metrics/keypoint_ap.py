@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate.datasets import Info
-from ablate.metrics import Statistics, take_blocks
+from ablate.metrics import take_blocks
 from ablate.registry import metric
 
 SCORES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}  # places in COCOeval.stats
@@ -51,7 +51,9 @@ def keypoint_ap() -> "KeypointAP":
 class KeypointAP:
     """See `Metric`. T = 10 similarity thresholds, A = 3 area ranges (all, medium, large)."""
 
-    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+    def per_image(
+        self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info
+    ) -> dict[str, np.ndarray]:
         """Matches of people with annotations.
 
         Returns `image_ids` (I,); for the D predictions, at most 20 an image: `image` (D,) by position, ascending,
@@ -86,7 +88,7 @@ class KeypointAP:
             "truth_counted": np.concatenate([np.zeros(shape[:2], dtype=bool), *counted]),  # (G, A)
         }
 
-    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+    def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
         """The scores, between 0 and 1; see `Metric`."""
         if weights is None:
             stats = _by_pycocotools(statistics)
@@ -170,12 +172,12 @@ def _evaluated(predictions: list[dict[str, Any]], ground_truth: dict[str, Any], 
             found = truth.loadRes([{key: prediction[key] for key in RESULT} for prediction in predictions])
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.catIds = [1]
-        evaluation.params.kpt_oks_sigmas = np.array(info.sigmas)
+        evaluation.params.kpt_oks_sigmas = np.array(info.need_joints().sigmas)
         evaluation.evaluate()
     return evaluation
 
 
-def _by_pycocotools(statistics: Statistics) -> np.ndarray:
+def _by_pycocotools(statistics: dict[str, np.ndarray]) -> np.ndarray:
     """The `stats` of a COCOeval into which the stored matches are put back."""
     evaluation = COCOeval(iouType="keypoints")
     images = range(len(statistics["image_ids"]))

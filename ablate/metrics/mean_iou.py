@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ablate.datasets import IGNORED, Info
-from ablate.metrics import Statistics
 from ablate.registry import metric
 
 EXACT = 2**24  # calcHist gives float32, which counts exactly up to here
@@ -35,7 +34,9 @@ def mean_iou() -> "MeanIoU":
 class MeanIoU:
     """See `Metric`. C classes; a prediction has `image_id` and `labels` (H, W) uint8, the ground truth `labels`."""
 
-    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+    def per_image(
+        self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info
+    ) -> dict[str, np.ndarray]:
         """One confusion matrix per image.
 
         Returns `image_ids` (I,) and the cells of the images' confusion matrices (C, C + 1) that are not 0, N in all:
@@ -45,6 +46,7 @@ class MeanIoU:
         Raises:
             ValueError: a prediction is not of its image's size.
         """
+        classes = info.need_classes()
         ids = sorted(image["id"] for image in ground_truth["images"])
         found = {prediction["image_id"]: prediction["labels"] for prediction in predictions}
         rows = []  # image, cell, count
@@ -53,7 +55,7 @@ class MeanIoU:
             labels = found.get(image_id, np.full_like(truth, IGNORED))
             if labels.shape != truth.shape:
                 raise ValueError(f"image {image_id}: {labels.shape} labels are predicted, the truth has {truth.shape}")
-            confusion = count_pairs(truth, labels, classes=len(info.classes)).ravel()
+            confusion = count_pairs(truth, labels, classes=len(classes)).ravel()
             cells = np.flatnonzero(confusion)
             rows.append(np.stack([np.full_like(cells, position), cells, confusion[cells]]))
         image, cell, count = np.concatenate([np.zeros((3, 0), np.int64), *rows], axis=1)
@@ -62,11 +64,11 @@ class MeanIoU:
             "image": image.astype(np.int32),
             "cell": cell.astype(np.int32),
             "count": count.astype(np.uint32),
-            "classes": np.array(info.classes, dtype=str),
-            "categories": np.array(info.categories, dtype=str),
+            "classes": np.array(classes, dtype=str),
+            "categories": np.array(classes.categories, dtype=str),
         }
 
-    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+    def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
         """The scores, between 0 and 1, then `IoU/NAME` of every class; see `Metric`."""
         classes, pixels = len(statistics["classes"]), statistics["count"].astype(float)
         counts = pixels if weights is None else pixels * weights[statistics["image"]]

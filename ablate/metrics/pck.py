@@ -13,7 +13,6 @@ import numpy as np
 
 from ablate.datasets import Info
 from ablate.errors import PartError
-from ablate.metrics import Statistics
 from ablate.registry import metric
 
 DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
@@ -48,7 +47,9 @@ class PCK:
     def __init__(self, fraction: float) -> None:
         self.fraction = fraction
 
-    def per_image(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Statistics:
+    def per_image(
+        self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info
+    ) -> dict[str, np.ndarray]:
         """One row for each labelled joint of each person with a size.
 
         Returns `image_ids` (I,) and for N rows: `image` (N,) by position, `annotation_id` (N,), `joint` (N,), and
@@ -80,7 +81,7 @@ class PCK:
             "distance": distance,
         }
 
-    def aggregate(self, statistics: Statistics, weights: np.ndarray | None = None) -> dict[str, float]:
+    def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
         """The share of joints within the fraction, between 0 and 1; see `Metric`."""
         image, correct = statistics["image"], statistics["distance"] <= self.fraction
         counts = np.ones(len(image)) if weights is None else weights[image]
@@ -98,11 +99,11 @@ class PCK:
 
 def _size(annotation: dict[str, Any], info: Info) -> float:
     """The length in pixels that errors are measured by; 0 where the person has none."""
-    points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
-    present = [pair for pair in DIAGONALS if set(pair) <= set(info.joints)]
+    points, names = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3), info.need_joints()
+    present = [pair for pair in DIAGONALS if set(pair) <= set(names)]
     if not present:
         return float(max(annotation["bbox"][2:]))
-    ends = [points[[info.joints.index(name) for name in pair]] for pair in present]
+    ends = [points[[names.index(name) for name in pair]] for pair in present]
     return next((float(np.linalg.norm(a[:2] - b[:2])) for a, b in ends if min(a[2], b[2]) > 0), 0.0)
 
 

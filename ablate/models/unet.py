@@ -65,7 +65,7 @@ def unet(
     *,
     encoder: str | None = None,  # None: the published plain encoder; or a name of timm's, such as resnet34, or mit_b0
     width: float = 64.0,  # channels of the finest level, doubled per level; a named encoder is scaled by width / 64
-) -> nn.Module:
+) -> Plain | OnEncoder:
     """U-Net: contracts to 1/16 and expands again, with a skip connection at every resolution."""
     if width <= 0:
         raise PartError(f"width: must be above 0, not {width}")

@@ -5,13 +5,15 @@ common start equal in both (what a number rests on: pairing).
 """
 
 import hashlib
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ablate import registry
+from ablate.datasets import build_dataset
+from ablate.errors import PartError
+from ablate.models import Supervised, build_model
 from ablate.study import Recipe
+from ablate.tasks import Outputs, build_task
 
 
 class Network(nn.Module):
@@ -22,21 +24,23 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor) -> Any:
-        return self.head(self.backbone(images))
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.head(self.backbone(images))
+        return outputs
 
 
 def build(recipe: Recipe) -> Network:
     """The recipe's network on the default device, not yet initialised by seed.
 
     Raises:
-        ValueError: an impossible combination of knobs, named by the model.
+        PartError, ValueError: an impossible combination of knobs, named by the model.
     """
-    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
-    task = registry.build("task", recipe.task.name, recipe.task.knobs)
-    backbone = registry.build("model", recipe.model.name, recipe.model.knobs)
-    intermediate = getattr(backbone, "intermediate", ())
-    return Network(backbone, task.head(info, backbone.channels, backbone.strides, intermediate=intermediate))
+    info, task, backbone = build_dataset(recipe.dataset).info, build_task(recipe.task), build_model(recipe.model)
+    if not isinstance(backbone, nn.Module):
+        raise PartError(f"recipe.model: {recipe.model.name!r} gives a {type(backbone).__name__}, not a module of torch")
+    places = backbone.intermediate if isinstance(backbone, Supervised) else ()
+    head = task.head(info, backbone.channels, backbone.strides, intermediate=places)
+    return Network(backbone, head)
 
 
 def initialise(network: nn.Module, rule: str, *, seed: int) -> None:

@@ -4,16 +4,15 @@ MACs are the multiply-adds of convolution and linear layers. The papers' "GFLOPs
 `get_model_summary`); decimal GMACs are MACs / 10**9. What else computes is listed as uncounted, not guessed.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ablate import registry
+from ablate.datasets import build_dataset
 from ablate.network.build import build
 from ablate.network.count import Counter
 from ablate.storage import Cost
 from ablate.study import Recipe, TrainSpec
+from ablate.tasks import Outputs, build_task
 
 MOMENTS = {"adam": 2, "adamw": 2}  # tensors that an optimiser keeps for each parameter; sgd: one with momentum
 Size = tuple[int, int]  # height and width in pixels
@@ -46,7 +45,7 @@ def price_network(net: nn.Module, size: Size) -> Cost:
     )
 
 
-def used_parameters(output: Any) -> int:
+def used_parameters(output: Outputs) -> int:
     """How many parameters an output depends on; those of streams that nothing reads are not among them."""
     waiting = [leaf.grad_fn for leaf in leaves(output) if leaf.grad_fn]
     seen, used = set(waiting), 0
@@ -103,13 +102,12 @@ def _bytes(size: int, tensor: Tensor, spec: TrainSpec) -> int:
 
 def input_size(recipe: Recipe, *, training: bool = False) -> Size:
     """Height and width of what the network sees in evaluation, or in training, in pixels."""
-    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
-    task = registry.build("task", recipe.task.name, recipe.task.knobs)
-    height, width = task.input_size(info, training=training)
+    info = build_dataset(recipe.dataset).info
+    height, width = build_task(recipe.task).input_size(info, training=training)
     return int(height), int(width)
 
 
-def leaves(output: Any) -> list[Tensor]:
+def leaves(output: Outputs) -> list[Tensor]:
     """All tensors of a nested output."""
     if isinstance(output, Tensor):
         return [output]

@@ -12,6 +12,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+Call = Any  # type: ignore[explicit-any]  # an operator of torch's, what it is called with and what it gives
 # Moving and reshaping data is not arithmetic.
 SILENT = {
     *("alias", "as_strided", "cat", "clone", "contiguous", "copy", "detach", "empty", "empty_like", "expand", "full"),
@@ -58,7 +59,7 @@ class Counter(TorchDispatchMode):
         super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         for handle in self._handles:
             handle.remove()
@@ -76,7 +77,7 @@ class Counter(TorchDispatchMode):
             positions = of_input
         self.macs += weights * positions
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Call, types: object, args: Call = (), kwargs: Call = None) -> Call:
         name = func.overloadpacket.__name__
         if name == "convolution":
             return self._convolve(*args)
@@ -95,7 +96,7 @@ class Counter(TorchDispatchMode):
             return args[0] if name.endswith("_") else args[0].new_empty(args[0].shape)
         return func(*args, **(kwargs or {}))
 
-    def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None, *how: Call) -> Tensor:
         stride, padding, dilation, transposed, more, groups = how
         kernel, sizes = weight.shape[2:], image.shape[2:]
         reads = weight.shape[0] if transposed else weight.shape[1] * groups
@@ -107,7 +108,7 @@ class Counter(TorchDispatchMode):
         return image.new_empty(len(image), weight.shape[1] * groups if transposed else weight.shape[0], *shape)
 
 
-def _differ(one: Tensor, other: Any) -> bool:
+def _differ(one: Tensor, other: object) -> bool:
     """Whether an elementwise operator on the two may give another shape or type than the first's."""
     return isinstance(other, Tensor) and (one.shape != other.shape or one.dtype != other.dtype)
 
@@ -121,7 +122,7 @@ def _convolved(  # the arguments are those of torch's convolution, for one dimen
     return (size + 2 * padding - reach - 1) // stride + 1
 
 
-def _matrix_products(name: str, args: Any) -> int | None:
+def _matrix_products(name: str, args: Call) -> int | None:
     """Multiply-adds of a matrix product; None of any other operator."""
     if name in ("mm", "bmm"):
         return int(args[0].numel() * args[1].shape[-1])

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ablate import registry
+from ablate.datasets import build_dataset
 from ablate.errors import one_line
 from ablate.machine import origin
 from ablate.network import cost
@@ -19,6 +19,7 @@ from ablate.planning.arm_costs import arm_prices
 from ablate.planning.schedule import longest_first
 from ablate.storage import Cost, Result, Shelf
 from ablate.study import Design, Recipe, Study, Trial
+from ablate.tasks import build_protocol, build_task, passes
 
 GPU_MACS = 4e12  # multiply-adds a second that training sustains on a data-centre GPU: an assumption, stated as one
 GPU_STEP = 0.1  # seconds that a step takes besides: its images, and its kernels' launches, .08 to .13 on an H100
@@ -94,16 +95,13 @@ def durations(design: Design, costs: Sequence[Cost], shelf: Shelf, *, timed: boo
 
 def image_counts(recipe: Recipe) -> tuple[int, int] | None:
     """Declared numbers of training and evaluation samples; None where nobody has declared them."""
-    info = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info
-    sizes = registry.build("task", recipe.task.name, recipe.task.knobs).sample_counts(info)
+    sizes = build_task(recipe.task).sample_counts(build_dataset(recipe.dataset).info)
     return (sizes["train"], sizes["val"]) if sizes else None
 
 
 def _evaluation_share(recipe: Recipe) -> float:
-    """What predicting a sample costs, in training samples: forward only, twice with a flip test, on the whole image."""
-    passes = 2 if recipe.evaluation.get("flip") else 1
-    area = math.fsum(scale**2 for scale in recipe.evaluation.get("scales", (1.0,)))
-    return passes * area / TRAIN_FACTOR / _crop_share(recipe)
+    """What predicting a sample costs, in training samples: forward only, on the whole image, by the task's protocol."""
+    return passes(build_protocol(recipe.task, recipe.evaluation)) / TRAIN_FACTOR / _crop_share(recipe)
 
 
 def _evaluations(study: Study, recipe: Recipe) -> int:

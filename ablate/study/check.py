@@ -22,7 +22,7 @@ def check_study(design: Design) -> None:
         recipes = [arm.recipe for arm in design.arms]
         pairs = {(recipe.task.name, recipe.dataset.name): recipe.dataset.knobs for recipe in recipes}
         for (task, data), knobs in pairs.items():
-            classes = registry.build("dataset", data, knobs).info.classes
+            classes = registry.build("dataset", data, knobs).info.classes or ()
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
         _check_processes(study, min(recipe.train.batch for recipe in recipes))
         refuse_different_protocols(design)

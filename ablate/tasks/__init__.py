@@ -1,41 +1,66 @@
 """The task shelf's contract, `Task`; what tasks with heatmaps share is in `_heatmaps`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ablate import registry
 from ablate.datasets import Info, Samples, Split
+from ablate.registry import Chosen
 from ablate.tasks._heatmaps import crop_affine, gaussians, grown_to_shape, oks_nms, read_heatmaps
 
 __all__ = [
     "Batch",
+    "Computes",
+    "Items",
+    "LeavesOut",
+    "Outputs",
     "Prediction",
     "Sample",
+    "SomeTask",
     "Task",
+    "WeighsBatches",
+    "WritesPredictions",
+    "build_protocol",
+    "build_task",
     "crop_affine",
     "gaussians",
     "grown_to_shape",
     "normalised",
     "oks_nms",
+    "passes",
     "read_heatmaps",
 ]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 
 Batch = dict[str, Tensor]  # what `collate` makes; on the device where the network is
-Prediction = dict[str, Any]  # one detected instance, in COCO's result format and a few fields of the task's own
-Sample = dict[str, Any]
+Outputs = Tensor | list[Tensor]  # of a task's head
+Prediction = dict[str, object]  # one detected instance, in COCO's result format and a few fields of the task's own
+Sample = dict[str, object]
+
+S = TypeVar("S")  # a sample as the task's `samples` give it
+S_co = TypeVar("S_co", covariant=True)
+Opened_contra = TypeVar("Opened_contra", bound=Samples, contravariant=True)  # a split with what the task needs
+Rules_contra = TypeVar("Rules_contra", contravariant=True)  # the task's protocol of evaluation
 
 
-class Task(Protocol):
-    """What a builder of this shelf returns: frozen, without state, cheap to send to loader processes.
+class Items(Protocol[S_co]):
+    """What has a length and is read by index: samples to train on, or to evaluate on."""
 
-    A loss that is no mean over samples comes with `loss_weight(batch)`, a scalar tensor: what it is a mean over. The
-    losses of a batch's parts, averaged by it, are the loss of the batch; so several processes train one network.
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> S_co: ...
+
+
+class Task(Protocol[Opened_contra, S, Rules_contra]):
+    """What a builder of this shelf makes: frozen, without state, cheap to send to loader processes.
+
+    Three further protocols name what a task, its samples and its protocol of evaluation may have besides.
     """
 
     def head(
@@ -52,47 +77,98 @@ class Task(Protocol):
     def sample_counts(self, info: Info) -> dict[Split, int] | None:
         """Declared numbers of this task's samples; None where nobody has declared them."""
 
-    def samples(self, opened: Samples) -> Any:
-        """What to train on, with `len` and indexing, from an opened split. Raises DataError."""
+    def samples(self, opened: Opened_contra) -> Items[S]:
+        """What to train on, from an opened split. Raises DataError."""
 
-    def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None) -> dict[str, Any]:
+    def encode(self, sample: S, info: Info, rng: np.random.Generator | None) -> dict[str, object]:
         """One sample as the network sees it, arrays and numbers only; augmented where `rng` is given."""
 
-    def collate(self, encoded: list[dict[str, Any]]) -> Batch:
+    def collate(self, encoded: list[dict[str, object]]) -> Batch:
         """Encoded samples as one batch of tensors, on the CPU."""
 
     def prepare(self, batch: Batch) -> Tensor:
         """The batch's images for the network, (B, 3, H, W) float32, normalised, on the batch's device."""
 
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """A scalar in float32, whatever the precision of `outputs`.
 
         Where several processes share a batch, its `share`, a number up to 1, is how much of it this process has.
         """
 
-    def samples_for_evaluation(self, samples: Samples, protocol: Any) -> Any:
-        """What to evaluate on, with `len` and indexing, from an opened split. Raises DataError.
-
-        Its `left_out`, where it has one, counts samples on images that the split does not have.
-        """
+    def samples_for_evaluation(self, samples: Opened_contra, protocol: Rules_contra) -> Items[S]:
+        """What to evaluate on, from an opened split. Raises DataError."""
 
     def evaluation_batch(self, batch: int) -> int:
         """How many samples are predicted at once, where training takes `batch`."""
 
-    def ground_truth(self, samples: Samples) -> dict[str, Any]:
+    def ground_truth(self, samples: Opened_contra) -> dict[str, object]:
         """What the task's metrics compare predictions with: `images`, a list of dicts with `id`, and more."""
 
-    def predict(self, model: nn.Module, batch: Batch, protocol: Any) -> list[Prediction]:
+    def predict(self, model: Callable[[Tensor], Outputs], batch: Batch, protocol: Rules_contra) -> list[Prediction]:
         """The instances of a batch, in pixels of the original images. Runs without gradients.
 
         They hold numbers, texts, lists, dicts and arrays only, for they go from process to process.
         """
 
-    def finish(self, predictions: list[Prediction], protocol: Any, info: Info) -> list[Prediction]:
+    def finish(self, predictions: list[Prediction], protocol: Rules_contra, info: Info) -> list[Prediction]:
         """What needs all predictions at once: scores that depend on several things, duplicates."""
 
+
+SomeTask = Task[Samples, object, object]  # whose samples and protocol only it knows; others hand them on
+
+
+@runtime_checkable
+class WeighsBatches(Protocol):
+    """Optional: a task whose loss is no mean over samples says what it is a mean over.
+
+    The losses of a batch's parts, averaged by it, are the loss of the batch; so several processes train one network.
+    """
+
+    def loss_weight(self, batch: Batch) -> Tensor:
+        """A scalar."""
+
+
+@runtime_checkable
+class WritesPredictions(Protocol):
+    """Optional: a task whose predictions have a format of files in its field (`ablate trial --predictions`)."""
+
     def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
-        """Finished predictions of an opened split as files in the field's format. Raises OSError."""
+        """Finished predictions of an opened split as files. Raises OSError."""
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """Optional: samples for evaluation of which some are on images that the split does not have."""
+
+    @property
+    def left_out(self) -> int:
+        """How many."""
+
+
+@runtime_checkable
+class Computes(Protocol):
+    """Optional: a protocol of evaluation that computes more than one forward pass over the evaluated image."""
+
+    @property
+    def passes(self) -> float:
+        """How many such passes, by area: 2 with the mirrored image, a fourth of one at half its size."""
+
+
+def passes(protocol: object) -> float:
+    """Forward passes that predicting a sample takes by a protocol of evaluation; 1 where it does not say."""
+    return protocol.passes if isinstance(protocol, Computes) else 1.0
+
+
+def build_task(part: Chosen) -> SomeTask:
+    """The task that a recipe names, with the knobs it gives. Raises PartError."""
+    made: SomeTask = registry.build("task", part.name, part.knobs)
+    return made
+
+
+def build_protocol(task: Chosen, knobs: Mapping[str, object]) -> object:
+    """The task's protocol of evaluation, which only the task reads. Raises PartError."""
+    made: object = registry.build("protocol", task.name, dict(knobs))
+    return made
 
 
 def normalised(images: Tensor) -> Tensor:

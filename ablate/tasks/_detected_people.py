@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Samples, refuse, under
+from ablate.datasets import PeopleSamples, Person, refuse, under
 from ablate.errors import DataError
-from ablate.tasks import Sample
 
 
 @dataclass(frozen=True)
 class DetectedPeople:
     """Samples whose boxes come from a detector: no joints, no annotation (id -1), the detector's score."""
 
-    samples: Samples
+    samples: PeopleSamples
     results: list[dict[str, Any]]  # image_id, bbox, score
     left_out: int  # boxes on images that the split does not have
 
     @classmethod
-    def read(cls, samples: Samples, name: str) -> "DetectedPeople":
+    def read(cls, samples: PeopleSamples, name: str) -> "DetectedPeople":
         """Boxes of category 1 from a COCO results file under the set's folder; all scores are kept.
 
         Raises:
@@ -46,12 +45,12 @@ class DetectedPeople:
     def __len__(self) -> int:
         return len(self.results)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Person:
         result = self.results[index]
         return {
             "image": self.samples.image(result["image_id"]),
             "box": np.array(result["bbox"], dtype=float),
-            "joints": np.zeros((len(self.samples.info.joints), 3)),
+            "joints": np.zeros((len(self.samples.info.need_joints()), 3)),
             "image_id": result["image_id"],
             "annotation_id": -1,
             "area": float(np.prod(result["bbox"][2:])),

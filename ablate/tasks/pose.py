@@ -8,7 +8,7 @@ difference: a mirrored crop is warped from the unmirrored image in one step, whi
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import Info, Samples, Split
+from ablate.datasets import Info, PeopleSamples, Person, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import (
     Batch,
-    Prediction,
-    Sample,
+    Outputs,
     crop_affine,
     gaussians,
     grown_to_shape,
@@ -38,6 +37,7 @@ from hrnet_core import HeatmapHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
 HALF_BODY_PADDING = 1.5
+Found = dict[str, Any]  # a Prediction: COCO's result, with the box's score, the annotation and the crop's area
 Region = tuple[np.ndarray, np.ndarray]  # centre (2,) and padded width and height (2,), pixels of the image
 
 
@@ -61,6 +61,10 @@ class PoseProtocol:
     def __post_init__(self) -> None:
         if (self.boxes == "detections") != (self.detections is not None):
             raise PartError(f"detections: {self.detections!r} does not go with boxes: {self.boxes}")
+
+    @property
+    def passes(self) -> float:
+        return 2.0 if self.flip else 1.0
 
 
 @task("pose", meaning=1, metrics=("keypoint_ap", "pck"))
@@ -98,9 +102,10 @@ class Pose:
         Raises:
             PartError: the loss shall be mined for more joints than there are.
         """
-        if self.ohkm > len(info.joints):
-            raise PartError(f"ohkm: {self.ohkm} are more than the {len(info.joints)} joints of {info.name}")
-        return HeatmapHead(channels, joints=len(info.joints), intermediate=intermediate)
+        joints = len(info.need_joints())
+        if self.ohkm > joints:
+            raise PartError(f"ohkm: {self.ohkm} are more than the {joints} joints of {info.name}")
+        return HeatmapHead(channels, joints=joints, intermediate=intermediate)
 
     def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
         return self.size
@@ -108,16 +113,16 @@ class Pose:
     def sample_counts(self, info: Info) -> dict[Split, int] | None:
         return info.sizes
 
-    def samples(self, opened: Samples) -> Samples:
+    def samples(self, opened: PeopleSamples) -> PeopleSamples:
         return opened
 
-    def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
+    def encode(self, sample: Person, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
         """A person's crop.
 
         Returns `image` (3, H, W) uint8 RGB; `joints` (K, 2) in crop pixels; `labelled` (K,) 0 or 1; `mirror`
         (K,) each joint's counterpart; `centre` and `extent` (2,) of the crop in the image; ids and score.
         """
-        joints, mirror = sample["joints"], np.array(info.mirror)
+        joints, mirror = sample["joints"], np.array(info.need_joints().mirror)
         (centre, extent), angle, mirrored = self._region(sample["box"]), 0.0, False
         if rng is not None:
             (centre, extent), angle, mirrored = self._augmented((centre, extent), joints, info, rng)
@@ -145,7 +150,7 @@ class Pose:
     def prepare(self, batch: Batch) -> Tensor:
         return normalised(batch["image"])
 
-    def loss(self, outputs: Tensor | list[Tensor], batch: Batch) -> Tensor:
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Mean over joints of half the mean squared error over batch and pixels; unlabelled ones weigh 0.
 
         With `ohkm` the mean is over each person's hardest joints (JointsOHKMMSELoss). Losses of a list are added; its
@@ -165,7 +170,9 @@ class Pose:
         targets, weights = gaussians(centres, batch["labelled"], size=heatmaps.shape[2:], sigma=self.sigma)
         return ((heatmaps - targets) * weights[:, :, None, None]).square()
 
-    def samples_for_evaluation(self, samples: Samples, protocol: PoseProtocol) -> "Samples | DetectedPeople":
+    def samples_for_evaluation(
+        self, samples: PeopleSamples, protocol: PoseProtocol
+    ) -> "PeopleSamples | DetectedPeople":
         return DetectedPeople.read(samples, protocol.detections) if protocol.detections else samples
 
     def evaluation_batch(self, batch: int) -> int:
@@ -175,7 +182,7 @@ class Pose:
         return samples.ground_truth()
 
     @torch.no_grad()
-    def predict(self, model: nn.Module, batch: Batch, protocol: PoseProtocol) -> list[Prediction]:
+    def predict(self, model: Callable[[Tensor], Any], batch: Batch, protocol: PoseProtocol) -> list[Found]:
         """One COCO result per crop; `score` is the box's until `finish`, `area` that of the padded crop."""
         images = self.prepare(batch)
         heatmaps = model(images).float()  # (B, K, h, w)
@@ -200,22 +207,22 @@ class Pose:
         rows = zip(*(values.tolist() for values in fields.values()), strict=True)
         return [dict(zip(fields, row, strict=True)) | {"category_id": 1} for row in rows]
 
-    def finish(self, predictions: list[Prediction], protocol: PoseProtocol, info: Info) -> list[Prediction]:
+    def finish(self, predictions: list[Found], protocol: PoseProtocol, info: Info) -> list[Found]:
         """Score = the box's x the mean of its joints' above the threshold; then OKS-NMS within each image."""
-        of_image: dict[int, list[Prediction]] = {}
+        of_image: dict[int, list[Found]] = {}
         for prediction in predictions:
             confidence = np.array(prediction["keypoints"][2::3])
             counted = confidence[confidence > protocol.keypoint_threshold]
             score = prediction["box_score"] * (counted.mean() if len(counted) else 0.0)
             of_image.setdefault(prediction["image_id"], []).append({**prediction, "score": float(score)})
-        sigmas = np.array(info.sigmas)
+        sigmas = np.array(info.need_joints().sigmas)
         return [
             people[kept]
             for people in of_image.values()
             for kept in oks_nms(people, sigmas=sigmas, threshold=protocol.oks_nms)
         ]
 
-    def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
+    def write_predictions(self, predictions: list[Found], samples: Samples, folder: Path) -> None:
         """COCO's results format, as its evaluation server takes it."""
         fields = ("image_id", "category_id", "keypoints", "score")
         people = [{field: prediction[field] for field in fields} for prediction in predictions]
@@ -230,7 +237,7 @@ class Pose:
         self, region: Region, joints: np.ndarray, info: Info, rng: np.random.Generator
     ) -> tuple[Region, float, bool]:
         """Another region, an angle in degrees, and whether to mirror; drawn in the official order."""
-        centre, extent = self._half_body(joints, info.upper_body, rng) or region
+        centre, extent = self._half_body(joints, info.need_joints().upper_body, rng) or region
         extent = extent * np.clip(1 + self.scale * rng.standard_normal(), 1 - self.scale, 1 + self.scale)
         angle = 0.0
         if rng.random() <= self.rotation_probability:

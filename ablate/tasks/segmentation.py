@@ -7,6 +7,7 @@ Images are scaled whole, as there: warping the crop alone took as long (4 ms of 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import IGNORED, Info, Samples, Split
+from ablate.datasets import IGNORED, Info, LabelledImage, LabelledSamples, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
-from ablate.tasks import Batch, Prediction, Sample, normalised
+from ablate.tasks import Batch, Outputs, normalised
 from ablate.tasks._class_scores import class_scores, scaled_size, upsampled
 from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy, labelled_weight
 from hrnet_core import OCRHead, SegmentationHead
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
+Found = dict[str, Any]  # a Prediction: `image_id`, and `labels` (H, W) uint8, places of classes
 
 
 @protocol("segmentation")
@@ -51,6 +53,10 @@ class SegmentationProtocol:
             raise PartError("stride: there is no window that it could be of")
         if self.stride and self.window and (self.stride[0] > self.window[0] or self.stride[1] > self.window[1]):
             raise PartError(f"stride: {list(self.stride)} leaves gaps between windows of {list(self.window)}")
+
+    @property
+    def passes(self) -> float:
+        return (2 if self.flip else 1) * fsum(scale**2 for scale in self.scales)
 
 
 @task("segmentation", meaning=1, metrics=("mean_iou",))
@@ -87,7 +93,7 @@ class Segmentation:
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
     ) -> nn.Module:
         """Maps -> logits (B, C, h, w), or a list of them whose last are the main ones (OCR; intermediate maps)."""
-        classes = len(info.classes)
+        classes = len(info.need_classes())
         main = HEADS[self.head_](channels, classes=classes)
         between = [LinearHead(channels, classes=classes, place=place) for place in intermediate if place]
         return Supervised(between, main) if between else main
@@ -98,10 +104,10 @@ class Segmentation:
     def sample_counts(self, info: Info) -> dict[Split, int] | None:
         return info.images
 
-    def samples(self, opened: Samples) -> "LabelledImages":
+    def samples(self, opened: LabelledSamples) -> "LabelledImages":
         return LabelledImages(opened, tuple(opened.image_ids()))
 
-    def encode(self, sample: Sample, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
+    def encode(self, sample: LabelledImage, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
         """A crop where `rng` is given, else the whole image.
 
         Returns `image` (3, H, W) uint8 RGB; `labels` (H, W) uint8, places of classes or IGNORED; `class_weights`
@@ -110,11 +116,12 @@ class Segmentation:
         image, labels = sample["image"], sample["labels"]
         if rng is not None:
             image, labels = self._augmented(image, labels, rng)
-        published = info.class_weights if self.class_weights else ()
+        classes = info.need_classes()
+        published = classes.class_weights if self.class_weights else ()
         return {
             "image": np.ascontiguousarray(image.transpose(2, 0, 1)),  # (3, H, W)
             "labels": np.ascontiguousarray(labels),
-            "class_weights": np.array(published or [1.0] * len(info.classes), np.float32),
+            "class_weights": np.array(published or [1.0] * len(classes), np.float32),
             "image_id": sample["image_id"],
         }
 
@@ -125,7 +132,7 @@ class Segmentation:
     def prepare(self, batch: Batch) -> Tensor:
         return normalised(batch["image"])
 
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Cross entropy of the main logits, with OHEM of hard pixels only, plus that of auxiliary logits, weighted.
 
         Processes that share a batch look for hard pixels each in its part, as officially, and keep their share of them.
@@ -147,18 +154,18 @@ class Segmentation:
     def loss_weight(self, batch: Batch) -> Tensor:
         return labelled_weight(batch["labels"].long(), batch["class_weights"][0])
 
-    def samples_for_evaluation(self, samples: Samples, protocol: SegmentationProtocol) -> "LabelledImages":
+    def samples_for_evaluation(self, samples: LabelledSamples, protocol: SegmentationProtocol) -> "LabelledImages":
         return self.samples(samples)
 
     def evaluation_batch(self, batch: int) -> int:
         return 1  # images may differ in size
 
-    def ground_truth(self, samples: Samples) -> dict[str, Any]:
+    def ground_truth(self, samples: LabelledSamples) -> dict[str, Any]:
         """`images` with their ids, and `labels`: image id -> (H, W) uint8, read when asked for."""
         return {"images": [{"id": image_id} for image_id in samples.image_ids()], "labels": Labels(samples)}
 
     @torch.no_grad()
-    def predict(self, model: Callable[[Tensor], Any], batch: Batch, protocol: SegmentationProtocol) -> list[Prediction]:
+    def predict(self, model: Callable[[Tensor], Outputs], batch: Batch, protocol: SegmentationProtocol) -> list[Found]:
         """`image_id` and `labels` (H, W) uint8, places of classes, for each image."""
         scores = class_scores(
             lambda images: _listed(model(images))[-1], self.prepare(batch), protocol, align_corners=self.align_corners
@@ -166,12 +173,13 @@ class Segmentation:
         labels = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()  # (B, H, W)
         return [{"image_id": int(i), "labels": of_image} for i, of_image in zip(batch["image_id"], labels, strict=True)]
 
-    def finish(self, predictions: list[Prediction], protocol: SegmentationProtocol, info: Info) -> list[Prediction]:
+    def finish(self, predictions: list[Found], protocol: SegmentationProtocol, info: Info) -> list[Found]:
         return predictions
 
-    def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
+    def write_predictions(self, predictions: list[Found], samples: Samples, folder: Path) -> None:
         """One PNG per image with the data set's label ids, as the Cityscapes server takes them."""
-        ids = np.array(samples.info.label_ids or range(len(samples.info.classes)), np.uint8)
+        classes = samples.info.need_classes()
+        ids = np.array(classes.label_ids or range(len(classes)), np.uint8)
         for prediction in predictions:
             _, png = cv2.imencode(".png", ids[prediction["labels"]])
             (folder / f"{samples.name(prediction['image_id'])}.png").write_bytes(png.tobytes())
@@ -194,13 +202,13 @@ class Segmentation:
 class LabelledImages:
     """The samples of an opened split: its images with their labels."""
 
-    opened: Samples
+    opened: LabelledSamples
     ids: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> LabelledImage:
         image, labels = self.opened.labelled_image(self.ids[index])
         return {"image": image, "labels": labels, "image_id": self.ids[index]}
 
@@ -209,7 +217,7 @@ class LabelledImages:
 class Labels:
     """The labels (H, W) of an opened split by image id."""
 
-    opened: Samples
+    opened: LabelledSamples
 
     def __getitem__(self, image_id: int) -> np.ndarray:
         return self.opened.labels(image_id)
@@ -235,8 +243,8 @@ class Supervised(nn.Module):
         super().__init__()
         self.auxiliary, self.main = nn.ModuleList(auxiliary), main
 
-    def forward(self, maps: list[Tensor]) -> Any:
-        logits = self.main(maps)
+    def forward(self, maps: list[Tensor]) -> Outputs:
+        logits: Outputs = self.main(maps)
         return [*(head(maps) for head in self.auxiliary), *_listed(logits)] if self.training else logits
 
 
@@ -251,5 +259,5 @@ def padded_crop(pixels: np.ndarray, *, corner: tuple[int, int], size: tuple[int,
     return np.asarray(cv2.copyMakeBorder(part, *missing, cv2.BORDER_CONSTANT, value=[beyond] * 3))
 
 
-def _listed(outputs: Any) -> list[Tensor]:
+def _listed(outputs: Outputs) -> list[Tensor]:
     return outputs if isinstance(outputs, list) else [outputs]

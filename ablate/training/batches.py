@@ -5,33 +5,36 @@ independent of arm, of the number of data workers, and of how many processes sha
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from ablate.datasets import Info
 from ablate.errors import LoadingError, one_line
+from ablate.tasks import Batch, Items, SomeTask
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Shares, Team
 
 NO_ROOM = ("unable to allocate shared memory", "unable to open shared memory", "Too many open files")  # torch's words
+Index = int | tuple[int, int]  # of a sample, in training with the epoch before it
+Loader = DataLoader[dict[str, object]]  # gives batches; torch calls it after the samples that it loads
 LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
 
 
-class Encoded(Dataset[dict[str, Any]]):
+class Encoded(Dataset[dict[str, object]]):
     """Samples as the network takes them; `(epoch, index)` is augmented, `index` alone is not."""
 
-    def __init__(self, samples: Any, task: Any, info: Any, *, seed: int) -> None:
+    def __init__(self, samples: Items[object], task: SomeTask, info: Info, *, seed: int) -> None:
         self.samples, self.task, self.info, self.seed = samples, task, info, seed
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, index: Index) -> dict[str, object]:
         if isinstance(index, tuple):
             epoch, position = index
             rng = np.random.default_rng([self.seed, epoch, position])
@@ -57,31 +60,29 @@ def batches(
     encoded: Encoded,
     batch: int,
     site: Site,
-    task: Any,
+    task: SomeTask,
     *,
     sampler: Sampler[tuple[int, int]] | None = None,
     team: Team = ALONE,
-) -> DataLoader[dict[str, Any]]:
+) -> Loader:
     """A loader over encoded samples, in the sampler's order or in their own.
 
     Of several processes each gets its share of every batch of the sampler, or without one its share of the batches.
     """
     # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
     drop_last = sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1
-    order: dict[str, Any] = {"batch_size": batch, "sampler": sampler, "drop_last": drop_last}
-    if team.size > 1:
-        everything: Any = sampler or range(len(encoded))
-        whole = BatchSampler(everything, batch, drop_last)
-        order = {"batch_sampler": Shares(whole, team) if sampler else team.share(list(whole))}
+    everything: Iterable[Index] = sampler or range(len(encoded))
+    whole = BatchSampler(everything, batch, drop_last)  # type: ignore[arg-type]  # for torch an index is a number
+    own = whole if team.size == 1 else Shares(whole, team) if sampler else team.share(list(whole))
     return DataLoader(
         encoded,
+        batch_sampler=own,
         num_workers=site.workers,
         worker_init_fn=_outlive_signals,
         generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
         collate_fn=task.collate,
         persistent_workers=site.workers > 0,
         pin_memory=site.gpu,
-        **order,
     )
 
 
@@ -106,6 +107,6 @@ def served() -> Iterator[None]:
         ) from None
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}

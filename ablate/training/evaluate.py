@@ -4,17 +4,19 @@ Statistics are per image and aggregated late, so that one bootstrap serves every
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from ablate import registry
+from ablate.datasets import Array, Info, Samples
 from ablate.errors import StoreError
 from ablate.machine import beat
+from ablate.metrics import Document, build_metric
 from ablate.study import Trial
+from ablate.tasks import LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
 from ablate.training.batches import Encoded, batches, to_device
 from ablate.training.fit import Training
 from ablate.training.site import Site
@@ -25,14 +27,21 @@ class Evaluation:
     """Scores by name, statistics by `metric/array`, and how fast and on what they were found."""
 
     scores: dict[str, float]
-    statistics: dict[str, np.ndarray]
+    statistics: dict[str, Array]
     images_per_second: float  # predicted
     seconds: float  # that predicting took
     left_out: int  # samples, such as detected boxes, on images that the split does not have
 
 
 def evaluate(
-    training: Training, trial: Trial, task: Any, info: Any, samples: Any, site: Site, *, folder: Path | None = None
+    training: Training,
+    trial: Trial,
+    task: SomeTask,
+    info: Info,
+    samples: Samples,
+    site: Site,
+    *,
+    folder: Path | None = None,
 ) -> Evaluation | None:
     """Predict every sample by the recipe's protocol and score the predictions with the task's metrics.
 
@@ -42,11 +51,11 @@ def evaluate(
     Raises:
         StoreError: they cannot be.
     """
-    protocol = registry.build("protocol", trial.recipe.task.name, trial.recipe.evaluation)
+    protocol = build_protocol(trial.recipe.task, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol)
     size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
     loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
-    start, predictions = time.perf_counter(), list[dict[str, Any]]()
+    start, predictions = time.perf_counter(), list[Prediction]()
     training.net.eval()
     with torch.inference_mode(), training.autocast():
         for batch in loader:
@@ -59,33 +68,36 @@ def evaluate(
     finished = task.finish(predictions, protocol, info)
     if folder:
         _write(finished, task, samples, folder)
+    left_out = chosen.left_out if isinstance(chosen, LeavesOut) else 0
     scores, statistics = score(trial, finished, task.ground_truth(samples), info)
-    return Evaluation(scores, statistics, len(chosen) / seconds, seconds, getattr(chosen, "left_out", 0))
+    return Evaluation(scores, statistics, len(chosen) / seconds, seconds, left_out)
 
 
 def score(
-    trial: Trial, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Any
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    trial: Trial, predictions: list[Prediction], ground_truth: Document, info: Info
+) -> tuple[dict[str, float], dict[str, Array]]:
     """All scores of the task's metrics, and the per-image statistics they come from."""
     scores: dict[str, float] = {}
-    statistics: dict[str, np.ndarray] = {}
+    statistics: dict[str, Array] = {}
     for name in registry.describe("task", trial.recipe.task.name).facts["metrics"]:
-        metric = registry.build("metric", name, {})
+        metric = build_metric(name)
         arrays = metric.per_image(predictions, ground_truth, info)
         scores |= metric.aggregate(arrays)
         statistics |= {f"{name}/{key}": value for key, value in arrays.items()}
     return scores, statistics
 
 
-def _write(predictions: list[dict[str, Any]], task: Any, samples: Any, folder: Path) -> None:
+def _write(predictions: list[Prediction], task: SomeTask, samples: Samples, folder: Path) -> None:
+    assert isinstance(task, WritesPredictions)  # others have been refused
     try:
         task.write_predictions(predictions, samples, folder)
     except OSError as error:
         raise StoreError(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _laid_out(training: Training) -> Any:
-    def forward(images: torch.Tensor) -> Any:
-        return training.net(images.contiguous(memory_format=training.layout))
+def _laid_out(training: Training) -> Callable[[torch.Tensor], Outputs]:
+    def forward(images: torch.Tensor) -> Outputs:
+        outputs: Outputs = training.net(images.contiguous(memory_format=training.layout))
+        return outputs
 
     return forward

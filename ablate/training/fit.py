@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 import safetensors
@@ -22,13 +21,14 @@ import safetensors.torch
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from ablate.datasets import Info
 from ablate.machine import beat
 from ablate.storage import Epoch
 from ablate.study import TrainSpec, Trial
+from ablate.tasks import Batch, Items, SomeTask, WeighsBatches
 from ablate.training import team_norm
-from ablate.training.batches import Encoded, Shuffled, batches, to_device
+from ablate.training.batches import Encoded, Loader, Shuffled, batches, to_device
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Team
 
@@ -55,12 +55,12 @@ class Training:
         """The precision of forward passes; losses and metrics stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
-    def step(self, task: Any, batch: dict[str, Any], lr: float) -> Tensor:
+    def step(self, task: SomeTask, batch: Batch, lr: float) -> Tensor:
         """One optimiser step; returns the detached loss, of all processes' shares together."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         images = task.prepare(batch).contiguous(memory_format=self.layout)
-        with self.autocast(), team_norm.apart(self.net, self.team, when=batch.get("share") == 1):
+        with self.autocast(), team_norm.apart(self.net, self.team, when=bool(batch.get("share", 0) == 1)):
             outputs = self.net(images)
         loss: Tensor = task.loss(outputs, batch)
         if self.team.size > 1:
@@ -148,9 +148,9 @@ def _digest(tensors: dict[str, Tensor], curve: str) -> str:
 def fit(
     training: Training,
     trial: Trial,
-    task: Any,
-    info: Any,
-    samples: Any,
+    task: SomeTask,
+    info: Info,
+    samples: Items[object],
     site: Site,
     *,
     save: Callable[[bytes], None] | None,
@@ -213,7 +213,7 @@ def learning_rate(spec: TrainSpec, epoch: int, fraction: float) -> float:
     return spec.lr
 
 
-def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], number: int) -> Epoch:
+def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> Epoch:
     training.net.train()
     start, total, images, lr = time.perf_counter(), 0.0, 0, 0.0
     for index, batch in enumerate(loader):
@@ -231,9 +231,8 @@ def _epoch(training: Training, task: Any, loader: DataLoader[dict[str, Any]], nu
     return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
 
 
-def _weight(task: Any, batch: dict[str, Any]) -> Tensor:
+def _weight(task: SomeTask, batch: Batch) -> Tensor:
     """What the task's loss of a batch is a mean over: its samples, unless the task says otherwise."""
-    if hasattr(task, "loss_weight"):
-        weight: Tensor = task.loss_weight(batch)
-        return weight
+    if isinstance(task, WeighsBatches):
+        return task.loss_weight(batch)
     return torch.tensor(float(len(batch["image"])), device=batch["image"].device)

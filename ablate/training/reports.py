@@ -1,8 +1,8 @@
 """What a process that trains tells of its trial, as small documents, and who hears of it."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from ablate.errors import AblateError, TeamError, one_line
 from ablate.machine import origin
@@ -20,9 +20,18 @@ class CrowdedOut(Exception):
     """A trial ran out of a device's memory beside others; its process is not used again."""
 
 
-def row(report: dict[str, Any]) -> Epoch:
+class Report(TypedDict, total=False):
+    """A document: an epoch that ended, what kept the trial from being tried, or how it ended."""
+
+    row: str  # an `Epoch` as JSON
+    trouble: str  # one line
+    status: str  # see `Listener.ended`
+    done: bool  # whether it is the last
+
+
+def row(report: Mapping[str, object]) -> Epoch:
     """The epoch in a report."""
-    return Epoch.model_validate_json(report["row"])
+    return Epoch.model_validate_json(str(report["row"]))
 
 
 class Listener(Protocol):
@@ -45,9 +54,7 @@ class Listener(Protocol):
         """It was tried as often as the budget lets."""
 
 
-def reports(
-    trial: Trial, site: Site, assembly: "Assembly | None" = None, *, code: str = ""
-) -> Generator[dict[str, Any]]:
+def reports(trial: Trial, site: Site, assembly: "Assembly | None" = None, *, code: str = "") -> Generator[Report]:
     """What is told of a trial: its epochs, then how it ended. Closed in between, it saves its state.
 
     `assembly` calls its processes together, on this machine where none is given. `code` is what another process expects

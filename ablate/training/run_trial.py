@@ -17,18 +17,17 @@ from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from ablate import registry
+from ablate.datasets import SPLITS, build_dataset
 from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError, one_line
 from ablate.machine import origin
 from ablate.network import cost
 from ablate.network.build import build, initialise
-from ablate.storage import RESULT, WEIGHTS, Epoch, Hold, Result, Store, notes, whose
+from ablate.storage import RESULT, WEIGHTS, Arrays, Epoch, Hold, Result, Store, notes, whose
 from ablate.study import Trial
+from ablate.tasks import build_task
 from ablate.training import batches, team_start, weights
 from ablate.training.evaluate import evaluate
 from ablate.training.fit import Diverged, Training, fit
@@ -173,11 +172,10 @@ def _resume(training: Training, trial: Trial, team: Team, held: Held | None) -> 
 
 def _train_and_evaluate(
     trial: Trial, site: Site, team: Team, held: Held | None
-) -> Generator[Epoch | tuple[Result, dict[str, np.ndarray]]]:
+) -> Generator[Epoch | tuple[Result, Arrays]]:
     recipe, device = trial.recipe, _settle(site)
-    data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
-    task = registry.build("task", recipe.task.name, recipe.task.knobs)
-    splits = {split: data.open(split, site.data) for split in ("train", "val")}
+    data, task = build_dataset(recipe.dataset), build_task(recipe.task)
+    splits = {split: data.open(split, site.data) for split in SPLITS}
     digests = {split: samples.verify() for split, samples in splits.items()}
     net = build(recipe)
     initialise(net, recipe.train.init, seed=trial.seed)
@@ -238,16 +236,15 @@ def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seco
     return _result(trial, status, seconds, facts={"processes": str(site.processes)}, reason=text, curve=curve)
 
 
-def _result(trial: Trial, status: Any, seconds: float, *, facts: Mapping[str, str] = {}, **fields: Any) -> Result:
+def _result(trial: Trial, status: str, seconds: float, *, facts: Mapping[str, str] = {}, **fields: object) -> Result:
     process = {"threads": str(torch.get_num_threads()), "device": _device_name()}
-    return Result(
-        **whose(trial),
-        status=status,
-        env={**origin.provenance(), **process, **facts},
-        seconds=seconds,
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        **fields,
-    )
+    document = {
+        "status": status,
+        "env": {**origin.provenance(), **process, **facts},
+        "seconds": seconds,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Result.model_validate(whose(trial) | document | fields)
 
 
 def _device_name() -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from torch.distributed import Store  # type: ignore[attr-defined]  # the stubs lack it
 from torch.utils.data import BatchSampler, Sampler
 
+from ablate.datasets import Array
 from ablate.errors import TeamError
+from ablate.tasks import Prediction
 
 Item = TypeVar("Item")
 ARRAY = "an array of this message"
@@ -39,7 +41,7 @@ class Team:
 
     rank: int = 0
     size: int = 1
-    itself: Any = None  # torch's group of this process alone, where GPUs are joined
+    itself: dist.ProcessGroup | None = None  # torch's group of this process alone, where GPUs are joined
 
     @property
     def leads(self) -> bool:
@@ -97,7 +99,7 @@ class Team:
                 dist.broadcast(buffer, src=0)
         return buffer.numpy().tobytes()
 
-    def gather(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def gather(self, rows: list[Prediction]) -> list[Prediction]:
         """The rows of all processes in the order of ranks, in process 0; nothing in the others.
 
         Raises:
@@ -124,7 +126,7 @@ class Team:
 ALONE = Team()
 
 
-class Shares(Sampler[list[Any]]):
+class Shares(Sampler[list[int]]):
     """A process's share of every batch; a batch of fewer samples than processes goes to all of them whole."""
 
     def __init__(self, batches: BatchSampler, team: Team) -> None:
@@ -133,7 +135,7 @@ class Shares(Sampler[list[Any]]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches:
             yield batch if len(batch) < self.team.size else list(self.team.share(batch))
 
@@ -191,11 +193,11 @@ def _interface(address: str) -> str:
     return ""
 
 
-def packed(rows: list[dict[str, Any]]) -> bytes:
+def packed(rows: list[Prediction]) -> bytes:
     """Rows of numbers, texts, lists, dicts and arrays as bytes: an .npz of the arrays and of the rest as JSON."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Array] = {}
 
-    def beyond_json(value: Any) -> Any:
+    def beyond_json(value: object) -> object:
         if isinstance(value, np.ndarray):
             arrays[str(len(arrays))] = value
             return {ARRAY: len(arrays) - 1}
@@ -209,14 +211,14 @@ def packed(rows: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(content: bytes) -> list[dict[str, Any]]:
+def unpacked(content: bytes) -> list[Prediction]:
     """The rows again."""
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
 
-        def object_hook(value: dict[str, Any]) -> Any:
+        def object_hook(value: Prediction) -> object:
             return arrays[str(value[ARRAY])] if value.keys() == {ARRAY} else value
 
-        rows: list[dict[str, Any]] = json.loads(arrays["rows"].tobytes(), object_hook=object_hook)
+        rows: list[Prediction] = json.loads(arrays["rows"].tobytes(), object_hook=object_hook)
         return rows
 
 

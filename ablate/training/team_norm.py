@@ -16,6 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ablate.errors import PartError
 from ablate.training.team import ALONE, Team
 
+Context = Any  # type: ignore[explicit-any]  # torch's, on which functions keep what they like
+
 
 class SyncNorm(nn.Module):
     """What nn.BatchNorm2d would compute from the inputs (B, C, ...) of all processes together; B may differ."""
@@ -24,7 +26,7 @@ class SyncNorm(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, norm: Any, team: Team) -> None:
+    def __init__(self, norm: _BatchNorm, team: Team) -> None:
         super().__init__()
         self.team, self.eps, self.momentum = team, norm.eps, norm.momentum
         self.weight, self.bias = norm.weight, norm.bias
@@ -60,7 +62,7 @@ class Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, team: Team
+        ctx: Context, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, team: Team
     ) -> tuple[Tensor, Tensor, Tensor]:
         axes = [axis for axis in range(inputs.dim()) if axis != 1]
         variance, mean = torch.var_mean(inputs.double(), axes, correction=0)
@@ -82,7 +84,7 @@ class Normalised(torch.autograd.Function):
         return F.batch_norm(inputs, mean, variance, weight, bias, False, 0.0, eps), mean, unbiased
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *unused: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, mean, inverse, count = ctx.saved_tensors
         shape = [-1 if axis == 1 else 1 for axis in range(inputs.dim())]
         slope, normal = gradient.float(), (inputs.float() - mean.view(shape)) * inverse.view(shape)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch.distributed import DistError, Store, TCPStore, group  # type: ignore[attr-defined]  # stubs
@@ -72,7 +72,7 @@ def led(trial: Trial, site: Site, start: Callable[[list[str]], Crew], *, address
     store = TCPStore(
         address, port, is_master=True, timeout=PATIENCE, wait_for_workers=False, master_listen_fd=server.detach()
     )
-    job: dict[str, Any] = {"trial": trial.model_dump_json(), "site": packed(site), "plugins": registry.plugins()}
+    job: dict[str, object] = {"trial": trial.model_dump_json(), "site": packed(site), "plugins": registry.plugins()}
     job |= {"size": site.processes, "address": address, "port": port, "code": origin.code()}
     crew, over = start([json.dumps(job | {"rank": rank}) for rank in range(1, site.processes)]), threading.Event()
     threading.Thread(target=_watch, args=(crew, over, site.gpu), daemon=True).start()
@@ -167,6 +167,6 @@ def _reported(store: Store, size: int) -> list[Exception]:
     for name in [f"fault/{rank}" for rank in range(1, size)]:
         if store.check([name]):
             kind, text = json.loads(store.get(name))
-            known: Any = getattr(errors, kind, RuntimeError)
+            known: type[Exception] = getattr(errors, kind, RuntimeError)
             found.append(known(text if known is not RuntimeError or kind == "RuntimeError" else f"{kind}: {text}"))
     return found

@@ -8,10 +8,9 @@ stay outside on both sides. A checkpoint of another network is refused, not load
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -124,7 +123,7 @@ def _fitting(backbone: nn.Module, weights: Weights, path: Path) -> Tensors:
     return {originals[found.place + name]: given[found.source + name] for name in found.names}
 
 
-def _networks(source: Mapping[Any, Any], entry: str) -> Iterator[tuple[str, Tensors]]:
+def _networks(source: Mapping[str, object], entry: str) -> Iterator[tuple[str, Tensors]]:
     """Every mapping in a checkpoint that holds tensors by name, under the keys that lead to it."""
     tensors = {key: value for key, value in source.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
@@ -188,11 +187,11 @@ def _refuse_other(wanted: Tensors, given: Tensors, found: Agreement, path: Path)
         raise DataError(f"recipe.weights: {path} fills less than half of the backbone; missing: {_listed(rest)}")
 
 
-def _size(tensors: Tensors, names: Any) -> int:
+def _size(tensors: Tensors, names: Iterable[str]) -> int:
     return sum(tensors[name].numel() for name in names)
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     shown = list(names)
     more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
     return ", ".join(shown[:NAMED]) + more

