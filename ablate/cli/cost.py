@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ablate import registry
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, show
 from ablate.planning.open_study import opened
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from ablate.storage import Cost
     from ablate.study import Recipe
 
-TASKS = {"pose": "coco_pose", "segmentation": "cityscapes"}  # what a bare model is priced for: a task, a set of its own
+FACTS = {name: registry.describe("task", name).facts for name in registry.names("task")}
+PRICED = [name for name, facts in FACTS.items() if {"dataset", "preset"} <= facts.keys()]  # tasks, for bare models
 DEFINITIONS = (
     "Of one image. GMACs: 10^9 multiply-adds of convolution and linear layers. GFLOPs: the same in units of 2^30, as "
     "the HRNet papers print them; their tool counts transposed convolutions by their output's size. Attention: matrix "
@@ -34,7 +36,7 @@ Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
 @click.argument("what", metavar="[STUDY|MODEL]", required=False, shell_complete=completion.models_and_studies)
 @click.option("--all", "everything", is_flag=True, help="Every model on the shelf.")
 @click.option("--paper", is_flag=True, help="The papers' figures beside ours.")
-@click.option("--task", type=click.Choice(list(TASKS)), help="What models are priced for.  [default: pose]")
+@click.option("--task", type=click.Choice(PRICED), help="What models are priced for.  [default: pose]")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of the image; the task's own otherwise."
 )
@@ -83,15 +85,15 @@ def _study(file: str, scale: str | None) -> Priced:
 
 
 def _models(name: str | None, task: str, size: tuple[int, int] | None) -> Priced:
-    from ablate import registry
     from ablate.errors import StudyError
     from ablate.network.cost import price
     from ablate.study import Recipe
     from ablate.study.presets import presets
 
-    priced = []
+    priced, facts = [], FACTS[task]
+    train = presets()[facts["preset"]]["train"]
     for model in [name] if name else registry.names("model"):
-        document = {"task": task, "dataset": TASKS[task], "model": model, "train": presets()[task]["train"]}
+        document = {"task": task, "dataset": facts["dataset"], "model": model, "train": train}
         recipe = Recipe.model_validate(document).settled(on_gpu=False)
         try:
             priced.append((model, recipe, price(recipe, size=size)))

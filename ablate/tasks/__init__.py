@@ -60,7 +60,10 @@ class Items(Protocol[S_co]):
 class Task(Protocol[Opened_contra, S, Rules_contra]):
     """What a builder of this shelf makes: frozen, without state, cheap to send to loader processes.
 
-    Three further protocols name what a task, its samples and its protocol of evaluation may have besides.
+    Further protocols name what a task, its samples and its protocol of evaluation may have besides. The decorator's
+    facts say what is asked without importing the task: `metrics`, names of metrics; `input`, the knob that is height
+    and width of what the network sees in training (`size` where none is named); `dataset` and `preset`, with which
+    `ablate cost` prices a bare model for this task (it offers only tasks that have both).
     """
 
     def head(

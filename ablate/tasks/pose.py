@@ -67,7 +67,7 @@ class PoseProtocol:
         return 2.0 if self.flip else 1.0
 
 
-@task("pose", meaning=1, metrics=("keypoint_ap", "pck"))
+@task("pose", meaning=1, metrics=("keypoint_ap", "pck"), input="size", dataset="coco_pose", preset="pose")
 @dataclass(frozen=True)
 class Pose:
     """Top-down pose: a person's crop in, one heatmap per joint out.

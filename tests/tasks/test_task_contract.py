@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import registry
+from ablate import registry, tasks
+from ablate.study import Part
+from ablate.study.presets import presets
+from ablate.tasks import passes
 
 TASKS = registry.names("task")
 EASY = {"pose": {"size": [32, 32], "sigma": 1.0}, "segmentation": {"size": [64, 64]}}  # knobs: little is to be learned
@@ -50,6 +53,34 @@ def test_facts_name_metrics_that_exist(name):
     for kind in ("task", "protocol"):
         for knob in registry.describe(kind, name).knobs:
             assert knob.doc, f"{knob.name} has no comment on its line"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_facts_name_the_inputs_knob_and_what_a_bare_model_is_priced_with(name, figures):
+    part = registry.describe("task", name)
+    task = tasks.build_task(Part(name=name))
+    assert part.facts["input"] in {knob.name for knob in part.knobs}
+    assert task.input_size(figures[0], training=True) == getattr(task, part.facts["input"])
+    assert name in registry.describe("dataset", part.facts["dataset"]).facts["tasks"]
+    assert part.facts["preset"] in presets()
+
+
+FLIPPED_PYRAMID = {"flip": True, "scales": [0.5, 1.0, 2.0]}
+PASSES = [
+    ("pose", {"flip": False}, 1),
+    ("pose", {}, 2),
+    ("segmentation", {}, 1),
+    ("segmentation", FLIPPED_PYRAMID, 10.5),
+]
+
+
+@pytest.mark.parametrize(("name", "knobs", "count"), PASSES)
+def test_a_protocol_says_how_much_it_computes(name, knobs, count):
+    assert passes(tasks.build_protocol(Part(name=name), registry.check_knobs("protocol", name, knobs))) == count
+
+
+def test_a_protocol_that_does_not_say_computes_one_pass():
+    assert passes(True) == passes(object()) == 1
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ablate.analysis import Comparison, Evidence, Row
-from ablate.registry import section
+from ablate.registry import describe, section
 from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, decimals, interval, percent, signed
 
 
@@ -100,7 +100,7 @@ def _caption(evidence: Evidence) -> str:
     recipe, train = evidence.recipe, evidence.recipe.train
     versions = ", ".join(evidence.data.get("version", {}))
     parts = [
-        f"task {recipe.task.name}" + (f", {_input(evidence)}" if "size" in recipe.task.knobs else ""),
+        ", ".join([f"task {recipe.task.name}", *_input(evidence)]),
         f"data {_part(recipe.dataset.name, recipe.dataset.knobs)}" + (f", version {versions}" if versions else ""),
         f"{recipe.model.name}, {train.init} initialisation, {train.epochs} epochs, batch {train.batch}, "
         f"{train.optimizer}, learning rate {train.lr:g} ({train.schedule}), {train.precision}",
@@ -110,10 +110,14 @@ def _caption(evidence: Evidence) -> str:
     return f"Scores and cost by {by}, the control first. The control: {'; '.join(parts)}. Changed: {changed}."
 
 
-def _input(evidence: Evidence) -> str:
-    seen, cost = list(evidence.recipe.task.knobs["size"]), evidence.control.cost
-    whole = cost is None or cost.image is None or list(cost.image) == seen
-    return f"{'' if whole else 'training '}input {_plain(seen)}"
+def _input(evidence: Evidence) -> list[str]:
+    """What the network sees, where a knob of the task's says it."""
+    task, cost = evidence.recipe.task, evidence.control.cost
+    seen = task.knobs.get(describe("task", task.name).facts.get("input", "size"))
+    if not seen:
+        return []
+    whole = cost is None or cost.image is None or list(cost.image) == list(seen)
+    return [f"{'' if whole else 'training '}input {_plain(list(seen))}"]
 
 
 def _one_image(evidence: Evidence) -> str:
