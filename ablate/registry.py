@@ -178,6 +178,11 @@ def load_plugins(modules: tuple[str, ...]) -> None:
     _knob_model.cache_clear()
 
 
+def is_plugin(kind: str, name: str) -> bool:
+    """Whether a part is from another package."""
+    return (kind, name) in _plugins
+
+
 def plugins() -> list[str]:
     """The modules that `load_plugins` has put on the shelves."""
     return sorted({_builders[key].__module__ for key in _plugins})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
-from ablate.storage import Cost, Epoch, Result
+from ablate.storage import Cost, Epoch, Result, little_trained
 from ablate.study import SCRATCH, Published, Recipe, Study
 
 if TYPE_CHECKING:
@@ -169,6 +169,11 @@ class Evidence:
     def any_weights(self) -> bool:
         """Whether any arm starts from a checkpoint."""
         return any(row.start != SCRATCH for row in self.rows)
+
+    @property
+    def little_trained(self) -> str:
+        """Whose parameters got a gradient only for the smaller part, in a sentence; empty if nobody's."""
+        return little_trained((row.label, row.cost) for row in self.rows if row.cost)
 
     @property
     def planned_trials(self) -> int:

@@ -173,7 +173,7 @@ def _sentences(made: "Plan") -> list[str]:
         )
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
-    lines += [made.estimated] if made.estimated else []
+    lines += [line for line in (made.estimated, made.little_trained) if line]
     if study.budget.share and made.missing:
         from ablate.planning import gpu_share
 

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate.datasets import Info
-from ablate.metrics import take_blocks
+from ablate.metrics import Statistics, take_blocks
 from ablate.registry import metric
 
 SCORES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}  # places in COCOeval.stats

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ablate.datasets import IGNORED, Info
+from ablate.metrics import Statistics
 from ablate.registry import metric
 
 EXACT = 2**24  # calcHist gives float32, which counts exactly up to here

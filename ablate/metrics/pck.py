@@ -13,6 +13,7 @@ import numpy as np
 
 from ablate.datasets import Info
 from ablate.errors import PartError
+from ablate.metrics import Statistics
 from ablate.registry import metric
 
 DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))

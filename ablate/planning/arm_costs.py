@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ablate.errors import StudyError, one_line
 from ablate.network import cost
+from ablate.network.probe import probe
 from ablate.storage import Cost
 from ablate.study import Design, Levels, Recipe
 
@@ -63,9 +64,11 @@ def counted(recipe: Recipe, levels: Levels, *, file: str = "") -> Cost:
 
     Raises:
         StudyError: an impossible combination of knobs, in the model's own words.
+        PartError: a plug-in that does not keep its contract; what its own code raises is raised as it is.
     """
     network = network_key(recipe)
     if network not in _PRICED:
+        probe(recipe)
         try:
             _PRICED[network] = cost.price(recipe)
         except (ValueError, RuntimeError) as error:

@@ -14,7 +14,7 @@ from ablate.errors import StudyError
 from ablate.planning import arm_costs
 from ablate.planning.durations import durations
 from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
-from ablate.storage import Cost, Result, Shelf, Store
+from ablate.storage import Cost, Result, Shelf, Store, little_trained
 from ablate.study import (
     Arm,
     Design,
@@ -87,6 +87,11 @@ class Plan:
     def study(self) -> Study:
         """What is planned."""
         return self.design.study
+
+    @property
+    def little_trained(self) -> str:
+        """Whose parameters get a gradient only for the smaller part, in a sentence; empty if nobody's."""
+        return little_trained((arm.label, arm.cost) for arm in self.arms)
 
     @property
     def trial_hours(self) -> float:

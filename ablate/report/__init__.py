@@ -105,7 +105,7 @@ def _warnings(evidence: Evidence) -> list[str]:
         lines.append(f"{len(evidence.failures)} of {all_trials} trials ended without a score; they are in no mean.")
     if evidence.damaged:
         lines.append(f"Files that could not be trusted were left out: {'; '.join(evidence.damaged)}.")
-    lines += [evidence.unlike_starts] if evidence.unlike_starts else []
+    lines += [line for line in (evidence.unlike_starts, evidence.little_trained) if line]
     for what, values in evidence.mixed.items():
         shown = ", ".join(one[:10] if what == "revisions" else one[:40] for one in values)
         lines.append(f"Mixed {what}: the numbers below were not all made with the same ({shown}).")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate import registry
+from ablate.errors import PartError
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
@@ -22,6 +23,7 @@ from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
 from ablate.storage import Store, notes
 from ablate.study import Design, Trial, check_study
+from ablate.tasks import WritesPredictions, build_task
 from ablate.tracking import Tracker
 from ablate.training import weights
 from ablate.training.reports import Listener
@@ -112,8 +114,10 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
     """All that can be known before the first epoch: networks, starting weights, data, room."""
     check_study(design)
     for arm in {arm.label: arm for arm in map(design.arm, trials)}.values():
-        counted(arm.recipe, arm.levels, file=design.study.file)
+        counted(arm.recipe, arm.levels, file=design.study.file)  # and plug-ins are tried
         weights.check(arm.recipe, site)
+        if where.predictions and not isinstance(build_task(arm.recipe.task), WritesPredictions):
+            raise PartError(f"--predictions: the task {arm.recipe.task.name!r} has no write_predictions")
     where.store.create()
     where.store.refuse_full()
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():

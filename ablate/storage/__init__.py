@@ -9,7 +9,7 @@ from ablate.storage.cleaning import begun, damage, holdings, sweep
 from ablate.storage.importing import imported, published_in
 from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
-from ablate.storage.result import Cost, Epoch, Result, whose
+from ablate.storage.result import Cost, Epoch, Result, little_trained, whose
 from ablate.storage.store import RESULT, WEIGHTS, Shelf, Store
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "damage",
     "holdings",
     "imported",
+    "little_trained",
     "notes",
     "opened",
     "published_in",

@@ -1,5 +1,6 @@
 """Result: the one typed document that a trial leaves, whether it went well or not."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
@@ -7,6 +8,7 @@ from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_seri
 from ablate.study import FROZEN, Recipe, Trial, key
 
 VERSION = 1
+NAMED = 6  # arms that a sentence names before it only counts
 Count = Annotated[int, Field(ge=0, lt=2**63)]  # what has no bound cannot be shown, divided or drawn
 
 
@@ -46,6 +48,23 @@ class Cost(BaseModel):
     def tool_gflops(self) -> float:
         """GFLOPs as the papers' tool counts them, with its excess for transposed convolutions."""
         return (self.macs + self.transposed_excess) / 2**30
+
+
+def little_trained(costs: Iterable[tuple[str, Cost]]) -> str:
+    """A sentence on the networks, by the labels of their arms, of which gradients reach less than half; else empty."""
+    few = [
+        f"{label} {cost.used_parameters / 1e6:.3g} of {cost.parameters / 1e6:.3g} million "
+        f"({100 * cost.used_parameters / cost.parameters:.0f} %)"
+        for label, cost in costs
+        if 2 * cost.used_parameters < cost.parameters
+    ]
+    if not few:
+        return ""
+    more = [f"{len(few) - NAMED} more arms"] if len(few) > NAMED else []
+    return (
+        f"Less than half of the parameters get a gradient, the others stay as they start: "
+        f"{'; '.join(few[:NAMED] + more)}."
+    )
 
 
 class Result(BaseModel):
