@@ -1,5 +1,7 @@
 """A network, a task, a data set and a metric that train in a blink: real torch, plugged in as an outsider's would be.
 
+All are functions, and the data set says what it has in flat fields: parts that were written so go on working.
+
 The network can be told to misbehave: to put out nan, to raise, to kill its process, to hang, to run out of memory.
 """
 

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_studies import small_study
 
 from ablate import registry
+from ablate.study import Recipe, Trial
+from ablate.training.run_trial import run_trial
+from ablate.training.site import Site
 
 ROOT = Path(__file__).parent.parent
 HEAD = """
@@ -90,3 +94,15 @@ def test_what_does_not_fit_is_found(tmp_path):
     found = mypy(WRONG, tmp_path)
     wanted = ["Dataset[PeopleSamples]", "Backbone", "Metric", "Task[PeopleSamples, Person, object]"]
     assert [re.findall('variable has type "(.+)"', line) for line in found] == [[protocol] for protocol in wanted]
+
+
+def test_parts_written_as_functions_are_trained_and_evaluated(small_shelf, tmp_path):
+    """What `small_parts` holds was written before parts were dataclasses, and is as it was."""
+    recipe = Recipe.model_validate(small_study()["recipe"]).settled(on_gpu=False)
+    for kind, name in (("task", "brightness"), ("protocol", "brightness"), ("dataset", "noise")):
+        part = registry.describe(kind, name)
+        assert part.path.read_text().splitlines()[part.line - 1].startswith("def ")
+    trial = Trial(arm={}, seed=0, recipe=recipe, meanings=recipe.meanings())
+    *epochs, result = run_trial(trial, Site(results=str(tmp_path)))
+    assert (len(epochs), result.status) == (3, "done")
+    assert result.scores.keys() == {"closeness", "near"}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ablate.datasets import build_dataset
 from ablate.errors import PartError
-from ablate.models import Supervised, build_model
+from ablate.models import Backbone, Supervised, build_model
 from ablate.study import Recipe
 from ablate.tasks import Outputs, build_task
 
@@ -19,9 +19,11 @@ from ablate.tasks import Outputs, build_task
 class Network(nn.Module):
     """images (B, 3, H, W) -> what the task's head gives, for instance heatmaps (B, K, H/4, W/4)."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        if not isinstance(backbone, nn.Module):
+            raise PartError(f"recipe.model: a backbone is a module of torch, not a {type(backbone).__name__}")
+        self.backbone: nn.Module = backbone
         self.head = head
 
     def forward(self, images: Tensor) -> Outputs:
@@ -36,8 +38,6 @@ def build(recipe: Recipe) -> Network:
         PartError, ValueError: an impossible combination of knobs, named by the model.
     """
     info, task, backbone = build_dataset(recipe.dataset).info, build_task(recipe.task), build_model(recipe.model)
-    if not isinstance(backbone, nn.Module):
-        raise PartError(f"recipe.model: {recipe.model.name!r} gives a {type(backbone).__name__}, not a module of torch")
     places = backbone.intermediate if isinstance(backbone, Supervised) else ()
     head = task.head(info, backbone.channels, backbone.strides, intermediate=places)
     return Network(backbone, head)

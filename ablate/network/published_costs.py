@@ -14,12 +14,13 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from ablate import registry
 from ablate.datasets import Info
+from ablate.models import Backbone, Supervised, build_model
 from ablate.network.build import Network
 from ablate.network.cost import Size, price_network
 from ablate.storage import Cost
 from ablate.study import FROZEN, Part
+from ablate.tasks import build_task
 from hrnet_core import ClassificationHead, HRNet, HRNetConfig
 
 TOLERANCE = 0.01  # of the printed figure
@@ -133,18 +134,17 @@ def build(blueprint: Blueprint) -> nn.Module:
     return net.eval()
 
 
-def _backbone(blueprint: Blueprint) -> Any:
+def _backbone(blueprint: Blueprint) -> Backbone:
     if blueprint.model:
-        return registry.build("model", blueprint.model.name, blueprint.model.filled("model").knobs)
+        return build_model(blueprint.model.filled("model"))
     return HRNet(HRNetConfig(**(blueprint.hrnet or {})))
 
 
-def _head(blueprint: Blueprint, backbone: Any) -> nn.Module:
+def _head(blueprint: Blueprint, backbone: Backbone) -> nn.Module:
     if blueprint.task is None:
         return PooledStreams(backbone.channels) if blueprint.pooled else ClassificationHead(backbone.channels)
     names = tuple(str(number) for number in range(blueprint.outputs))
     info = Info(name="published", version=None, licence="", source="", joints=names, classes=names)
-    task = registry.build("task", blueprint.task.name, blueprint.task.filled("task").knobs)
-    places = getattr(backbone, "intermediate", ())
-    head: nn.Module = task.head(info, backbone.channels, backbone.strides, intermediate=places)
-    return head
+    places = backbone.intermediate if isinstance(backbone, Supervised) else ()
+    task = build_task(blueprint.task.filled("task"))
+    return task.head(info, backbone.channels, backbone.strides, intermediate=places)

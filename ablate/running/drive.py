@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate import registry
+from ablate.datasets import SPLITS, build_dataset
 from ablate.errors import PartError
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
@@ -121,8 +121,8 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
     where.store.create()
     where.store.refuse_full()
     for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
-        data = registry.build("dataset", part.name, part.knobs)
-        for split in ("train", "val"):
+        data = build_dataset(part)
+        for split in SPLITS:
             data.open(split, where.data).verify()
 
 

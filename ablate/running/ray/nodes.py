@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import registry
+from ablate.datasets import build_dataset
 from ablate.errors import AblateError, ServiceError, StoreError
 from ablate.machine import origin
 from ablate.running.ray import cluster
@@ -198,8 +199,7 @@ def _data(trial: Trial, site: Site) -> Facts:
 
 
 def _verified(part: Part, split: Any, site: Site) -> str:
-    opened = registry.build("dataset", part.name, part.knobs).open(split, site.data)
-    return str(opened.verify())
+    return build_dataset(part).open(split, site.data).verify()
 
 
 def _checked(trial: Trial, site: Site) -> str:
