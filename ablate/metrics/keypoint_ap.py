@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate.datasets import Info
-from ablate.metrics import Statistics, take_blocks
+from ablate.metrics import take_blocks
 from ablate.registry import metric
 
 SCORES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}  # places in COCOeval.stats
@@ -108,7 +108,7 @@ class KeypointAP:
             "AR": float(recall[0].mean()),
         }
 
-    def columns(self, statistics: Statistics) -> dict[str, np.ndarray]:
+    def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
         """For each image (I,) the columns that the decorator describes; no similarity (nan) where nobody is matched."""
         image, images = statistics["image"], len(statistics["image_ids"])
         matched, ignored = (statistics[name][:, 0] for name in ("matched", "ignored"))  # (D, T), people of any size

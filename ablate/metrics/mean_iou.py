@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ablate.datasets import IGNORED, Info
-from ablate.metrics import Statistics
 from ablate.registry import metric
 
 EXACT = 2**24  # calcHist gives float32, which counts exactly up to here
@@ -86,7 +85,7 @@ class MeanIoU:
         names = statistics["classes"].tolist()
         return scores | {f"IoU/{name}": float(value) for name, value in zip(names, ious, strict=True)}
 
-    def columns(self, statistics: Statistics) -> dict[str, np.ndarray]:
+    def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
         """For each image (I,) the columns that the decorator describes, `IoU/NAME` of every class."""
         classes, images = len(statistics["classes"]), len(statistics["image_ids"])
         truth, predicted = np.divmod(statistics["cell"], classes + 1)

@@ -13,7 +13,6 @@ import numpy as np
 
 from ablate.datasets import Info
 from ablate.errors import PartError
-from ablate.metrics import Statistics
 from ablate.registry import metric
 
 DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
@@ -88,7 +87,7 @@ class PCK:
         counts = np.ones(len(image)) if weights is None else weights[image]
         return {"PCK": float(counts @ correct / counts.sum()) if counts.sum() else np.nan}
 
-    def columns(self, statistics: Statistics) -> dict[str, np.ndarray]:
+    def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
         """For each image (I,) the columns that the decorator describes."""
         images, image = len(statistics["image_ids"]), statistics["image"]
         found = image[statistics["distance"] <= self.fraction]
