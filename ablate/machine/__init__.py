@@ -4,7 +4,7 @@ Every room may call it.
 """
 
 from ablate.machine import files, origin, process, watchdog
-from ablate.machine.digests import canonical, fingerprint
+from ablate.machine.digests import fingerprint
 from ablate.machine.files import refuse_outside, write_atomically
 from ablate.machine.process import HEARTBEAT
 from ablate.machine.signals import GRACE, Stop
@@ -15,7 +15,6 @@ __all__ = [
     "HEARTBEAT",
     "Stop",
     "beat",
-    "canonical",
     "files",
     "fingerprint",
     "origin",

@@ -6,7 +6,6 @@ what was solved is kept in the results folder (matched.json) and goes with publi
 nor report needs torch.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter
 
 from ablate.errors import PartError, StoreError, StudyError, nearest
+from ablate.machine import fingerprint
 from ablate.planning.search import search
 from ablate.storage import opened
 from ablate.study import MATCHED, STRICT, Design, Factor, Match, Recipe, RecipePath, Study, Trial, blaming
@@ -59,7 +59,7 @@ class Question:
             return {"parts": parts, "meanings": {kind: trial.meanings[kind] for kind in NETWORK}}
 
         aim = network(self.aim) if isinstance(self.aim, Trial) else self.aim
-        return _digest({"by": self.by, "level": network(self.trial), "aim": aim})
+        return fingerprint({"by": self.by, "level": network(self.trial), "aim": aim})
 
 
 Answered = tuple[Question, Solution]
@@ -272,7 +272,7 @@ def _read(results: Path | str | None) -> dict[str, Solution]:
     """What was solved before; nothing where the file is missing or damaged, for it can be solved again."""
     try:
         document = json.loads((opened(results).read(FILE) if results else None) or b"{}")
-        if document["checksum"] != _digest(document["solved"]):
+        if document["checksum"] != fingerprint(document["solved"]):
             return {}
         return TypeAdapter(dict[str, Solution]).validate_python(document["solved"])
     except (StoreError, ValueError, KeyError, TypeError, RecursionError):
@@ -281,9 +281,4 @@ def _read(results: Path | str | None) -> dict[str, Solution]:
 
 def _write(results: Path | str, solved: dict[str, Solution]) -> None:
     body = {key: solved[key].model_dump() for key in sorted(solved)}
-    opened(results).write(FILE, json.dumps({"checksum": _digest(body), "solved": body}, indent=1).encode())
-
-
-def _digest(document: object) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    opened(results).write(FILE, json.dumps({"checksum": fingerprint(body), "solved": body}, indent=1).encode())

@@ -28,6 +28,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError
+from ablate.machine import fingerprint
 from ablate.storage.arrays import Arrays, packed, unpacked
 from ablate.storage.lease import Hold
 from ablate.storage.place import Folder, opened
@@ -263,7 +264,7 @@ class Store:
         if document is None:
             return None
         body = document.get("result")
-        if not isinstance(body, dict) or document.get("checksum") != _digest(_canonical(body)):
+        if not isinstance(body, dict) or document.get("checksum") != fingerprint(body):
             raise DamagedError(f"{at}: the checksum does not match; the file is damaged")
         if isinstance(body.get("version"), int) and body["version"] > VERSION:
             raise StoreError(f"{at}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
@@ -280,12 +281,8 @@ class Store:
 
 def _sealed(result: Result, arrays: str) -> bytes:
     body = json.loads(result.model_dump_json())
-    document = {"checksum": _digest(_canonical(body)), "arrays": arrays, "result": body}
+    document = {"checksum": fingerprint(body), "arrays": arrays, "result": body}
     return json.dumps(document, indent=1).encode()
-
-
-def _canonical(body: dict[str, object]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _digest(content: bytes) -> str:

@@ -5,7 +5,6 @@ version, and the `meaning` numbers of the parts and of our own training code. Bu
 """
 
 import hashlib
-import json
 import os
 import re
 from functools import cached_property
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from ablate import registry
 from ablate.errors import PartError
-from ablate.machine import origin
+from ablate.machine import fingerprint, origin
 
 CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
 WEIGHTS_MEANING = 1  # raised by hand when weights.py loads something else from the same file
@@ -206,5 +205,4 @@ def key(recipe: Recipe, seed: int, data_version: str | None, meanings: dict[str,
         "data": data_version,
         "meanings": meanings,
     }
-    text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return fingerprint(decided, digits=16)
