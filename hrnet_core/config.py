@@ -112,6 +112,11 @@ class HRNetConfig:
 
     def _check_names(self) -> None:
         check_choice("routes", self.routes, ROUTES)
+        if self.operator == "multiply":
+            raise ValueError(
+                "operator: 'multiply', the bare product, overflows within the network; its stable reading is "
+                "'normalised_product'"
+            )
         check_choice("operator", self.operator, OPERATORS)
         check_choice("downsample", self.downsample, DOWNSAMPLES)
         check_choice("upsample", self.upsample, UPSAMPLES)

@@ -81,11 +81,19 @@ class Sum(nn.Module):
         return total
 
 
-class Multiply(nn.Module):
-    """Elementwise product."""
+class NormalisedProduct(nn.Module):
+    """Elementwise product, normalised (the product of PAMI sec. VII, which does not say how it was kept in bounds).
+
+    A stream's own map is not normalised, so a bare product grows from fusion to fusion: W32's first loss is 2.5e22.
+    """
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm = norm(channels)
 
     def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
-        return reduce(torch.mul, terms)
+        product: torch.Tensor = self.norm(reduce(torch.mul, terms))
+        return product
 
 
 class Concat(nn.Module):
@@ -117,11 +125,11 @@ class Attention(nn.Module):
         return weighted
 
 
-OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {
+OPERATORS: dict[str, Callable[[int, int, Norm], nn.Module]] = {  # of a stream's channels and number of sources
     "sum": lambda *_: Sum(),
-    "multiply": lambda *_: Multiply(),
-    "concat": Concat,
-    "attention": Attention,
+    "normalised_product": lambda channels, _, norm: NormalisedProduct(channels, norm),
+    "concat": lambda channels, sources, _: Concat(channels, sources),
+    "attention": lambda channels, sources, _: Attention(channels, sources),
 }
 
 
@@ -136,7 +144,7 @@ class Target(nn.Module):
         for source in self.sources:
             if source != target:
                 self.add_module(str(source), make_path(source, target, config=config, norm=norm))
-        self.operator = OPERATORS[config.operator](config.stream_widths[target], len(self.sources))
+        self.operator = OPERATORS[config.operator](config.stream_widths[target], len(self.sources), norm)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         own = maps[self.target]

@@ -16,7 +16,9 @@ from .necks import V2, Stream, V2p
 from .simple_baseline import BLOCKS, STAGES, SimpleBaseline, SimpleBaselineConfig
 
 State = dict[str, torch.Tensor]
-OPERATOR_KEYS = {"concat": ".operator.mix.", "attention": ".operator.gate."}  # a sum and a product leave no trace
+OPERATOR_KEYS = {  # a sum leaves no trace
+    "concat": ".operator.mix.", "attention": ".operator.gate.", "normalised_product": ".operator.norm.",
+}  # fmt: skip
 
 
 def infer_config(state: Mapping[str, torch.Tensor]) -> HRNetConfig:

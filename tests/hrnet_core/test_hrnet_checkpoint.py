@@ -301,7 +301,7 @@ SMALL = {"width": 8, "modules": (1, 2, 2), "blocks": 1, "stage1_blocks": 1, "sta
 ABLATED = [
     *({"fusions": fusions} for fusions in (*FUSIONS, (1, 3, 4), ())),
     *({"routes": routes} for routes in ROUTES),
-    *({"operator": operator} for operator in OPERATORS if operator != "multiply"),
+    *({"operator": operator} for operator in OPERATORS),
     *({"downsample": downsample} for downsample in DOWNSAMPLES),
     *({"streams": streams} for streams in range(1, 7)),
     {"parallel_from_start": True},
@@ -329,7 +329,7 @@ def test_the_architecture_is_read_off_the_keys(knobs):
 
 def test_what_keys_do_not_show_can_be_said():
     torch.manual_seed(0)
-    ablated = HRNet(HRNetConfig(**SMALL, operator="multiply", stem_stride=2)).eval()
+    ablated = HRNet(HRNetConfig(**SMALL, stem_stride=2)).eval()
     model = from_checkpoint(ablated.state_dict(), config=ablated.config)
     equal(model(IMAGE), ablated(IMAGE))
 

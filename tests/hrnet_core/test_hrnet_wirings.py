@@ -105,10 +105,12 @@ def test_a_module_without_fusion_passes_its_streams_on():
 def test_operators_agree_with_their_definitions():
     torch.manual_seed(0)
     own, received = torch.randn(2, 3, 4, 4), [torch.randn(2, 3, 4, 4) for _ in range(2)]
-    made = {name: make(3, 3) for name, make in OPERATORS.items()}
+    made = {name: make(3, 3, nn.BatchNorm2d) for name, make in OPERATORS.items()}
     outcome = {name: operator(own, [own, *(term.clone() for term in received)]) for name, operator in made.items()}
     torch.testing.assert_close(outcome["sum"], own + received[0] + received[1])
-    torch.testing.assert_close(outcome["multiply"], own * received[0] * received[1])
+    product = own * received[0] * received[1]
+    mean, variance = product.mean((0, 2, 3), keepdim=True), product.var((0, 2, 3), keepdim=True, correction=0)
+    torch.testing.assert_close(outcome["normalised_product"], (product - mean) / (variance + 1e-5).sqrt())
     stacked = torch.cat([own, *received], dim=1)
     mixed = torch.einsum("oc,bchw->bohw", made["concat"].mix.weight[:, :, 0, 0], stacked)
     torch.testing.assert_close(outcome["concat"], mixed + made["concat"].mix.bias[:, None, None])
@@ -117,6 +119,18 @@ def test_operators_agree_with_their_definitions():
     torch.testing.assert_close(made["attention"](own, [own, *received]), outcome["sum"])  # even weights: the sum
     nn.init.constant_(made["attention"].gate.bias[0], 50.0)
     torch.testing.assert_close(made["attention"](own, [own, *received]), 3 * own)  # all weight on its own map
+
+
+def test_a_product_stays_in_bounds_where_the_bare_one_does_not():
+    """Eight fusions of unit terms; weights as official training from scratch draws them."""
+    torch.manual_seed(0)
+    net = built(operator="normalised_product").train()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.001)
+    assert max(level.abs().max() for level in net(image_for(net))) < 100
+    with pytest.raises(ValueError, match=r"'multiply'.*'normalised_product'"):
+        HRNetConfig(operator="multiply")
 
 
 def test_bilinear_downsampling_is_the_mean_over_its_pixels():
