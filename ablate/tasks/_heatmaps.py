@@ -54,7 +54,8 @@ def read_heatmaps(heatmaps: Tensor, *, refine: bool) -> tuple[Tensor, Tensor]:
     """Points (B, K, 2), x and y in heatmap pixels, and heights (B, K) from float32 heatmaps (B, K, h, w).
 
     The maximum; with `refine` a quarter pixel towards the higher neighbour, away from the border (officially
-    where 1 < x < w - 1 and 1 < y < h - 1). A map without a positive value gives (0, 0).
+    where 1 < x < w - 1 and 1 < y < h - 1, so nowhere in maps of less than 4 pixels). A map without a positive value
+    gives (0, 0).
     """
     height, width = heatmaps.shape[2:]
     flat = heatmaps.flatten(2)  # (B, K, h w)
@@ -62,7 +63,7 @@ def read_heatmaps(heatmaps: Tensor, *, refine: bool) -> tuple[Tensor, Tensor]:
     index = index * (confidence > 0)
     x, y = index % width, index // width
     points = torch.stack([x, y], dim=2).float()
-    if refine:
+    if refine and min(height, width) > 3:
         inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
         index = index * inner + (width + 1) * ~inner  # any place that has four neighbours; its shift is not used
         for axis, step in enumerate((1, width)):

@@ -43,6 +43,10 @@ def test_maxima_move_a_quarter_towards_the_higher_neighbour():
     assert confidence[0].tolist() == pytest.approx([0.9, 0.9, 0.9, 0.7, 0.7, 0.3, 0.3, 0])
     assert read_heatmaps(maps, refine=False)[0][0, 0].tolist() == [4, 3]
     assert read_heatmaps(maps - 1, refine=True)[0].eq(0).all()  # nothing positive
+    for size in ((1, 1), (2, 2), (3, 3), (2, 9), (9, 2)):  # all border
+        small = torch.zeros(1, 1, *size)
+        small[..., -1, -1] = 1
+        assert read_heatmaps(small, refine=True)[0].tolist() == [[[size[1] - 1, size[0] - 1]]]
 
 
 class Given(nn.Module):
