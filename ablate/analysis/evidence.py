@@ -89,6 +89,7 @@ class Failure:
     seed: int
     status: str  # failed, diverged, or 'no score' where the metric gave none
     reason: str
+    traceback: str = ""  # its end, where an exception left one
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def _failures(design: Design, results: Mapping[str, Result]) -> list[Failure]:
         unscored = result.status == "done"
         status = "no score" if unscored else result.status
         reason = f"{metric} is not a finite number" if unscored else result.reason
-        failures.append(Failure(trial.id, design.arm(trial).label, trial.seed, status, reason))
+        failures.append(Failure(trial.id, design.arm(trial).label, trial.seed, status, reason, result.traceback))
     return failures
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ablate.running.outcome import Outcome
     from ablate.study import Design
 
+SHOWN = 5  # failed trials
+
 
 @click.command("run")
 @options.study_file
@@ -53,6 +55,7 @@ def command(
 
     Run it again after an interruption: it goes on where it stopped. Ctrl-C, SIGTERM, SIGUSR1 and --minutes stop it when
     the running epochs have ended, or after the grace, with exit status 130, 143, 138 and 124; a second one at once.
+    Exit status 1 when a trial has failed, in this run or an earlier one; one that diverged is a finding.
     Example: ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
     """
     from ablate.cli.progress import Progress
@@ -60,6 +63,7 @@ def command(
     from ablate.errors import StudyError
     from ablate.planning.last_run import compared, last_run
     from ablate.running.drive import Where, drive, selected
+    from ablate.running.outcome import failures
     from ablate.storage import Store
 
     if local and address:
@@ -88,6 +92,12 @@ def command(
     written = write(design, store, to or usual_place(design.study, store), quiet=as_json)
     if as_json:
         document(_document(design, outcome) | written)
+    if lines := failures(store, trials):
+        for line in lines[:SHOWN]:
+            click.echo(cell(line), err=True)
+        more = f", {len(lines) - SHOWN} more of them not shown" if len(lines) > SHOWN else ""
+        click.echo(f"{len(lines)} trials have failed{more}; --retry trains them again", err=True)
+        sys.exit(1)
 
 
 def _document(design: "Design", outcome: "Outcome") -> Row:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import completion, options
-from ablate.cli.tables import Row, document
+from ablate.cli.tables import Row, cell, document
 from ablate.cli.track import track_later
 from ablate.planning.open_study import opened
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     help="The arm by its label, or levels that differ from the control as FACTOR=LEVEL.",
 )
 @click.option("--seed", type=int, required=True)
+@click.option("--retry", is_flag=True, help="Train it again if it failed or diverged.")
 @click.option(
     "--predictions", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
     help="Also write what is predicted for the evaluation split: PNGs of label ids, or a COCO results file.",
@@ -36,15 +37,16 @@ if TYPE_CHECKING:
 @options.as_json
 def command(
     study: Path, scale: str | None, results: str, data: Path | None, arm: tuple[str, ...], seed: int,
-    predictions: Path | None, mlflow: str | None, experiment: str | None, as_json: bool,
+    retry: bool, predictions: Path | None, mlflow: str | None, experiment: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run one trial in this process, without Ray.
+    """Run one trial in this process, without Ray. Exit status 1 when it has failed.
 
     Example: ablate trial studies/fusion_count.yaml --arm fusions=final --seed 0
     """
     from ablate.cli.progress import Progress
     from ablate.errors import StudyError
     from ablate.running.drive import Where, drive
+    from ablate.running.outcome import failures
     from ablate.storage import Store
 
     store, design = Store(results), opened(study, scale=scale, results=results)
@@ -57,6 +59,8 @@ def command(
         named, seeds = ", ".join(f"{name}={level}" for name, level in wanted.items()), [t.seed for t in of_arm]
         there = f"its seeds are {', '.join(map(str, seeds))}" if seeds else "no arm combines these levels"
         raise StudyError(f"{study}: no trial of {named} with seed {seed}; {there}")
+    if retry:
+        store.forget_failed(matches)
     if predictions:
         _prepare(predictions, ended=not store.missing(matches), where=f"{results}: the trial {matches[0].id}")
     with Progress(design, matches, store) as progress:
@@ -73,11 +77,17 @@ def command(
             document(_row(design, matches[0], "busy" if busy else "stopped"))
         click.echo("another process is at this trial" if busy else "stopped; the same command goes on", err=True)
         sys.exit(1 if busy else outcome.status or 130)
-    click.echo(f"{result.id} {result.status} {result.reason}".strip(), err=True)
+    failed = failures(store, matches)
     if as_json:
         found = {"id": result.id, "reason": result.reason, "scores": result.scores}
         document(_row(design, matches[0], result.status) | found)
-    else:
+    if failed:
+        click.echo(cell(failed[0]), err=True)
+        if not outcome.ran:
+            click.echo("it was not trained now; --retry trains it again", err=True)
+        sys.exit(1)
+    click.echo(cell(f"{result.id} {result.status} {result.reason}".strip()), err=True)
+    if not as_json:
         click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
 
 

@@ -1,9 +1,9 @@
-"""This process, its machine and its disk: provenance, signals, signs of life, files. Knows no studies.
+"""This process, its machine and its disk: provenance, signals, signs of life, time, files. Knows no studies.
 
 Every room may call it.
 """
 
-from ablate.machine import files, origin, process, watchdog
+from ablate.machine import clock, files, origin, process, scratch, watchdog
 from ablate.machine.digests import fingerprint
 from ablate.machine.files import refuse_outside, write_atomically
 from ablate.machine.process import HEARTBEAT
@@ -15,11 +15,13 @@ __all__ = [
     "HEARTBEAT",
     "Stop",
     "beat",
+    "clock",
     "files",
     "fingerprint",
     "origin",
     "process",
     "refuse_outside",
+    "scratch",
     "watchdog",
     "write_atomically",
 ]

@@ -1,6 +1,7 @@
 """What one run came to, and what is stored of a trial whose process is gone."""
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -62,3 +63,21 @@ def _stored(store: Store, trial: Trial) -> str:
         result = store.get(trial.id)
         return result.status if result else ""
     return ""
+
+
+def failures(store: Store, trials: Iterable[Trial]) -> list[str]:
+    """The failed results of these trials, of this run or an earlier one, a line each that tells of other code."""
+    results = store.read().results
+    return [
+        f"{result.id} failed{_of_other_code(result)}: {result.reason}"
+        for trial in trials
+        if (result := results.get(trial.id)) and result.status == "failed"
+    ]
+
+
+def _of_other_code(result: Result) -> str:
+    if all(result.env.get(fact) == value for fact, value in origin.revision().items()):
+        return ""
+    changed = result.env.get("dirty", "no") not in ("no", "unknown")
+    revision = result.env.get("revision", "unknown")[:12]
+    return f" with other code than today's (revision {revision}{' with changes' if changed else ''})"

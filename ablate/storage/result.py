@@ -80,6 +80,7 @@ class Result(BaseModel):
     meanings: dict[str, int]
     status: Literal["done", "failed", "diverged"]
     reason: str = ""  # one line when not done
+    traceback: str = ""  # the last lines of what an exception left; empty where there was none
     scores: dict[str, float] = {}
     curve: list[Epoch] = []
     cost: Cost | None = None
@@ -89,10 +90,11 @@ class Result(BaseModel):
     finished: str = ""  # UTC, ISO 8601
 
     @model_serializer(mode="wrap")
-    def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        if not self.kept_weights:  # as results were before they could say: older versions read them
-            document.pop("kept_weights", None)
+        for name in ("kept_weights", "traceback"):  # as results were before they could say: older versions read them
+            if not document.get(name):
+                document.pop(name, None)
         return document
 
     def today(self) -> str:

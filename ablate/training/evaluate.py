@@ -3,7 +3,6 @@
 Statistics are per image and aggregated late, so that one bootstrap serves every metric.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from ablate import registry
 from ablate.datasets import Array, Info, Samples
 from ablate.errors import StoreError
-from ablate.machine import beat
+from ablate.machine import beat, clock
 from ablate.metrics import Document, build_metric
 from ablate.study import Trial
 from ablate.tasks import LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
@@ -55,14 +54,14 @@ def evaluate(
     chosen = task.samples_for_evaluation(samples, protocol)
     size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
     loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
-    start, predictions = time.perf_counter(), list[Prediction]()
+    start, predictions = clock.now(), list[Prediction]()
     training.net.eval()
     with torch.inference_mode(), training.autocast():
         for batch in loader:
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
             beat()
     predictions = team.gather(predictions)
-    seconds = time.perf_counter() - start
+    seconds = clock.now() - start
     if not team.leads:
         return None
     finished = task.finish(predictions, protocol, info)

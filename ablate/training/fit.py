@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from ablate.datasets import Info
-from ablate.machine import beat
+from ablate.machine import beat, clock
 from ablate.storage import Epoch
 from ablate.study import TrainSpec, Trial
 from ablate.tasks import Batch, Items, SomeTask, WeighsBatches
@@ -215,7 +215,7 @@ def learning_rate(spec: TrainSpec, epoch: int, fraction: float) -> float:
 
 def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> Epoch:
     training.net.train()
-    start, total, images, lr = time.perf_counter(), 0.0, 0, 0.0
+    start, total, images, lr = clock.now(), 0.0, 0, 0.0
     for index, batch in enumerate(loader):
         lr = learning_rate(training.spec, number - 1, index / len(loader))
         samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
@@ -227,7 +227,7 @@ def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> E
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
         beat()
         total, images = total + loss * size, images + size
-    seconds = time.perf_counter() - start
+    seconds = clock.now() - start
     return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
 
 

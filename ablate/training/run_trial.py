@@ -9,8 +9,8 @@ what comes out.
 
 import errno
 import hashlib
+import re
 import resource
-import time
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing, suppress
@@ -22,7 +22,7 @@ import torch
 
 from ablate.datasets import SPLITS, build_dataset
 from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError, one_line
-from ablate.machine import origin
+from ablate.machine import clock, origin
 from ablate.network import cost
 from ablate.network.build import build, initialise
 from ablate.storage import RESULT, WEIGHTS, Arrays, Epoch, Hold, Result, Store, notes, whose
@@ -34,7 +34,7 @@ from ablate.training.fit import Diverged, Training, fit
 from ablate.training.site import Site
 from ablate.training.team import Team
 
-EXPECTED = (Diverged, AblateError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+TRACEBACK = 30, 300  # lines of it that a result keeps, and characters of a line
 OF_THE_MACHINE = (  # what an OSError says of no trial
     errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO,
     errno.ESTALE,
@@ -77,7 +77,7 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
         if done:
             yield done
             return
-        start, curve, by_machine = time.perf_counter(), [], False
+        start, curve, by_machine = clock.now(), [], False
         _refuse_cancelled(store, trial)
         try:
             held = Held(store, hold)
@@ -102,10 +102,11 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
                 raise StoreError(f"trial {trial.id}: {error}; run again, it goes on from its last state") from None
             if _is_out_of_memory(error) and site.gpu_share < 1:
                 raise torch.OutOfMemoryError(str(error)) from None
-            if not isinstance(error, EXPECTED):
-                traceback.print_exception(error)  # a bug keeps its traceback
-            result, statistics = _failed(trial, error, site, curve, time.perf_counter() - start), {}
-            by_machine = _is_out_of_memory(error) or isinstance(error, torch.AcceleratorError | MemoryError)
+            by_machine = _is_of_the_machine(error)
+            if is_of_the_code(error):
+                with suppress(OSError):  # nobody may read it; the result has its end
+                    traceback.print_exception(error)
+            result, statistics = _failed(trial, error, site, curve, clock.now() - start), {}
         store.put(result, statistics, hold=hold, keep=by_machine)
         yield result
 
@@ -132,7 +133,16 @@ def _refuse_cancelled(store: Store, trial: Trial) -> None:
             raise Cancelled(trial.id)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_of_the_code(error: BaseException) -> bool:
+    """Whether it came from what parts compute, so that its traceback tells where: no mistake, no lack of memory."""
+    return not isinstance(error, Diverged | AblateError) and not _is_of_the_machine(error)
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    return _is_out_of_memory(error) or isinstance(error, torch.AcceleratorError | MemoryError)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     """Whether a device had no room: torch says so by a type, the libraries below it by texts."""
     texts = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or (
@@ -233,7 +243,17 @@ def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seco
     reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
     status = "diverged" if isinstance(error, Diverged) else "failed"
     text = one_line(reason, 500).encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
-    return _result(trial, status, seconds, facts={"processes": str(site.processes)}, reason=text, curve=curve)
+    left = _last_lines(error) if is_of_the_code(error) else ""
+    facts = {"processes": str(site.processes)}
+    return _result(trial, status, seconds, facts=facts, reason=text, traceback=left, curve=curve)
+
+
+def _last_lines(error: BaseException) -> str:
+    """The end of an exception's traceback, its files without the folders that are this machine's."""
+    lines = "".join(traceback.format_exception(error)).encode("utf-8", "replace").decode().splitlines()
+    short = [re.sub(r'File "[^"]*?((?:[^"/]+/)?[^"/]+)"', r'File "\1"', line) for line in lines]
+    most, longest = TRACEBACK
+    return "\n".join(line[:longest] for line in short[-most:])
 
 
 def _result(trial: Trial, status: str, seconds: float, *, facts: Mapping[str, str] = {}, **fields: object) -> Result:

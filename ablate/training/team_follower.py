@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from torch.distributed import DistError, Store, TCPStore  # type: ignore[attr-defined]  # the stubs lack them
 
@@ -51,8 +51,9 @@ def _reporting(store: Store, rank: int) -> Iterator[None]:
         if isinstance(error, TeamError | DistError | Diverged) and not isinstance(error, LoadingError):
             return  # process 0 sees the same, or is gone
         if not store.check([f"fault/{rank}"]):
-            if not isinstance(error, run_trial.EXPECTED):
-                traceback.print_exception(error)  # a bug keeps its traceback
+            if run_trial.is_of_the_code(error):
+                with suppress(OSError):  # nobody may read it
+                    traceback.print_exception(error)
             store.set(f"fault/{rank}", json.dumps([type(error).__name__, str(error)]))
         raise
 

@@ -14,6 +14,7 @@ from small_studies import TESTS, small_study, write_study
 
 from ablate import registry
 from ablate.cli import COMMANDS
+from ablate.machine import origin
 from ablate.storage import Store
 
 MODULES = (
@@ -245,6 +246,38 @@ def test_a_failed_trial_is_shown_and_run_again_when_asked(called, tmp_path):
     assert "the loss was nan in epoch 2" in report
     assert "0 trials to run" in called("run", study, "--local")[2]
     assert "2 trials to run" in called("run", study, "--local", "--retry")[2]
+
+
+@pytest.mark.parametrize("command", ["run", "trial"])
+def test_a_failure_has_exit_status_1_and_is_told_again_as_what_it_is(called, monkeypatch, tmp_path, command):
+    recipe = small_study()["recipe"]
+    recipe["model"] |= {"fault": "error"}
+    study = write_study(tmp_path, recipe=recipe, seeds=1)
+    arguments = {"run": [study, "--local", "--only", "depth=1"], "trial": [study, "--seed", "0"]}[command]
+    status, _, err = called(command, *arguments)
+    assert status == 1
+    assert "Traceback" in err  # of the part's own code
+    trial_id = json.loads(called("status", study, "--json")[1])[0]["id"]
+    assert f"{trial_id} failed: RuntimeError: the dots went astray" in err.splitlines()
+    lines = json.loads(called("show", trial_id)[1])["traceback"].splitlines()
+    assert lines[-2:] == ["RuntimeError: the dots", "went astray"]
+    assert any(line.strip().startswith('File "tests/small_parts.py", line ') for line in lines)
+    status, _, err = called(command, *arguments)
+    assert (status, "Traceback" in err, "--retry trains" in err) == (1, False, True)
+    monkeypatch.setattr(origin, "revision", lambda: {"revision": "mended", "dirty": "no"})
+    status, _, err = called(command, *arguments)
+    assert f"{trial_id} failed with other code than today's (revision " in err
+    status, _, err = called(command, *arguments, "--retry")
+    assert (status, "Traceback" in err) == (1, True)
+
+
+def test_what_diverged_is_a_finding(called, tmp_path):
+    recipe = small_study()["recipe"]
+    recipe["model"] |= {"fault": "nan"}
+    study = write_study(tmp_path, recipe=recipe, seeds=1)
+    status, _, err = called("trial", study, "--seed", "0")
+    assert status == 0
+    assert "diverged the loss was nan in epoch 1" in err
 
 
 def test_a_model_is_priced_for_a_task_and_the_conventions_are_said(called):

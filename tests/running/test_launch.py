@@ -80,7 +80,8 @@ def test_a_worker_that_dies_once_goes_on_from_its_state(ablate, tmp_path):
 def test_a_trial_whose_process_always_dies_is_a_failed_result_and_the_others_go_on(ablate, tmp_path):
     factors = {"fault": {"at": "model.fault", "levels": {"none": "", "kill": "kill"}}}
     run = ablate("run", write_study(tmp_path, factors=factors, budget={"retries": 1}))
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.splitlines()[-1] == "2 trials have failed; --retry trains them again"
     rows = json.loads(ablate("status", "small.yaml", "--json").stdout)
     assert {(row["arm"], row["status"]) for row in rows} == {("none", "done"), ("kill", "failed")}
     assert all(row["reason"] for row in rows if row["arm"] == "kill")
@@ -92,13 +93,15 @@ def test_a_trial_whose_process_always_dies_is_a_failed_result_and_the_others_go_
 def test_trials_that_fail_or_diverge_are_results(ablate, tmp_path):
     factors = {"fault": {"at": "model.fault", "levels": {"none": "", "nan": "nan", "error": "error", "slip": "slip"}}}
     run = ablate("run", write_study(tmp_path, factors=factors, seeds=1))
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 1, run.stderr
     rows = {row["arm"]: row for row in json.loads(ablate("status", "small.yaml", "--json").stdout)}
     assert {arm: row["status"] for arm, row in rows.items()} == {
         "none": "done", "nan": "diverged", "error": "failed", "slip": "failed",
     }  # fmt: skip
     assert rows["nan"]["reason"] == "the loss was nan in epoch 1, step 1 of 3"
     assert rows["error"]["reason"] == "RuntimeError: the dots went astray"
+    report = (tmp_path / "results" / "reports" / "small" / "report.md").read_text()
+    assert report.count('raise RuntimeError("the dots') == report.count('raise KeyError("dots")') == 1
 
 
 @pytest.mark.slow

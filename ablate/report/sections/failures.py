@@ -6,6 +6,8 @@ from ablate.analysis import Evidence
 from ablate.registry import section
 from ablate.report.blocks import Block, Cell, Column, Table, Text
 
+SHOWN, LINES = 5, 5  # different tracebacks, and lines of each; `ablate show ID` has the rest
+
 
 @section("failures", meaning=1, place=70)
 def failures() -> Callable[[Evidence], list[Block]]:
@@ -27,6 +29,16 @@ def failures() -> Callable[[Evidence], list[Block]]:
             [Cell(f.arm), Cell(str(f.seed)), Cell(f.status), Cell(f.reason or "not given"), Cell(f.id, code=True)]
             for f in evidence.failures
         ]
-        return [heading, Table("Trials that ended without a score; they are in no mean.", columns, rows)]
+        caption = "Trials that ended without a score; they are in no mean."
+        return [heading, Table(caption, columns, rows, _tracebacks(evidence))]
 
     return blocks
+
+
+def _tracebacks(evidence: Evidence) -> list[str]:
+    """Where in the code it happened, once for trials that ended alike."""
+    first = {f.traceback: f for f in reversed(evidence.failures) if f.traceback}
+    return [
+        f"Trial {f.id}: {'; '.join(line.strip() for line in f.traceback.splitlines()[-LINES:])}"
+        for f in list(first.values())[::-1][:SHOWN]
+    ]

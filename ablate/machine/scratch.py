@@ -1,0 +1,84 @@
+"""Folders for what lasts no longer than a process: private to its user, and gone with it.
+
+Its process holds a lock in each, which the system frees when the process dies in whatever way. Whoever makes a folder
+in the same place removes those that nobody holds any more.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ablate.errors import StoreError
+from ablate.machine import files
+
+NAME, OWNER = "ablate-", "ablate-owner"  # how folders begin, and the file that tells ours and is locked
+LEAST_ROOM = 100 * 2**20  # bytes: what Ray writes of a run, and more
+TRIES = 10  # to remove a folder, a tenth of a second apart: processes that end may write there yet
+
+
+@contextmanager
+def folder(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder of mode 0700 in `parent`, or where temporary files go; those of dead processes go first.
+
+    Raises:
+        StoreError: there is no room, or no right to write.
+    """
+    parent = parent or default()
+    sweep(parent)
+    with files.in_words(parent):
+        if shutil.disk_usage(parent).free < LEAST_ROOM:
+            raise StoreError(
+                f"{parent}: no room left for temporary files (less than {LEAST_ROOM // 2**20} MiB free); "
+                "make room, or set TMPDIR to another folder"
+            )
+        own = Path(tempfile.mkdtemp(prefix=f".{NAME}", dir=parent))
+        owner = (own / OWNER).open("x")
+    with owner:
+        with suppress(OSError):  # a file system without locks: it is never seen as left behind
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            own = own.rename(parent / own.name[1:])  # only now do others look at it
+        try:
+            yield own
+        finally:
+            _remove(own)
+
+
+def default() -> Path:
+    """Where temporary files go.
+
+    Raises:
+        StoreError: none of the usual places can be written, or all are full.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise StoreError(f"{error.strerror}: all are full or closed; set TMPDIR to a folder with room") from None
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders of this user's dead processes."""
+    with suppress(OSError):
+        for entry in list(os.scandir(parent)):
+            if entry.name.startswith(NAME) and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_left(Path(entry.path))
+
+
+def _remove_if_left(path: Path) -> None:
+    with os.fdopen(os.open(path / OWNER, os.O_RDONLY | os.O_NOFOLLOW)) as owner:
+        if os.fstat(owner.fileno()).st_uid == os.getuid():
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where its process lives
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    for _ in range(TRIES):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.1)
