@@ -8,12 +8,12 @@ import errno
 import importlib
 import os
 import sys
-from contextlib import suppress
 from typing import Any
 
 import click
 
 from ablate.cli.help import Context
+from ablate.cli.talk import close_down, open_streams, say
 from ablate.errors import AblateError
 
 COMMANDS = {
@@ -91,26 +91,27 @@ def main() -> None:
         from ablate.cli.completion import answer
 
         answer(group)
+    open_streams()
     try:
         group(standalone_mode=False)
     except AblateError as error:
-        click.echo("\n  ".join([f"ablate: {error}", *getattr(error, "__notes__", ())]), err=True)
+        say("\n  ".join([f"ablate: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        say(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
-        click.echo(f"ablate: {error.format_message()}", err=True)
+        say(f"ablate: {error.format_message()}")
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("ablate: stopped; the same command goes on from here", err=True)
+        say("ablate: stopped; the same command goes on from here")
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        close_down(1)
+        close_down(2)
         sys.exit(141)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        with suppress(OSError):
-            click.echo("ablate: no room left on the disk for what this command says", err=True)
+        say(f"ablate: {error.filename or 'what this command says'}: no room left on the disk")
         sys.exit(2)

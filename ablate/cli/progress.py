@@ -13,10 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ablate.cli.tables import cell, duration
+from ablate.cli.talk import say
 from ablate.errors import StoreError
 from ablate.storage import Epoch, Store
 from ablate.study import Design, Trial
 
+LOST = (OSError, SystemExit)  # what rich raises when the terminal is gone
 SHOWN = 12  # rows of the live table: running trials and the latest ended ones
 
 
@@ -49,8 +51,9 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live and self.live.is_started:
-            self.live.update(self._table())
-            self.live.stop()
+            with suppress(*LOST):
+                self.live.update(self._table())
+                self.live.stop()
 
     def started(self, trial: Trial) -> None:
         self.rows.setdefault(trial.id, None)
@@ -106,7 +109,10 @@ class Progress:
         return f"{self.design.arm(trial).label} seed {trial.seed}"
 
     def _line(self, text: str) -> None:
-        with suppress(OSError):  # a log on a full disk ends no run
+        if not self.live:
+            say(cell(text))
+            return
+        with suppress(*LOST):
             self.console.print(cell(text), markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:

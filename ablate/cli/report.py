@@ -7,6 +7,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.tables import Row, cell, document
+from ablate.cli.talk import say
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ..
         paths += frame.write(evidence, target / "tables", kind) if kind in formats else []
     answer = [block.text for block in blocks(evidence) if isinstance(block, Text) and block.style == "answer"]
     for line in answer:
-        click.echo(cell(line), err=True)
+        say(cell(line))
     for path in [] if quiet else paths:
-        click.echo(path)
+        say(str(path), err=False)
     return {"answer": answer, "files": paths}
 
 

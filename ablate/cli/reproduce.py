@@ -2,7 +2,6 @@
 
 import math
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ def command(id: str, results: str, data: Path | None, beside: Path, as_json: boo
     Exit status 1 when a score differs; on the same processor and versions none should. Example:
     ablate reproduce 3f2a
     """
+    from ablate.machine import scratch
     from ablate.storage import Result, Store
     from ablate.study import Trial
     from ablate.training.run_trial import run_trial
@@ -37,9 +37,9 @@ def command(id: str, results: str, data: Path | None, beside: Path, as_json: boo
 
     old = Store(results).find(id)
     trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch.folder() as own:
         site = Site(
-            results=scratch, data=data.resolve() if data else None, beside=beside.resolve(),
+            results=str(own), data=data.resolve() if data else None, beside=beside.resolve(),
             gpu=old.env.get("device", "cpu") != "cpu", threads=_number(old.env.get("threads", "1"), "threads"),
             processes=_number(old.env.get("processes", "1"), "processes"),
         )  # fmt: skip

@@ -10,6 +10,7 @@ import click
 
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, cell, document
+from ablate.cli.talk import say
 from ablate.cli.track import track_later
 from ablate.machine import GRACE
 from ablate.planning.open_study import opened
@@ -53,8 +54,9 @@ def command(
 ) -> None:  # fmt: skip
     """Train what is missing, then write the report.
 
-    Run it again after an interruption: it goes on where it stopped. Ctrl-C, SIGTERM, SIGUSR1 and --minutes stop it when
-    the running epochs have ended, or after the grace, with exit status 130, 143, 138 and 124; a second one at once.
+    Run it again after an interruption: it goes on where it stopped. Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and --minutes stop
+    it when the running epochs have ended, or after the grace, with exit status 130, 143, 129, 138 and 124; a second one
+    at once.
     Exit status 1 when a trial has failed, in this run or an earlier one; one that diverged is a finding.
     Example: ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
     """
@@ -71,7 +73,7 @@ def command(
     store, design = Store(results), opened(study, scale=scale, results=results)
     trials = selected(design, only)
     if retry and (held := store.forget_failed(trials)):
-        click.echo(f"{held} failed trials are held by another process, and stay as they are", err=True)
+        say(f"{held} failed trials are held by another process, and stay as they are")
     where = Where(
         store, data, here=local, address=address, tracker=mlflow, experiment=experiment,
         minutes=minutes or math.inf, grace=grace,
@@ -79,24 +81,24 @@ def command(
     with Progress(design, trials, store) as progress:
         outcome = drive(design, trials, where, [progress])
     if outcome.mirror_trouble:
-        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
+        say(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}")
     if outcome.stopped:
-        click.echo(f"{outcome.stopped}: stopped; the same command goes on from here", err=True)
+        say(f"{outcome.stopped}: stopped; the same command goes on from here")
         if as_json:
             document(_document(design, outcome) | {"answer": [], "files": []})
         sys.exit(outcome.status)
     run = last_run(design.study, store) if outcome.ran else None
     for line in compared(run, store.read().results) if run else []:
-        click.echo(cell(line), err=True)
-    click.echo(_summary(Counter(outcome.ran.values())), err=True)
+        say(cell(line))
+    say(_summary(Counter(outcome.ran.values())))
     written = write(design, store, to or usual_place(design.study, store), quiet=as_json)
     if as_json:
         document(_document(design, outcome) | written)
     if lines := failures(store, trials):
         for line in lines[:SHOWN]:
-            click.echo(cell(line), err=True)
+            say(cell(line))
         more = f", {len(lines) - SHOWN} more of them not shown" if len(lines) > SHOWN else ""
-        click.echo(f"{len(lines)} trials have failed{more}; --retry trains them again", err=True)
+        say(f"{len(lines)} trials have failed{more}; --retry trains them again")
         sys.exit(1)
 
 

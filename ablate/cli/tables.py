@@ -24,9 +24,8 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
         document(rows)
     elif as_csv:
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        lines = [list(rows[0] if rows else {}), *([*row.values()] for row in rows)]
+        csv.writer(buffer, lineterminator="\n").writerows([map(no_formula, line) for line in lines])
         click.echo(buffer.getvalue(), nl=False)
     elif len(rows) > LONG:
         click.echo("\n".join(_lines(rows)))
@@ -112,6 +111,19 @@ def number(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [number(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def no_formula(value: Any) -> Any:
+    """A value that a spreadsheet shows as it is: an apostrophe stands before a text that it would compute."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) and not _is_number(value)
+    return f"'{value}" if is_formula else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def cell(value: Any) -> str:

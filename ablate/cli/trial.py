@@ -8,6 +8,7 @@ import click
 
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, cell, document
+from ablate.cli.talk import say
 from ablate.cli.track import track_later
 from ablate.planning.open_study import opened
 
@@ -69,24 +70,24 @@ def command(
         )
         outcome = drive(design, matches, where, [progress])
     if outcome.mirror_trouble:
-        click.echo(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}", err=True)
+        say(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}")
     result = store.read().results.get(matches[0].id)
     if result is None:
         busy = outcome.ran.get(matches[0].id) == "busy"
         if as_json:
             document(_row(design, matches[0], "busy" if busy else "stopped"))
-        click.echo("another process is at this trial" if busy else "stopped; the same command goes on", err=True)
+        say("another process is at this trial" if busy else "stopped; the same command goes on")
         sys.exit(1 if busy else outcome.status or 130)
     failed = failures(store, matches)
     if as_json:
         found = {"id": result.id, "reason": result.reason, "scores": result.scores}
         document(_row(design, matches[0], result.status) | found)
     if failed:
-        click.echo(cell(failed[0]), err=True)
+        say(cell(failed[0]))
         if not outcome.ran:
-            click.echo("it was not trained now; --retry trains it again", err=True)
+            say("it was not trained now; --retry trains it again")
         sys.exit(1)
-    click.echo(cell(f"{result.id} {result.status} {result.reason}".strip()), err=True)
+    say(cell(f"{result.id} {result.status} {result.reason}".strip()))
     if not as_json:
         click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
 

@@ -17,6 +17,7 @@ REASONS = {
     signal.SIGINT: ("Ctrl-C", 130),
     signal.SIGTERM: ("SIGTERM", 143),
     signal.SIGUSR1: ("SIGUSR1", 138),
+    signal.SIGHUP: ("SIGHUP", 129),  # the terminal is gone
     signal.SIGALRM: ("the limit of --minutes", 124),  # as of timeout(1)
 }
 
@@ -52,7 +53,8 @@ class Stop:
     def listen(self) -> None:
         """Take the signals; again after a library took one of them for itself."""
         for number in self._before:
-            signal.signal(number, self._heard)
+            if number != signal.SIGHUP or self._before[number] != signal.SIG_IGN:  # as nohup wants it
+                signal.signal(number, self._heard)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -16,7 +16,9 @@ def wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)], ids=str
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)],
+    ids=str,
 )
 def test_the_first_signal_asks_and_the_second_throws(number, status):
     before = signal.getsignal(number)
@@ -29,6 +31,16 @@ def test_the_first_signal_asks_and_the_second_throws(number, status):
             os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the way out is not left half-way
     assert signal.getsignal(number) == before
+
+
+def test_what_nohup_started_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop(grace=60) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_grace_ends():

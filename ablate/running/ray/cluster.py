@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import socket
 import stat
 import threading
@@ -14,15 +15,37 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import ServiceError, one_line
+from ablate.machine import scratch
 from ablate.study import Budget
 
 HEAD_SECONDS = 45.0  # without an answer of the head, after which a run ends; Ray ends the process, unasked, after 60
 
+LONGEST_PLACE = 25  # bytes: a socket's 107 less /ablate-12345678/r/session_..._1234567/sockets/plasma_store
 GET_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # a Ray head's answer to its first caller
 
 
-def connect(ray: Any, address: str | None) -> None:
+def short_place() -> Path:
+    """Where the folder of a local Ray may lie: its sockets' paths have a limit.
+
+    Raises:
+        ServiceError: no place is short enough, or can be written.
+    """
+    asked = os.environ.get("RAY_TMPDIR")
+    places = [Path(asked).absolute()] if asked else [scratch.default(), Path("/tmp"), Path("/var/tmp")]
+    for place in places:
+        if len(os.fsencode(place)) <= LONGEST_PLACE and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise ServiceError(
+        f"{places[0]}: no place for Ray's sockets, whose paths are limited; set {'RAY_TMPDIR' if asked else 'TMPDIR'} "
+        f"to a folder of at most {LONGEST_PLACE} characters that you can write to, or try --local"
+    )
+
+
+def connect(ray: Any, address: str | None, own: Path) -> None:
     """Join the cluster at `address`, or start one of this machine's own, which asks for Ray's token.
+
+    All that a Ray of this machine's own keeps on disk, its sockets above all, lies in `own`, which is private: whoever
+    may rename a socket may listen in its place.
 
     Raises:
         ServiceError: it cannot be reached, or takes no token of ours.
@@ -41,11 +64,16 @@ def connect(ray: Any, address: str | None) -> None:
         # Raylets' remarks on workers that died go to our standard output, whatever is asked; hooks.py tells of those.
         ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
         ray._private.utils.set_sigterm_handler = lambda handler: None  # Stop listens, also while Ray starts
-        ray.init(address=address or "local", include_dashboard=None if address else False, **silent)
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGHUP}
+        )  # what Ray starts inherits it, and outlives a terminal
+        local = {} if address else {"include_dashboard": False, "_temp_dir": str(own / "r")}  # which Ray opens to all
+        ray.init(address=address or "local", **local, **silent)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         where = f"Ray at {address}" if address else "a local Ray"
         raise ServiceError(f"{where} cannot be reached: {one_line(error)}; try --local") from None
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         os.umask(old_mask)
 
 
@@ -71,21 +99,47 @@ def umask() -> int:
 
 
 def _token_file() -> Path:
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return Path(path)
+    with _at_home("the home folder"):
+        return Path.home() / ".ray" / "auth_token"
+
+
+@contextmanager
+def _at_home(what: object) -> Iterator[None]:
+    """What a home that is another's, or is not there, does to the one who looks for Ray's token in it, in words."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise ServiceError(
+            f"{what}: {why}; Ray keeps its token in the home folder: set HOME to a folder of yours, or try --local"
+        ) from None
 
 
 def _narrow() -> None:
     """Whoever reads the token may run code on the cluster, so nobody else may read its file."""
     file = _token_file()
-    if not file.exists():
+    with _at_home(file):
+        mode = stat.S_IMODE(file.stat().st_mode) if _is_there(file) else None
+    if mode is None:
         if "RAY_AUTH_TOKEN_PATH" in os.environ:  # Ray itself would abort the process
             raise ServiceError(f"RAY_AUTH_TOKEN_PATH: {file} is not there")
         return
-    if stat.S_IMODE(file.stat().st_mode) & 0o077:
+    if mode & 0o077:
         try:
             file.chmod(0o600)
         except OSError:
             raise ServiceError(f"{file}: others can read Ray's token; its owner mends it: chmod 600 {file}") from None
+
+
+def _is_there(file: Path) -> bool:
+    """Whether it exists; raises OSError where that cannot be known."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _refuse_stranger(address: str) -> None:
@@ -120,7 +174,8 @@ def _refuse_stranger(address: str) -> None:
 
 
 def _read(file: Path) -> str:
-    return file.read_text().strip() if file.exists() else ""
+    with _at_home(file):
+        return file.read_text().strip() if _is_there(file) else ""
 
 
 def _refusal(address: str, token: str) -> str:
