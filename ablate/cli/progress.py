@@ -81,6 +81,9 @@ class Progress:
             self._line(f"{self._name(trial)}  {status}{self._shown(trial)}  ({len(self.ends)} of {len(self.waiting)})")
         self._refresh()
 
+    def waits(self, trial: Trial, whom: str) -> None:
+        self._line(f"{self._name(trial)}  waits for {whom}")
+
     def retried(self, trial: Trial, reason: str) -> None:
         self._line(f"{self._name(trial)}  {reason}; it is tried again")
 

@@ -103,4 +103,30 @@ def in_words(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = "no room left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror)
+        why += _whose(path) if error.errno in (errno.EACCES, errno.EPERM) else ""
         raise StoreError(f"{path}: {why}") from None
+
+
+def _whose(path: Path) -> str:
+    """What may help where another user keeps this one out."""
+    with suppress(OSError, StopIteration):
+        nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+        owner = nearest.lstat().st_uid
+        if owner != os.geteuid():
+            return (
+                f"; {nearest} is of user {owner}, who lets a group in by: chgrp -R GROUP FOLDER; "
+                "chmod -R g+rwX FOLDER; find FOLDER -type d -exec chmod g+s {} +"
+            )
+    return ""
+
+
+def share(folder: Path) -> None:
+    """In a folder that a group shares (writable for it, setgid), let what this process makes be writable for it, too.
+
+    A usual mask of 022 would shut the others out of every new folder. It is the process's mask that changes: MLflow
+    and SQLite write there as well.
+    """
+    with suppress(OSError, StopIteration):
+        mode = next(place for place in (folder, *folder.absolute().parents) if place.is_dir()).stat().st_mode
+        if mode & stat.S_ISGID and mode & stat.S_IWGRP:
+            os.umask(os.umask(0o077) & ~0o070)

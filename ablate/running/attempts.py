@@ -19,6 +19,7 @@ from ablate.training.reports import Listener
 NODE_LOSSES = 100  # that a trial survives: a bound only so that nothing goes on for ever
 REST = 60.0  # seconds from a trouble with the place until the trial is tried again
 TROUBLES = 5  # of one trial, after which the place is given up if nothing trains
+PATIENCE = 3  # looks at a trial that another process is at, after which it is told whom the run waits for
 LOOK_AGAIN = 5.0  # seconds between two looks at a trial that another process is at
 
 
@@ -31,6 +32,7 @@ class Attempt:
     deaths: list[frozenset[str]] = field(default_factory=list)  # the nodes it was on; none when that is not known
     losses: int = 0  # deaths that were certainly a node's
     troubles: int = 0  # with the results folder or the data, where it ran
+    looks: int = 0  # at another process that is at it
 
 
 class Attempts:
@@ -54,6 +56,7 @@ class Attempts:
         self.elsewhere: list[Attempt] = []  # another process is at them
         self.resting: deque[tuple[float, Attempt]] = deque()  # until when, and what
         self._looked = -LOOK_AGAIN
+        self._named: set[str] = set()  # processes that are waited for, and were told
 
     @property
     def over(self) -> bool:
@@ -135,6 +138,13 @@ class Attempts:
                 if not self.store.place.is_held(self.store.name(attempt.trial.id)):
                     self.elsewhere.remove(attempt)
                     self.waiting.append(attempt)
+                    continue
+                attempt.looks += 1
+                holder = self.store.holder(attempt.trial.id) if attempt.looks == PATIENCE else ""
+                if holder and holder not in self._named:
+                    self._named.add(holder)
+                    for listener in self.listeners:
+                        listener.waits(attempt.trial, holder)
 
     def _stored(self, trial: Trial) -> bool:
         with suppress(StoreError):  # a damaged one is trained again

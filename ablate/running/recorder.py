@@ -40,6 +40,9 @@ class Watch:
         if status != "busy":
             self._last = time.monotonic()
 
+    def waits(self, trial: Trial, whom: str) -> None:
+        """Another run's trial is no part of this one's prediction."""
+
     def retried(self, trial: Trial, reason: str) -> None:
         self._running.discard(trial.id)
 

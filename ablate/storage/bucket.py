@@ -97,6 +97,9 @@ class Bucket:
     def is_held(self, folder: str) -> bool:
         return Lease(self, folder).is_held()
 
+    def holder(self, folder: str) -> str:
+        return Lease(self, folder).whose()
+
     def free(self) -> int | None:
         return None
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from ablate.errors import LostError, StoreError
-from ablate.machine import watchdog
+from ablate.machine import process, watchdog
 
 EXPIRY = 120.0  # seconds without a new generation after which others may take a trial over
 POLL = 5.0  # seconds between looks at a lease that may expire soon
@@ -103,6 +103,10 @@ class Lease:
         newest = self._newest()
         return newest > 0 and self.objects.age(self._name(newest)) <= EXPIRY
 
+    def whose(self) -> str:
+        """Which process holds the folder, in words."""
+        return process.in_words(str(self._holder(self._newest()).get("where", "")))
+
     def _is_free(self, newest: int) -> bool:
         if not newest or self.objects.age(self._name(newest)) > EXPIRY:
             return True
@@ -111,7 +115,8 @@ class Lease:
     def _advance(self, last: int) -> bool:
         """Create the generation after `last`; False when another process has it, or went on from there meanwhile."""
         mine = self._name(last + 1)
-        content = json.dumps({"owner": self.owner, "holder": self._token}).encode()
+        said = {"owner": self.owner, "holder": self._token, "where": process.signed()}
+        content = json.dumps(said).encode()
         # A create whose answer was lost is tried again by the client, and refused then: what is there is ours.
         if not self.objects.create(mine, content) and self._holder(last + 1).get("holder") != self._token:
             return False

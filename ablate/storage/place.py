@@ -17,7 +17,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from ablate.errors import StoreError
-from ablate.machine import files
+from ablate.machine import files, process
 from ablate.machine.files import in_words, make, write_atomically
 from ablate.storage.arrays import MOST as MOST_ARRAYS
 from ablate.storage.bucket import Bucket
@@ -69,6 +69,9 @@ class Place(Protocol):
     def is_held(self, folder: str) -> bool:
         """Whether some process holds the folder."""
 
+    def holder(self, folder: str) -> str:
+        """Which process holds a folder, in words; meaningless where none does."""
+
     def free(self) -> int | None:
         """Bytes of room left, where that can be known."""
 
@@ -92,6 +95,7 @@ class Folder:
         self.root, self.name = root, str(root)
         if os.path.isfile(root):  # noqa: PTH113  which raises nothing
             raise StoreError(f"{root}: is a file, not a folder of results")
+        files.share(root)
 
     @property
     def address(self) -> str:
@@ -160,20 +164,20 @@ class Folder:
     def hold(self, folder: str, *, owner: str = "", wait: bool = True) -> Iterator[Hold | None]:
         path = self._within(f"{folder}/lock")
         make(path.parent)
-        lock = FileLock(path, fallback_to_soft=False)  # one that is a file's existence would outlive its holder
-        if not _acquired(lock, path):
-            yield None
-            return
-        try:
-            yield _Locked(self)
-        finally:
-            lock.release()
+        with _locked(path) as locked:
+            if locked:
+                _sign(path)
+            yield _Locked(self) if locked else None
 
     def is_held(self, folder: str) -> bool:
-        if not os.path.exists(self.root / folder / "lock"):  # noqa: PTH110  which raises nothing
+        path = self._within(f"{folder}/lock")
+        if not os.path.exists(path):  # noqa: PTH110  which raises nothing
             return False
-        with self.hold(folder) as hold:
-            return hold is None
+        with _locked(path) as locked:
+            return not locked
+
+    def holder(self, folder: str) -> str:
+        return process.in_words((self.read(f"{folder}/lock", first=300) or b"").decode(errors="replace"))
 
     def free(self) -> int | None:
         with in_words(self.root):
@@ -186,6 +190,27 @@ class Folder:
         if folder != self.root:
             files.refuse_outside(folder, self.root)
         return path
+
+
+def _sign(path: Path) -> None:
+    """Leave in a lock's file who holds it, for others that wait; a lock holds without."""
+    with suppress(OSError):
+        number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(number, "w") as file:
+            file.write(process.signed())
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of that file; False where another process does."""
+    lock = FileLock(path, fallback_to_soft=False)  # one that is a file's existence would outlive its holder
+    if not _acquired(lock, path):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _acquired(lock: FileLock, path: Path) -> bool:

@@ -39,6 +39,7 @@ RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
     "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
 )  # fmt: skip
 HEXADECIMAL = set("0123456789abcdef")
+REMEDY = "delete it: it holds the format's version alone, and the next run writes it anew"
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 
@@ -55,11 +56,14 @@ class Store:
 
     def __init__(self, where: Path | str) -> None:
         self.place = opened(where)
-        marker = self._json("store.json", self.place.read("store.json"))
+        try:
+            marker = self._json("store.json", self.place.read("store.json"))
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {REMEDY}") from None
         if marker is not None:
             version = marker.get("version")
             if not isinstance(version, int):
-                raise StoreError(f"{self.place.name}/store.json: no version; is this a results folder?")
+                raise StoreError(f"{self.place.name}/store.json: no version; if this is a results folder, {REMEDY}")
             if version > VERSION:
                 newer = f"written by a newer ablate (format {version}, this one reads {VERSION})"
                 raise StoreError(f"{self.place.name}: {newer}")
@@ -240,6 +244,10 @@ class Store:
     def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> AbstractContextManager[Hold | None]:
         """Hold a trial for this process; yields None when another holds it. Freed if the holder dies, see `Place`."""
         return self.place.hold(self.name(trial_id), owner=owner, wait=wait)
+
+    def holder(self, trial_id: str) -> str:
+        """Which process holds a trial, in words; meaningless where none does."""
+        return self.place.holder(self.name(trial_id))
 
     def _json(self, name: str, content: bytes | None) -> dict[str, object] | None:
         if content is None:

@@ -59,6 +59,9 @@ class Writer:
         with self._lock:
             self._news[trial.id] = News(trial, ended=True)
 
+    def waits(self, trial: Trial, whom: str) -> None:
+        """The driver that trains it mirrors it."""
+
     def retried(self, trial: Trial, reason: str) -> None:
         """Its curve goes on."""
 

@@ -47,6 +47,9 @@ class Listener(Protocol):
         """Its result is stored ('done', 'failed', 'diverged'; 'elsewhere': by another process), or it has none:
         'cancelled', or 'busy' where another process is at it and is not waited for."""
 
+    def waits(self, trial: Trial, whom: str) -> None:
+        """Another process, named in words, is at it and at others maybe; the run ends when that one has ended them."""
+
     def retried(self, trial: Trial, reason: str) -> None:
         """It did not end, and is tried again."""
 

@@ -1,5 +1,10 @@
 """What is tried next and when a trial has failed, without Ray: causes of death told apart, other drivers respected."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -16,9 +21,13 @@ class Heard:
         self.ends: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self.retries = 0
+        self.waits_for: list[str] = []
 
     def ended(self, trial, status):
         self.ends[trial.id] = status
+
+    def waits(self, trial, whom):
+        self.waits_for.append(whom)
 
     def retried(self, trial, reason):
         self.retries += 1
@@ -61,6 +70,37 @@ def test_a_trial_whose_process_dies_once_more_than_the_retries_has_failed(tmp_pa
         line.died(line.take().trial, "its process was killed or crashed")
     assert heard.failures == {trials[0].id: "tried 3 times: its process was killed or crashed"}
     assert (heard.retries, line.over) == (2, True)
+
+
+HOLDER = """
+import sys, time
+from ablate.storage import Store
+with Store(sys.argv[1]).lock(sys.argv[2]) as hold:
+    print(bool(hold), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_it_is_told_whom_a_run_waits_for(tmp_path, trials, heard, monkeypatch):
+    monkeypatch.setattr(attempts, "LOOK_AGAIN", 0)
+    store, trial = Store(tmp_path), trials[0]
+    line = Attempts([trial], store, heard)
+    assert line.take()
+    command = [sys.executable, "-c", HOLDER, tmp_path, trial.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "True\n"
+            other.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, other.pid, os.WSTOPPED)
+            line.ended(trial, "busy")
+            for _ in range(2 * attempts.PATIENCE):
+                assert line.take() is None
+            where = f"process {other.pid} on {socket.gethostname()}"
+            assert heard.waits_for == [f"{where}, which is stopped (kill -CONT {other.pid})"]
+            other.send_signal(signal.SIGCONT)
+        finally:
+            other.kill()
+    assert line.take().trial == trial
 
 
 def test_nodes_that_go_away_use_up_no_retries(tmp_path, trials, heard):
