@@ -19,6 +19,7 @@ DECISIVE = (  # packages that what is trained may depend on
     "pycocotools", "pydantic", "safetensors", "ray",
 )  # fmt: skip
 OURS = ("ablate", "hrnet_core")
+PACKAGE, THIS = "ablate-backbones", "ablate/machine/origin.py"
 
 
 @cache
@@ -32,13 +33,15 @@ def provenance() -> dict[str, str]:
 
 @cache
 def revision() -> dict[str, str]:
-    """The git commit of the code that runs and a digest of its uncommitted changes; 'unknown' outside a checkout."""
+    """The git commit of the code that runs and a digest of its uncommitted changes; of an installed copy its version
+    and a digest of what was changed since; of any other copy 'unknown' and a digest of its files."""
     import hashlib
 
     root = Path(__file__).parents[2]
-    commit = _git(root, "rev-parse", "HEAD")
+    # The repository that an environment happens to lie in is not the one that the code is of.
+    commit = _git(root, "rev-parse", "HEAD") if _git(root, "ls-files", "--", THIS) else ""
     if not commit:
-        return {"revision": "unknown", "dirty": "unknown", "package": version("ablate-backbones")}
+        return _copied(root)
     changes = _git(root, "diff", "HEAD", "--", *OURS)
     for name in _git(root, "ls-files", "--others", "--exclude-standard", "--", *OURS).splitlines():
         changes += name + (root / name).read_bytes().hex()
@@ -46,12 +49,38 @@ def revision() -> dict[str, str]:
     return {"revision": commit, "dirty": dirty}
 
 
+def _copied(root: Path) -> dict[str, str]:
+    """The revision of a copy that is no checkout."""
+    for installed in metadata.distributions(name=PACKAGE, path=[str(root)]):
+        as_installed = {root / str(file): file.hash for file in installed.files or () if file.hash}
+        if root / THIS in as_installed:
+            ours = [path for path in as_installed if path.relative_to(root).parts[0] in OURS]
+            changed = {path for path in ours if not _is_as_installed(path, as_installed[path])}
+            changed |= {path for path in _files(root) if path not in as_installed}
+            return {"revision": installed.version, "dirty": digest(sorted(changed)) if changed else "no"}
+    return {"revision": "unknown", "dirty": f"files {digest(_files(root))}"}
+
+
+def _is_as_installed(path: Path, recorded: metadata.FileHash) -> bool:
+    import base64
+    import hashlib
+
+    if not path.is_file():
+        return False
+    content = hashlib.new(recorded.mode, path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(content).decode().rstrip("=") == recorded.value
+
+
 @cache
 def sources() -> str:
     """A digest of the code that runs: equal on two machines if they have the same files of ours."""
-    root = Path(__file__).parents[2]
+    return digest(_files(Path(__file__).parents[2]))
+
+
+def _files(root: Path) -> list[Path]:
+    """Our code below a folder."""
     files = [path for package in OURS for path in sorted((root / package).rglob("*"))]
-    return digest(path for path in files if path.suffix in (".py", ".json"))
+    return [path for path in files if path.suffix in (".py", ".json")]
 
 
 def decisive() -> dict[str, str]:
@@ -83,7 +112,7 @@ def digest(files: Iterable[Path]) -> str:
 
     content = hashlib.blake2b(digest_size=8)
     for file in files:
-        content.update(file.name.encode() + b"\0" + file.read_bytes())
+        content.update(file.name.encode() + b"\0" + (file.read_bytes() if file.is_file() else b""))
     return content.hexdigest()
 
 
@@ -116,8 +145,14 @@ def version(package: str) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    """What git says of the repository that `root` lies in; empty where it says nothing."""
+    # Git keeps away from another user's checkout, whose settings may name programs; but its Python files run already.
+    command = ["git", "-c", "safe.directory=*", *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a git hook
     try:
-        run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=False)
-    except OSError:
+        run = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
         return ""
     return run.stdout.strip() if run.returncode == 0 else ""

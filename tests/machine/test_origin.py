@@ -1,5 +1,8 @@
 """Provenance: what a result says of the machine and code that made it."""
 
+import base64
+import hashlib
+import os
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -70,12 +73,62 @@ def test_a_new_file_of_code_is_a_change(checkout, tmp_path):
     assert look()["dirty"] != "no"
 
 
-def test_outside_a_checkout_the_revision_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(origin, "__file__", str(tmp_path / "ablate" / "machine" / "origin.py"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    facts = look()
-    origin.revision.cache_clear()
-    assert facts["revision"] == facts["dirty"] == "unknown"
+def test_git_answers_for_another_users_checkout_too(checkout, tmp_path):
+    if os.geteuid():
+        pytest.skip("takes root")
+    commit = checkout("rev-parse", "HEAD")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 65534, 65534)
+    assert look() == {"revision": commit, "dirty": "no"}
+    (tmp_path / "ablate" / "new.py").write_text("y = 1\n")
+    assert look()["dirty"] != "no"
+
+
+def test_a_git_hooks_environment_names_another_repository(checkout, tmp_path, monkeypatch):
+    commit = checkout("rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert look()["revision"] == commit
+
+
+def recorded(content: str) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).decode().rstrip("=")
+    return f"sha256={digest},{len(content)}"
+
+
+def test_an_installed_copy_has_its_version_whatever_repository_it_lies_in(checkout, tmp_path, monkeypatch):
+    site = tmp_path / ".venv" / "site-packages"
+    own, other = site / "ablate" / "machine" / "origin.py", site / "hrnet_core" / "blocks.py"
+    for file in (own, other):
+        file.parent.mkdir(parents=True)
+        file.write_text("x = 1\n")
+    about = site / "ablate_backbones-1.2.3.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ablate-backbones\nVersion: 1.2.3\n")
+    (about / "RECORD").write_text(
+        f"ablate/machine/origin.py,{recorded('x = 1' + chr(10))}\nhrnet_core/blocks.py,{recorded('x = 1' + chr(10))}\n"
+    )
+    monkeypatch.setattr(origin, "__file__", str(own))
+    assert look() == {"revision": "1.2.3", "dirty": "no"}
+    other.write_text("x = 2\n")
+    edited = look()["dirty"]
+    other.write_text("x = 1\n")
+    (site / "ablate" / "new.py").write_text("y = 1\n")
+    added = look()["dirty"]
+    (site / "ablate" / "new.py").unlink()
+    other.unlink()
+    assert len({"no", edited, added, look()["dirty"]}) == 4
+    assert look()["revision"] == "1.2.3"
+
+
+def test_any_other_copy_is_told_by_its_files(checkout, tmp_path, monkeypatch):
+    own = tmp_path / "copy" / "ablate" / "machine" / "origin.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("x = 1\n")
+    monkeypatch.setattr(origin, "__file__", str(own))
+    first = look()
+    assert first["revision"] == "unknown"
+    own.write_text("x = 2\n")
+    assert look()["dirty"] != first["dirty"]
 
 
 def test_bf16_is_what_the_processor_says():
