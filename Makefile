@@ -2,11 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# cityscapesscripts asks for a package of 2020 that hides Python's own `typing` where site-packages come first.
+WITHOUT_TYPING = $(BIN)/pip uninstall --quiet --yes typing
 
-.PHONY: demo test fast slow cluster lint docs bench campaign fuzz clean
+.PHONY: demo demos test fast slow cluster lint docs bench campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
+
+demos: .venv/.installed
+	failed=; for study in studies/*.yaml; do $(BIN)/ablate run $$study --scale demo || failed="$$failed $$study"; done; \
+		test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 test: .venv/.test-installed lint fast slow
 
@@ -41,10 +47,12 @@ campaign: .venv/.test-installed
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(WITHOUT_TYPING)
 	touch $@
 
 .venv/.test-installed: .venv/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
+	$(WITHOUT_TYPING)
 	touch $@
 
 clean:

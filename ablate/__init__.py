@@ -14,9 +14,20 @@ Importing this package loads neither torch nor Ray: each function loads what it 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterable, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+# cityscapesscripts brings `typing` 3.7.4.3, a module of 2020 for Python 3.4. Where PYTHONPATH puts site-packages first
+# it hides the standard one, and the next import fails for no visible reason.
+_typing = PathFinder.find_spec("typing")
+if _typing and os.path.dirname(_typing.origin or "") != os.path.dirname(os.__file__):  # noqa: PTH120
+    sys.stderr.write(f"ablate: {_typing.origin} hides Python's own module: pip uninstall typing\n")
+    raise SystemExit(2)
+
+from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
     from ablate.analysis import Evidence

@@ -1,7 +1,9 @@
 """What is imported is declared: nothing may come along by chance with somebody else's dependency."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -48,3 +50,30 @@ def test_every_dependency_is_pinned() -> None:
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
     pinned = {line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert names(PROJECT["dependencies"] + extras) <= names(sorted(pinned))
+
+
+# The first versions without: CVE-2026-24747 (torch.load runs code of a checkpoint), CVE-2026-42308 (Pillow).
+FIRST_SOUND = {"torch": (2, 10), "pillow": (12, 2)}
+
+
+@pytest.mark.parametrize("name", FIRST_SOUND)
+def test_least_versions_exclude_known_holes(name: str) -> None:
+    (least,) = [line.partition(">=")[2] for line in PROJECT["dependencies"] if line.startswith(f"{name}>=")]
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    (pinned,) = [line.partition("==")[2] for line in pins if line.startswith(f"{name}==")]
+    assert FIRST_SOUND[name] <= numbers(least) <= numbers(pinned)
+    assert FIRST_SOUND[name] <= numbers(metadata.version(name).partition("+")[0])
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def test_a_typing_that_hides_pythons_own_is_named_at_once(tmp_path) -> None:
+    """As where PYTHONPATH puts an environment's packages first, with what cityscapesscripts brings among them."""
+    (tmp_path / "typing.py").write_text("raise AttributeError('_abc_registry')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    for command in (["-m", "ablate", "list", "models"], ["-c", "from ablate.cli import main"]):
+        run = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 2
+        assert run.stderr == f"ablate: {tmp_path}/typing.py hides Python's own module: pip uninstall typing\n"

@@ -137,6 +137,40 @@ def test_scripts_are_sound(script):
     assert not found.stdout
 
 
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN", "USER", "WORKDIR"}
+IMAGES = sorted(DEPLOY.glob("*/Dockerfile"))
+
+
+def instructions(file: Path) -> list[tuple[str, str]]:
+    """An image's recipe: (word, the rest of its line and of those that it goes on in)."""
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split(" ", 1)) for line in "\n".join(lines).replace("\\\n", " ").splitlines()]
+
+
+@pytest.mark.parametrize("file", IMAGES, ids=lambda path: path.parent.name)
+def test_images_are_sound(file):
+    recipe = instructions(file)
+    assert {word for word, _ in recipe} <= INSTRUCTIONS
+    assert recipe[0][0] == "FROM"
+    commands = [rest for word, rest in recipe if word == "RUN"]
+    assert any("uninstall --yes typing" in command for command in commands)
+    for command in commands:
+        checked = subprocess.run(
+            [Path(sys.executable).parent / "shellcheck", "--shell=sh", "-"], input=f"{command}\n",
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert not checked.stdout
+
+
+def test_the_image_for_cpus_does_not_run_as_root():
+    recipe = instructions(DEPLOY / "docker" / "Dockerfile")
+    words = [word for word, _ in recipe]
+    user = dict(recipe)["USER"]
+    assert user.isdecimal()  # Kubernetes' runAsNonRoot takes no name
+    assert int(user) > 0
+    assert words.index("USER") > max(place for place, word in enumerate(words) if word == "RUN")
+
+
 def test_a_worker_without_the_heads_token_is_told(tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     run = subprocess.run(
