@@ -60,6 +60,17 @@ def default() -> Path:
         raise StoreError(f"{error.strerror}: all are full or closed; set TMPDIR to a folder with room") from None
 
 
+def for_sockets(most: int) -> Path | None:
+    """Where temporary files go, or another usual place whose path has at most so many bytes; None where there is none.
+
+    A socket's path has at most 107 bytes, and batch systems set long ones for TMPDIR.
+    """
+    for place in (default(), Path("/tmp"), Path("/var/tmp")):
+        if len(os.fsencode(place)) <= most and os.access(place, os.W_OK | os.X_OK):
+            return place
+    return None
+
+
 def sweep(parent: Path) -> None:
     """Remove the folders of this user's dead processes."""
     with suppress(OSError):

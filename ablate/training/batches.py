@@ -5,6 +5,7 @@ independent of arm, of the number of data workers, and of how many processes sha
 """
 
 import signal
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from ablate.datasets import Info
-from ablate.errors import LoadingError, one_line
+from ablate.errors import LoadingError, StoreError, one_line
+from ablate.machine import scratch
 from ablate.tasks import Batch, Items, SomeTask
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Shares, Team
@@ -22,6 +24,7 @@ from ablate.training.team import ALONE, Shares, Team
 NO_ROOM = ("unable to allocate shared memory", "unable to open shared memory", "Too many open files")  # torch's words
 Index = int | tuple[int, int]  # of a sample, in training with the epoch before it
 Loader = DataLoader[dict[str, object]]  # gives batches; torch calls it after the samples that it loads
+LONGEST_PLACE = 75  # bytes: a socket's 107 less /pymp-12345678/listener-12345678
 LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
 
 
@@ -69,6 +72,8 @@ def batches(
 
     Of several processes each gets its share of every batch of the sampler, or without one its share of the batches.
     """
+    if site.workers:
+        _shorten_paths()
     # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
     drop_last = sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1
     everything: Iterable[Index] = sampler or range(len(encoded))
@@ -86,10 +91,23 @@ def batches(
     )
 
 
+def _shorten_paths() -> None:
+    """Loading processes hand tensors over through sockets where temporary files go, and hang if their paths are too
+    long."""
+    place = scratch.for_sockets(LONGEST_PLACE)
+    if place is None:
+        raise StoreError(
+            f"{scratch.default()}: too long a path for the sockets of processes that load data; set TMPDIR to a folder "
+            f"of at most {LONGEST_PLACE} characters, or `workers: 0` in the budget"
+        )
+    tempfile.tempdir = str(place)
+
+
 def _outlive_signals(worker: int) -> None:
     """Signals to a whole group or job go to loading processes too; the epoch that they serve is to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LINGER))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.alarm(LINGER))
 
 
 @contextmanager

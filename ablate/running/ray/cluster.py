@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,16 @@ def short_place() -> Path:
         ServiceError: no place is short enough, or can be written.
     """
     asked = os.environ.get("RAY_TMPDIR")
-    places = [Path(asked).absolute()] if asked else [scratch.default(), Path("/tmp"), Path("/var/tmp")]
-    for place in places:
-        if len(os.fsencode(place)) <= LONGEST_PLACE and os.access(place, os.W_OK | os.X_OK):
-            return place
-    raise ServiceError(
-        f"{places[0]}: no place for Ray's sockets, whose paths are limited; set {'RAY_TMPDIR' if asked else 'TMPDIR'} "
-        f"to a folder of at most {LONGEST_PLACE} characters that you can write to, or try --local"
-    )
+    if asked and len(os.fsencode(Path(asked).absolute())) <= LONGEST_PLACE and os.access(asked, os.W_OK | os.X_OK):
+        return Path(asked).absolute()
+    place = None if asked else scratch.for_sockets(LONGEST_PLACE)
+    if place is None:
+        raise ServiceError(
+            f"{asked or scratch.default()}: no place for Ray's sockets, whose paths are limited; set "
+            f"{'RAY_TMPDIR' if asked else 'TMPDIR'} to a folder of at most {LONGEST_PLACE} characters that you can "
+            "write to, or try --local"
+        )
+    return place
 
 
 def connect(ray: Any, address: str | None, own: Path) -> None:
@@ -63,6 +65,8 @@ def connect(ray: Any, address: str | None, own: Path) -> None:
     try:
         # Raylets' remarks on workers that died go to our standard output, whatever is asked; hooks.py tells of those.
         ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
+        # Ray keeps and shows the command line, which may hold a password, and knows UTF-8 only.
+        ray._private.utils.get_entrypoint_name = lambda: "ablate"
         ray._private.utils.set_sigterm_handler = lambda handler: None  # Stop listens, also while Ray starts
         signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGHUP}
@@ -77,8 +81,8 @@ def connect(ray: Any, address: str | None, own: Path) -> None:
         os.umask(old_mask)
 
 
-def leave(ray: Any) -> None:
-    """Leave the cluster, or end this machine's own.
+def leave(ray: Any, own: Path) -> None:
+    """Leave the cluster, or end this machine's own, whose files lie in `own`.
 
     Ray ends a process in which another thread frees a handle of an actor meanwhile, as the collector of garbage may at
     any time: what there is of it goes before, and none is collected until Ray is gone.
@@ -87,8 +91,34 @@ def leave(ray: Any) -> None:
     gc.disable()
     try:
         ray.shutdown()
+        _end_helpers(own)
     finally:
         gc.enable()
+
+
+def _end_helpers(own: Path) -> None:
+    """Wait for the helpers of a local Ray, which look for its logs once more before they end; kill those that stay.
+
+    Each has the folder in its command line.
+    """
+    left = _helpers(own)
+    for _ in range(100):
+        if not left:
+            return
+        time.sleep(0.1)
+        left = _helpers(own)
+    for number in left:
+        with suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+
+
+def _helpers(own: Path) -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if os.fsencode(own) in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found
 
 
 def umask() -> int:

@@ -50,7 +50,7 @@ def run_on_ray(
             with cluster.watched(ray, lost):
                 _launch(ray, tune, trials, site, budget, listeners, own, stop=stop, plugins=plugins, address=address)
         finally:
-            cluster.leave(ray)
+            cluster.leave(ray, own)
 
 
 def _launch(
