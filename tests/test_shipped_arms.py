@@ -6,7 +6,7 @@ import pytest
 
 from ablate.planning.match import solve
 from ablate.storage import Result
-from ablate.study import Part, Recipe, Trial, expand, load
+from ablate.study import Design, Part, Recipe, Trial, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 
@@ -28,7 +28,7 @@ def test_every_arm_trains(file, tmp_path):
     study = solve(load(file, scale="demo"))
     site = Site(results=str(tmp_path / "results"), beside=STUDIES)
     ends = {}
-    for trial in expand(study):
+    for trial in Design(study).trials:
         if trial.seed == study.seeds[0]:
             *epochs, result = run_trial(shortened(trial), site)
             assert isinstance(result, Result)
