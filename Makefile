@@ -14,7 +14,7 @@ demos: .venv/.installed
 	failed=; for study in studies/*.yaml; do $(BIN)/ablate run $$study --scale demo || failed="$$failed $$study"; done; \
 		test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-test: .venv/.test-installed lint fast slow
+test: .venv/.test-installed lint fast
 
 fast: .venv/.test-installed
 	$(BIN)/python -m pytest -m "not slow and not cluster and not gpu"
