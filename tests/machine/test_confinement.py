@@ -17,9 +17,8 @@ from ablate.analysis import gather
 from ablate.datasets import under
 from ablate.datasets.coco_pose import CocoPose
 from ablate.errors import AblateError, DamagedError, DataError, LinkError, StoreError
-from ablate.machine import write_atomically
+from ablate.machine import fingerprint, write_atomically
 from ablate.storage import RESULT, Store, imported
-from ablate.storage.store import _canonical, _digest
 from ablate.study import Design, Weights, check_study, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
@@ -218,7 +217,7 @@ def test_a_result_with_another_id_than_trials_have_is_refused(store, tmp_path, n
     folder = store.folder(trial().id)
     document = json.loads((folder / "result.json").read_text())
     document["result"]["id"] = name
-    document["checksum"] = _digest(_canonical(document["result"]))
+    document["checksum"] = fingerprint(document["result"])
     (folder / "result.json").write_text(json.dumps(document))
     folder.rename(folder.with_name(name))
     new, refused = imported(store.root, Store(tmp_path / "mine"))
@@ -330,7 +329,7 @@ def test_results_of_others_import_no_plugin(tmp_path, store):
     for kind in ("task", "dataset", "model"):
         sealed["result"]["recipe"][kind]["name"] = f"evil_{kind}"
     sealed["result"]["env"]["plugins"] = "evil_model"
-    sealed["checksum"] = _digest(_canonical(sealed["result"]))
+    sealed["checksum"] = fingerprint(sealed["result"])
     (folder / "result.json").write_text(json.dumps(sealed))
     modules = tmp_path / "modules"
     modules.mkdir()

@@ -14,9 +14,8 @@ from small_studies import TESTS
 from stored import ARRAYS, result, trial
 
 from ablate.errors import DamagedError, StoreError
-from ablate.machine import write_atomically
+from ablate.machine import fingerprint, write_atomically
 from ablate.storage import Store, imported
-from ablate.storage import store as store_module
 from ablate.storage.arrays import unpacked
 from ablate.storage.result import VERSION
 
@@ -175,7 +174,7 @@ def test_a_result_with_half_a_character_is_damaged(store):
     file = store.folder(trial().id) / "result.json"
     document = json.loads(file.read_text())
     document["result"]["env"]["host"] = "\ud800"
-    document["checksum"] = store_module._digest(store_module._canonical(document["result"]))
+    document["checksum"] = fingerprint(document["result"])
     file.write_text(json.dumps(document))
     assert_not_trusted(store, "result.json")
 

@@ -13,7 +13,7 @@ from small_studies import COMMAND, TESTS, small_study, write_study
 from stored import ARRAYS, result, trial
 
 from ablate.errors import StoreError
-from ablate.running.drive import Driver, Outcome
+from ablate.running.outcome import dead
 from ablate.storage import Result, Store, cleaning, lease
 from ablate.study import Design, load
 from ablate.training.run_trial import run_trial
@@ -213,23 +213,16 @@ def test_a_run_that_may_not_write_its_states_is_one_line(tmp_path, ablate):
 # -- what the driver writes, and where results cannot be ---------------------------------------------------------
 
 
-class Nobody:
-    def __getattr__(self, name):
-        return lambda *arguments: None
-
-
 def test_a_trial_whose_process_died_fails_unless_it_is_stored_or_held(tmp_path):
     store = Store(tmp_path / "results")
-    driver = Driver(store, Nobody(), Nobody(), Outcome([]), owner="driver")
     with store.lock(trial().id):
-        driver.died(trial(), "the process died")
-    assert (driver.outcome.ran, store.get(trial().id)) == ({trial().id: "busy"}, None)
-    driver.died(trial(), "the process died")
+        assert dead(store, trial(), "the process died", owner="driver") == "busy"
+    assert store.get(trial().id) is None
+    assert dead(store, trial(), "the process died", owner="driver") == "failed"
     assert store.get(trial().id).reason == "the process died"
     store.put(result(1), ARRAYS)
-    driver.died(trial(1), "the process died")
+    assert dead(store, trial(1), "the process died", owner="driver") == "done"
     assert store.get(trial(1).id).status == "done"
-    assert driver.outcome.ran == {trial().id: "failed", trial(1).id: "done"}
 
 
 @pytest.mark.parametrize(
