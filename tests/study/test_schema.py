@@ -140,8 +140,10 @@ def test_what_is_dumped_as_yaml_is_read_as_it_was(value):
     assert json.dumps(yaml_subset.parse(text)) == json.dumps(value)
 
 
-@pytest.mark.parametrize(
-    "word", ["1e-3", "off", "010", "1:30", "true", "null", "~", "1_000", "2026-01-01", ".5", "<<", "="]
-)
+WORDS = ["1e-3", "off", "010", "1:30", "true", "null", "~", "1_000", "2026-01-01", ".5", "<<", "=", "#", "-", ""]
+WORDS += ["\x85", "\u2028", "a\nb"]
+
+
+@pytest.mark.parametrize("word", WORDS)
 def test_words_that_yaml_might_take_for_something_else_stay_words(word):
     assert yaml_subset.parse(yaml_subset.dump({word: [word]})) == {word: [word]}
