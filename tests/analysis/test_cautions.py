@@ -22,7 +22,7 @@ def row(label: str, curves: dict[int, dict[int, float]], *, epochs: int = 20, pu
         for seed, curve in curves.items()
     }
     return Row(
-        label=label, is_control=label == "control", ids={}, scores={"AP": final}, curves=stored, cost=None,
+        label=label, levels={}, is_control=label == "control", ids={}, scores={"AP": final}, curves=stored, cost=None,
         summaries={"AP": stats.summary(list(final.values()))}, published=published, start="scratch", epochs=epochs,
         differs={}, documents={},
     )  # fmt: skip

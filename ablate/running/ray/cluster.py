@@ -91,12 +91,12 @@ def leave(ray: Any, own: Path) -> None:
     gc.disable()
     try:
         ray.shutdown()
-        _end_helpers(own)
+        _end_children(own)
     finally:
         gc.enable()
 
 
-def _end_helpers(own: Path) -> None:
+def _end_children(own: Path) -> None:
     """Wait for the helpers of a local Ray, which look for its logs once more before they end; kill those that stay.
 
     Each has the folder in its command line.
