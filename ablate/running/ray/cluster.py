@@ -101,18 +101,18 @@ def _end_children(own: Path) -> None:
 
     Each has the folder in its command line.
     """
-    left = _helpers(own)
+    left = _children(own)
     for _ in range(100):
         if not left:
             return
         time.sleep(0.1)
-        left = _helpers(own)
+        left = _children(own)
     for number in left:
         with suppress(OSError):
             os.kill(number, signal.SIGKILL)
 
 
-def _helpers(own: Path) -> list[int]:
+def _children(own: Path) -> list[int]:
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
