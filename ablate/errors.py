@@ -31,7 +31,7 @@ class AblateError(Exception):
 
     def __init__(self, text: str) -> None:
         line = without_credentials(" ".join(text.splitlines()))  # one line, whatever a key or a file's name holds
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))  # nor moves it the cursor
+        super().__init__(printable(line))
 
 
 class StudyError(AblateError):
@@ -76,6 +76,11 @@ class LoadingError(TeamError):
 
 class ServiceError(AblateError):
     """Ray, MLflow or another service cannot be reached."""
+
+
+def printable(text: str) -> str:
+    """What a terminal may be given: every character that moves its cursor, colours or names it stands as its escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(name: object, choices: Iterable[str]) -> str:

@@ -24,7 +24,12 @@ from .simple_baseline import SimpleBaseline, SimpleBaselineConfig
 
 HRNET = "stage2.0.branches.0.0.conv1.weight"  # every HRNet has it, no other network does
 RESNET, DECONVOLUTION = "layer4.0.conv1.weight", "deconv_layers.0.weight"  # both together: a SimpleBaseline
-VISITS = 10_000  # mappings in a file; the state of an optimiser has one a parameter
+VISITS = 10_000  # mappings in a file
+DEEPEST = 20  # mappings within each other; the deepest checkpoint known has four
+MOST_TENSORS = 50_000  # of a file; the largest networks of this field have 4,000
+LONGEST, DEEPEST_NAME, SHOWN = 500, 50, 80  # characters and dots of a tensor's name, and how much of it is said
+SHARED = 4  # how often the same numbers may stand in a file under several names
+ROOM = 2**20  # bytes that it may claim besides: a few small buffers that were expanded
 EXTRAS = r"(loss|criterion|data_preprocessor)\.|(.*\.)?total_(ops|params)$"  # what training leaves beside the weights
 
 
@@ -136,20 +141,54 @@ def _refuse_compressed(path: Path) -> None:
                 raise ValueError("compressed")
 
 
-def _refuse_strange(loaded: Mapping[str, Any], path: Path) -> None:
-    """Mappings within themselves have no end, and not every tensor has its numbers in memory, one after the other."""
-    stack, visits = [loaded], 0
+def _refuse_strange(loaded: Mapping[Any, Any], path: Path) -> None:
+    """What no trainer saves, and what would take hours or the whole memory to look at.
+
+    What stands under keys that are no texts, an optimiser's state, is nobody's weights and left alone.
+    """
+    found: dict[int, torch.Tensor] = {}
+    stack, visits = [(loaded, 0)], 0
     while stack:
+        source, depth = stack.pop()
         visits += 1
-        if visits > VISITS:
-            raise ValueError(f"checkpoint: {path} holds mappings within each other without end")
-        for key, value in stack.pop().items():
+        if visits > VISITS or depth > DEEPEST:
+            raise ValueError(
+                f"checkpoint: {path} holds mappings within each other more than {DEEPEST} deep, or without end"
+            )
+        for key, value in source.items():
+            if not isinstance(key, str) or not isinstance(value, Mapping | torch.Tensor):
+                continue
             if isinstance(value, Mapping):
-                stack.append(value)
-            elif isinstance(value, torch.Tensor) and (
-                value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex()
-            ):
-                raise ValueError(f"checkpoint: {path}: {key} is no plain tensor")
+                stack.append((value, depth + 1))
+            else:
+                found[id(value)] = value
+                if problem := _strange(key, value):
+                    raise ValueError(f"checkpoint: {path}: {key[:SHOWN]} {problem}")
+    if not found:
+        raise ValueError(f"checkpoint: {path} holds no tensor under a name")
+    if len(found) > MOST_TENSORS:
+        raise ValueError(f"checkpoint: {path} holds {len(found):,} tensors, more than any network")
+    _refuse_larger_than_file(list(found.values()), path)
+
+
+def _strange(key: str, value: torch.Tensor) -> str:
+    """What is wrong with one tensor, in words; empty if nothing is."""
+    if len(key) > LONGEST or key.count(".") > DEEPEST_NAME:
+        return f"is a name of {len(key):,} characters and {key.count('.'):,} dots, which no network has"
+    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+        return "is no plain tensor"
+    if value.ndim > 1 and not value.numel():
+        return f"has no numbers, and a shape of {tuple(value.shape)}"
+    return ""
+
+
+def _refuse_larger_than_file(tensors: Sequence[torch.Tensor], path: Path) -> None:
+    """Strides of 0 and a storage that many tensors share make any size of a few bytes, until somebody copies them."""
+    size = path.stat().st_size
+    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors}
+    claimed = max(sum(value.numel() * value.element_size() for value in tensors), sum(stored.values()))
+    if claimed > SHARED * size + ROOM:
+        raise ValueError(f"checkpoint: {path} claims {claimed:,} bytes of numbers, and has {size:,}")
 
 
 def _network(source: Mapping[str, Any], entry: str | None) -> tuple[State, str]:
@@ -158,8 +197,9 @@ def _network(source: Mapping[str, Any], entry: str | None) -> tuple[State, str]:
     if entry is not None:
         found = {name: network for name, network in found.items() if name.startswith(entry)} or found
     if not found:
+        names = [name for name in source if isinstance(name, str)]
         signs = f"no key ends in {HRNET} or {DECONVOLUTION}"
-        raise ValueError(f"checkpoint: no HRNet in it, no SimpleBaseline: {signs}; it begins with {_listed(source)}")
+        raise ValueError(f"checkpoint: no HRNet in it, no SimpleBaseline: {signs}; it begins with {_listed(names)}")
     if len(found) > 1:
         raise ValueError(f"checkpoint: several networks in it: choose with entry= one of {_listed(found)}")
     return next(iter(found.values()))
@@ -167,11 +207,12 @@ def _network(source: Mapping[str, Any], entry: str | None) -> tuple[State, str]:
 
 def _networks(source: Mapping[str, Any], place: str) -> list[tuple[str, tuple[State, str]]]:
     found = []
-    for key, value in source.items():
+    named = {key: value for key, value in source.items() if isinstance(key, str)}
+    for key, value in named.items():
         if isinstance(value, Mapping):
             found += _networks(value, f"{place}{key}.")
-        elif isinstance(key, str) and (mark := _mark(key, source)):
-            tensors = {name: tensor for name, tensor in source.items() if isinstance(tensor, torch.Tensor)}
+        elif mark := _mark(key, named):
+            tensors = {name: tensor for name, tensor in named.items() if isinstance(tensor, torch.Tensor)}
             found.append((place + key, (tensors, key.removesuffix(mark))))
     return found
 
@@ -180,7 +221,7 @@ def _mark(key: str, source: Mapping[str, Any]) -> str | None:
     """The end of `key` that a network is known by; a ResNet counts where transposed convolutions go with it."""
     if key.endswith(HRNET):
         return HRNET
-    upsampled = key.endswith(RESNET) and any(str(name).endswith(DECONVOLUTION) for name in source)
+    upsampled = key.endswith(RESNET) and any(name.endswith(DECONVOLUTION) for name in source)
     return RESNET if upsampled else None
 
 

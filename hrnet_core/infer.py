@@ -16,6 +16,7 @@ from .necks import V2, Stream, V2p
 from .simple_baseline import BLOCKS, STAGES, SimpleBaseline, SimpleBaselineConfig
 
 State = dict[str, torch.Tensor]
+LEAST_TENSORS = 6  # of a block: two convolutions, two normalisations
 OPERATOR_KEYS = {  # a sum leaves no trace
     "concat": ".operator.mix.", "attention": ".operator.gate.", "normalised_product": ".operator.norm.",
 }  # fmt: skip
@@ -27,14 +28,19 @@ def infer_config(state: Mapping[str, torch.Tensor]) -> HRNetConfig:
     streams = count(state, f"stage{stages[-1]}.0.branches.")
     widths = tuple(shape(state, f"stage{stages[-1]}.0.branches.{i}.0.conv1.weight")[0] for i in range(streams))
     blocks = tuple(count(state, f"stage{stage}.0.branches.0.") for stage in stages)
-    stem = shape(state, "conv1.weight")
+    modules = tuple(count(state, f"stage{stage}.") for stage in stages)
+    stage1 = count(state, "layer1.")
+    named = stage1 + sum(stage * of_stage * n for stage, of_stage, n in zip(stages, modules, blocks, strict=True))
+    if LEAST_TENSORS * named > len(state):
+        raise ValueError(f"checkpoint: its keys name {named:,} blocks, and it has {len(state):,} tensors")
+    stem = shape(state, "conv1.weight", least=2)
     config = HRNetConfig(
         width=widths[0],
         widths=None if widths == tuple(widths[0] * 2**i for i in range(streams)) else widths,
         streams=streams,
-        modules=tuple(count(state, f"stage{stage}.") for stage in stages),
+        modules=modules,
         blocks=blocks[0] if len(set(blocks)) == 1 else blocks,
-        stage1_blocks=count(state, "layer1."),
+        stage1_blocks=stage1,
         stage1_planes=shape(state, "layer1.0.conv1.weight")[0],
         stem_width=stem[0],
         in_channels=stem[1],
@@ -89,7 +95,7 @@ def infer_baseline(state: Mapping[str, torch.Tensor]) -> SimpleBaselineConfig:
         raise ValueError(f"checkpoint: no published ResNet has {blocks} {kind}; SimpleBaseline's: {BLOCKS}")
     convolutions = [key for key in state if key.startswith("deconv_layers.") and state[key].ndim == 4]
     # Every third layer: normalisation and ReLU stand between. At least the first, so that its absence is named.
-    deconvs = [shape(state, f"deconv_layers.{3 * place}.weight") for place in range(max(1, len(convolutions)))]
+    deconvs = [shape(state, f"deconv_layers.{3 * place}.weight", least=3) for place in range(max(1, len(convolutions)))]
     return SimpleBaselineConfig(
         depth=depth,
         width=shape(state, "layer1.0.conv1.weight")[0],
@@ -105,7 +111,7 @@ def infer_neck_and_head(
     """What follows the body: `kind` is a family's head, None for nothing."""
     channels, strides = body.channels, body.strides
     if kind == "heatmap":
-        layer = shape(state, "final_layer.weight")
+        layer = shape(state, "final_layer.weight", least=3)
         return Stream(channels, strides), HeatmapHead(channels, joints=layer[0], kernel=layer[2])
     if kind is None:
         return nn.Identity(), nn.Identity()
@@ -113,11 +119,11 @@ def infer_neck_and_head(
         raise ValueError(f"checkpoint: a {kind} head on a SimpleBaseline, which has heatmaps; head=False leaves it out")
     concat = V2(channels, strides, align_corners=body.config.align_corners)
     if kind == "segmentation":
-        layer = shape(state, "last_layer.3.weight")
+        layer = shape(state, "last_layer.3.weight", least=3)
         bias = "last_layer.0.bias" in state
         return concat, SegmentationHead(concat.channels, classes=layer[0], kernel=layer[2], bias=bias)
     if kind == "ocr":
-        classes, middle = shape(state, "cls_head.weight")[:2]
+        classes, middle = shape(state, "cls_head.weight", least=2)[:2]
         keys = shape(state, "ocr_distri_head.object_context_block.f_down.0.weight")[0]
         ocr = OCRHead(
             concat.channels,
@@ -157,8 +163,10 @@ def count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def shape(state: Mapping[str, torch.Tensor], key: str) -> tuple[int, ...]:
-    """The shape under `key`; ValueError where it is missing."""
+def shape(state: Mapping[str, torch.Tensor], key: str, *, least: int = 1) -> tuple[int, ...]:
+    """The shape under `key`; ValueError where it is missing, or has fewer than `least` dimensions."""
     if key not in state:
         raise ValueError(f"checkpoint: missing: {key}")
+    if state[key].ndim < least:
+        raise ValueError(f"checkpoint: {key} has the shape {tuple(state[key].shape)}, which no layer's weight has")
     return tuple(state[key].shape)

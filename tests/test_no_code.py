@@ -162,7 +162,7 @@ def test_with_a_checksum_that_is_right(trap, tmp_path):
     assert list(store.read().results) == [trial().id]
     with pytest.raises(DamagedError, match="objects"):
         unpacked((folder / "per_image.npz").read_bytes(), at="a.npz")
-    assert imported(store.root, Store(tmp_path / "mine"))[0] == []
+    assert imported(store.root, Store(tmp_path / "mine")).new == []
 
 
 def test_in_a_training_state(trap, tmp_path):

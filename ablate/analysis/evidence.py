@@ -112,6 +112,7 @@ class Evidence:
     damaged: list[str]  # files that could not be trusted, one line each
     provenance: dict[str, dict[str, int]]  # fact -> value -> number of trials
     data: dict[str, dict[str, int]]  # declared version and digests found -> value -> number of trials
+    imported: dict[str, str]  # trial id -> where from and when, of results that were not trained here
     finished: tuple[str, str] | None  # first and last end of a trial, UTC
     seconds: float  # training and evaluation, over all trials
     images: int  # in the evaluation split; 0 when images were not resampled

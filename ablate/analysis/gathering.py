@@ -66,6 +66,11 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
         provenance=_tally(result.env for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
+        imported={
+            trial: f"from {result.imported.source} on {result.imported.when}"
+            for trial, result in results.items()
+            if result.imported
+        },
         finished=(ends[0], ends[-1]) if ends else None,
         seconds=sum(result.seconds for result in results.values()),
         images=images_of.count if images_of else 0,

@@ -8,6 +8,7 @@ import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -95,10 +96,11 @@ def main() -> None:
     try:
         group(standalone_mode=False)
     except AblateError as error:
-        say("\n  ".join([f"ablate: {error}", *getattr(error, "__notes__", ())]))
+        say(f"ablate: {error}", *(f"  {note}" for note in getattr(error, "__notes__", ())))
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
-        say(error.format_message())
+        with suppress(OSError):
+            click.echo(error.format_message(), err=True)  # our own help, in colours
         sys.exit(2)
     except click.ClickException as error:
         say(f"ablate: {error.format_message()}")

@@ -6,6 +6,7 @@ import click
 
 from ablate.cli import completion, options
 from ablate.cli.tables import document
+from ablate.cli.talk import say
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def command(what: str, prefix: str, scale: str | None, results: str, as_json: bo
         notes.leave(store, trial_id, notes.CANCEL, "cancelled")
     if as_json:
         document({"cancelled": ids})
-    click.echo(f"{len(ids)} trials end at their next epoch, or before they begin", err=True)
+    say(f"{len(ids)} trials end at their next epoch, or before they begin")
 
 
 def _only(store: "Store", prefix: str, ids: list[str]) -> str:

@@ -10,6 +10,7 @@ import click
 from ablate import registry
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, show
+from ablate.cli.talk import tell
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _show(priced: Priced, *, size: tuple[int, int] | None, timed: bool, as_json:
     lines = [DEFINITIONS, f"Not counted: {', '.join(uncounted)}."]
     lines += [f"Medians of several runs on {machine}." for machine in sorted(machines)]
     for line in lines:
-        click.echo(line, err=not for_people)
+        tell(line, err=not for_people)
 
 
 def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None) -> Row:
@@ -147,15 +148,15 @@ def _show_paper(*, as_json: bool, as_csv: bool) -> None:
 
     for_people, compared = not (as_json or as_csv), list(compare(tables()))
     if for_people:
-        click.echo("GFLOPs in units of 2^30 multiply-adds, or as said.")
+        tell("GFLOPs in units of 2^30 multiply-adds, or as said.")
         for source, group in groupby(compared, key=lambda found: found.published.source):
-            click.echo("\n".join([f"\n{source}", *(line for found in group for line in _in_words(found))]))
-        click.echo()
+            tell("", source, *(line for found in group for line in _in_words(found)))
+        tell()
     else:
         show([_beside(found) for found in compared], as_json=as_json, as_csv=as_csv)
     fit = sum(found.agrees for found in compared)
-    click.echo(f"{fit} of {len(compared)} rows are within 1 %; the others say why not.", err=not for_people)
-    click.echo(PAPER, err=not for_people)
+    tell(f"{fit} of {len(compared)} rows are within 1 %; the others say why not.", err=not for_people)
+    tell(PAPER, err=not for_people)
 
 
 def _beside(found: "Compared") -> Row:

@@ -9,6 +9,7 @@ import click
 
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show
+from ablate.cli.talk import tell
 from ablate.errors import AblateError, nearest
 
 
@@ -29,13 +30,13 @@ def command(context: click.Context, as_json: bool) -> None:
     if as_json:
         show(rows, as_json=True)
         return
-    click.echo("figures\n  drawn by the project, no files, no licence\n")
+    tell("figures", "  drawn by the project, no files, no licence", "")
     for row in rows:
-        click.echo(row["set"])
+        tell(row["set"])
         for key in filter(row.get, keys):
-            click.echo(f"  {key}: {row[key]}")
-        click.echo()
-    click.echo("Folders of your own: --part coco_pose, cityscapes or label_folder (ablate list knobs NAME).")
+            tell(f"  {key}: {row[key]}")
+        tell()
+    tell("Folders of your own: --part coco_pose, cityscapes or label_folder (ablate list knobs NAME).")
 
 
 @command.command("check")
@@ -67,10 +68,10 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
             found = [f"{samples.folder}: the content of {split} is {content}, declared is {declared}"]
             problems += found
         digest = f", digest {content}" if content else ""
-        click.echo(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems", err=as_json)
+        tell(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems", err=as_json)
         splits[split] = {"samples": len(samples), "skipped": samples.skipped, "digest": content, "problems": found}
     for problem in problems:
-        click.echo(problem, err=as_json)
+        tell(problem, err=as_json)
     if as_json:
         document({"set": name, "part": part, "splits": splits})
     sys.exit(1 if problems else 0)
@@ -106,6 +107,6 @@ def make(name: str, archive: Path, data: Path | None, as_json: bool) -> None:
     if data is None:
         raise AblateError("data make: name the data folder with --data or ABLATE_DATA")
     folder = data / (catalog()[name].folder or name)
-    click.echo(makers[name](archive, folder), err=as_json)
+    tell(makers[name](archive, folder), err=as_json)
     if as_json:
         document({"set": name, "folder": folder})

@@ -6,6 +6,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.tables import document
+from ablate.cli.talk import tell
 
 
 @click.command("export")
@@ -47,4 +48,4 @@ def command(id: str, target: Path, results: str, as_json: bool) -> None:
     if as_json:
         document({"id": result.id, "file": target, "sha256": digest})
         return
-    click.echo(f"weights: {{file: {target.name}, sha256: {digest}}}")
+    tell(f"weights: {{file: {target.name}, sha256: {digest}}}")

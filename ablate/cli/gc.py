@@ -6,6 +6,7 @@ import click
 
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show
+from ablate.cli.talk import say
 from ablate.planning.open_study import opened
 
 
@@ -49,6 +50,6 @@ def command(
         document({"dry_run": dry_run, "bytes": total, "busy": busy, "removed": rows})
     else:
         show(rows)
-    click.echo(f"{'would free' if dry_run else 'freed'} {total:,} bytes of {len(rows)} trials in {results}", err=True)
+    say(f"{'would free' if dry_run else 'freed'} {total:,} bytes of {len(rows)} trials in {results}")
     if busy:
-        click.echo(f"{busy} trials are held by a process and left alone", err=True)
+        say(f"{busy} trials are held by a process and left alone")

@@ -6,28 +6,34 @@ import click
 
 from ablate.cli import options
 from ablate.cli.tables import document
+from ablate.cli.talk import say, tell
 
 
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @options.results
+@options.plugin
 @options.as_json
 def command(source: Path, results: str, as_json: bool) -> None:
-    """Take in the results that stand beside a published report; each is checked against its checksum.
+    """Take in the results that stand beside a published report.
 
-    Example: ablate import reports/fusion_count
+    Each is marked as imported, and replaces nothing that was trained here. Its id has to be that of its recipe and
+    seed, its data that of the others here, and its scores are computed again from its per-image statistics; how it was
+    trained is still its maker's word, which `ablate reproduce --sample` tests. Example:
+    ablate import reports/fusion_count
     """
-    from ablate.planning import match
-    from ablate.storage import Store, imported, published_in
+    from ablate.storage import Store, imported
 
-    new, refused = imported(source, Store(results))
-    if clashes := match.take_in(published_in(source), results):
-        refused.append(
-            f"{match.FILE}: {clashes} matched levels were solved otherwise here: imported results of theirs stand apart"
+    taken = imported(source, Store(results))
+    for line in taken.refused:
+        say(f"refused: {line}")
+    if taken.unchecked:
+        parts = sorted({part for parts in taken.unchecked.values() for part in parts})
+        say(
+            f"unchecked, and counted nowhere until these parts are known here: {len(taken.unchecked)} results of "
+            f"{', '.join(parts)}; with --plugin and the module that has them, the same command checks them"
         )
-    for line in refused:
-        click.echo(f"refused: {line}", err=True)
     if as_json:
-        document({"taken": new, "refused": refused})
+        document({"taken": taken.new, "unchecked": list(taken.unchecked), "refused": taken.refused})
         return
-    click.echo(f"{len(new)} results taken in, {len(refused)} refused")
+    tell(f"{len(taken.new)} results taken in, {len(taken.refused)} refused")

@@ -9,6 +9,7 @@ import click
 from ablate import registry
 from ablate.cli import options
 from ablate.cli.tables import document
+from ablate.cli.talk import say, tell
 from ablate.errors import AblateError
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -41,9 +42,9 @@ def command(what: str, to: Path | None, as_json: bool) -> None:
     if as_json:
         document({"files": list(texts)})
     else:
-        click.echo("\n".join(map(str, texts)))
+        tell(*texts)
     found = f"PYTHONPATH={shlex.quote(str(target.parent))} " if what != "study" else ""
-    click.echo(f"try it: {found}ablate run {shlex.quote(str(target.with_suffix('.yaml')))} --local", err=True)
+    say(f"try it: {found}ablate run {shlex.quote(str(target.with_suffix('.yaml')))} --local")
 
 
 def _refuse_name(what: str, target: Path) -> None:

@@ -46,6 +46,19 @@ def bounded(context: click.Context, parameter: click.Parameter, value: float | N
     return value
 
 
+def _load(context: click.Context, parameter: click.Parameter, named: tuple[str, ...]) -> None:
+    """Put the plugins on the shelves before the command begins."""
+    from ablate import registry
+
+    registry.load_plugins(named)
+
+
+plugin = click.option(
+    "--plugin", multiple=True, metavar="MODULE", callback=_load, expose_value=False,
+    help="Load the parts of a module of yours; repeatable. It is imported.",
+)  # fmt: skip
+
+
 def tracker(command: Command) -> Command:
     """--mlflow and --experiment."""
     command = click.option("--experiment", metavar="NAME", help="MLflow experiment; the study's name otherwise.")(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import Row, cell, document, duration, show
+from ablate.cli.tables import Row, document, duration, show
+from ablate.cli.talk import tell
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -70,12 +71,12 @@ def command(
         document({"arms": arms, "makespans": ends, "last run": _numbers(run) if run else None})
     else:
         if made.unlike_starts:
-            click.echo(made.unlike_starts, err=as_csv)
+            tell(made.unlike_starts, err=as_csv)
         show(_rows(made, plain=as_csv), as_csv=as_csv)
     for line in (
         ([made.unlike_starts] if as_json and made.unlike_starts else []) + _sentences(made) + _when(ends, chosen) + past
     ):
-        click.echo(cell(" ".join(line.split())), err=as_json or as_csv)
+        tell(" ".join(line.split()), err=as_json or as_csv)
 
 
 def _recipe(design: "Design", name: str, *, as_json: bool) -> None:
@@ -92,9 +93,9 @@ def _recipe(design: "Design", name: str, *, as_json: bool) -> None:
     if as_json:
         document({"arm": arm.label, "ids": {str(trial.seed): trial.id for trial in arm.trials}, "recipe": recipe})
         return
-    click.echo(cell(f"# {study.name}, scale {study.scale or '-'}, arm {arm.label}"))
-    click.echo(f"# seeds and ids: {', '.join(f'{trial.seed} {trial.id}' for trial in arm.trials)}")
-    click.echo(dump(recipe), nl=False)
+    tell(f"# {study.name}, scale {study.scale or '-'}, arm {arm.label}")
+    tell(f"# seeds and ids: {', '.join(f'{trial.seed} {trial.id}' for trial in arm.trials)}")
+    tell(*dump(recipe).rstrip("\n").split("\n"))
 
 
 def _numbers(run: "Run") -> Row:

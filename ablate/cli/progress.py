@@ -113,7 +113,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self.live:
-            say(cell(text))
+            say(text)
             return
         with suppress(*LOST):
             self.console.print(cell(text), markup=False, highlight=False, soft_wrap=True)

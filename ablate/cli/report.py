@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import Row, cell, document
+from ablate.cli.tables import Row, document
 from ablate.cli.talk import say
 from ablate.planning.open_study import opened
 
@@ -88,9 +88,9 @@ def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ..
         paths += frame.write(evidence, target / "tables", kind) if kind in formats else []
     answer = [block.text for block in blocks(evidence) if isinstance(block, Text) and block.style == "answer"]
     for line in answer:
-        say(cell(line))
+        say(line)
     for path in [] if quiet else paths:
-        say(str(path), err=False)
+        say(path, err=False)
     return {"answer": answer, "files": paths}
 
 

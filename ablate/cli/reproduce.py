@@ -1,41 +1,106 @@
-"""ablate reproduce: one number, again."""
+"""ablate reproduce: one number, again; or a sample of those that others brought."""
 
 import math
+import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
-from ablate.cli.tables import Row, cell, document
+from ablate.cli import completion, options
+from ablate.cli.tables import Row, document
+from ablate.cli.talk import say, tell
 
 if TYPE_CHECKING:
-    from ablate.storage import Result
+    from ablate.storage import Result, Store
+
+
+def _percent(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        share = float(value.removesuffix("%"))
+    except ValueError:
+        share = math.nan
+    if not value.endswith("%") or not 0 < share <= 100:
+        raise click.BadParameter(f"{value} is no share, such as 1%")
+    return share
 
 
 @click.command("reproduce")
-@options.trial_id
+@click.argument("id", required=False, shell_complete=completion.ended)
+@click.option("--sample", metavar="PERCENT", callback=_percent, help="So many of the imported results, at least one.")
+@click.option("--seed", type=click.IntRange(0), help="Draws the same sample again; drawn by chance otherwise.")
 @options.results
+@options.plugin
 @options.data
 @click.option(
     "--beside", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".", metavar="DIRECTORY",
     help="Where starting weights lie that are not under the data folder: the study file's folder.",
 )  # fmt: skip
 @options.as_json
-def command(id: str, results: str, data: Path | None, beside: Path, as_json: bool) -> None:
+def command(
+    id: str | None, sample: float | None, seed: int | None, results: str, data: Path | None, beside: Path, as_json: bool
+) -> None:
     """Train one stored trial again, with its threads and processes, and compare score by score.
 
-    Exit status 1 when a score differs; on the same processor and versions none should. Example:
+    With --sample, some of the imported results, drawn by chance, and how many agree. Exit status 1 when a score
+    differs; on the same processor and versions none should. Example:
     ablate reproduce 3f2a
+    ablate reproduce --sample 1%
     """
+    from ablate.errors import AblateError
+    from ablate.storage import Store
+
+    if (id is None) == (sample is None):
+        raise AblateError("reproduce: name one result by its id, or a share of the imported ones as --sample 1%")
+    if id is not None:
+        one = _again(Store(results).find(id), data, beside, quiet=as_json)
+        if as_json:
+            document(one)
+        sys.exit(0 if one["same"] else 1)
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    theirs = _imported(Store(results))
+    trials = []
+    for result in random.Random(seed).sample(theirs, math.ceil((sample or 0) / 100 * len(theirs))):
+        say(f"{result.id}, imported from {result.imported.source if result.imported else ''}")
+        trials.append(_again(result, data, beside, quiet=as_json))
+    agree = sum(trial["same"] for trial in trials)
+    if as_json:
+        document({"seed": seed, "imported": len(theirs), "agree": agree, "trials": trials})
+    else:
+        tell(f"{agree} of {len(trials)} agree, of {len(theirs)} imported results; --seed {seed} draws the same ones")
+    sys.exit(0 if agree == len(trials) else 1)
+
+
+def _imported(store: "Store") -> list["Result"]:
+    """The imported results whose parts are on the shelves, by id.
+
+    Raises:
+        StoreError: there is none.
+    """
+    from ablate.errors import StoreError
+    from ablate.storage import Result, unknown_parts
+
+    found = (result for _, result in store.each() if isinstance(result, Result) and result.imported)
+    theirs = sorted(found, key=lambda result: result.id)
+    known = [result for result in theirs if not unknown_parts(result)]
+    if left := len(theirs) - len(known):
+        say(f"{left} imported results are of parts that are on no shelf here, and left out; see --plugin")
+    if not known:
+        raise StoreError(f"{store.place.name}: no imported result to train again")
+    return known
+
+
+def _again(old: "Result", data: Path | None, beside: Path, *, quiet: bool) -> Row:
+    """Train it again; what was and what is, which is printed too unless `quiet`."""
     from ablate.machine import scratch
-    from ablate.storage import Result, Store
+    from ablate.storage import Result
     from ablate.study import Trial
     from ablate.training.run_trial import run_trial
     from ablate.training.site import Site
 
-    old = Store(results).find(id)
     trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
     with scratch.folder() as own:
         site = Site(
@@ -48,22 +113,20 @@ def command(id: str, results: str, data: Path | None, beside: Path, as_json: boo
             if isinstance(event, Result):
                 new = event
             else:
-                click.echo(f"epoch {event.epoch} of {old.recipe.train.epochs}  loss {event.loss:.6f}", err=True)
+                say(f"epoch {event.epoch} of {old.recipe.train.epochs}  loss {event.loss:.6f}")
     assert new
     same = new.status == old.status and repr(new.scores) == repr(old.scores)  # by text: a class may score nan
     compared = _compared(old, new)
     for name, values in compared["environment"].items():
-        click.echo(cell(f"{name}: was {values['was']}, is {values['is']}"), err=True)
+        say(f"{name}: was {values['was']}, is {values['is']}")
     if new.reason:
-        click.echo(cell(f"{new.status}: {new.reason}"), err=True)
-    if as_json:
-        document({"id": old.id, "same": same, "reason": new.reason, **compared})
-    else:
+        say(f"{new.status}: {new.reason}")
+    if not quiet:
         if new.status != old.status:
-            click.echo(f"status  was {old.status}  is {new.status}")
+            tell(f"status  was {old.status}  is {new.status}")
         for name, values in compared["scores"].items():
-            click.echo(f"{name}  was {values['was']:.6f}  is {values['is']:.6f}")
-    sys.exit(0 if same else 1)
+            tell(f"{name}  was {values['was']:.6f}  is {values['is']:.6f}")
+    return {"id": old.id, "same": same, "reason": new.reason, **compared}
 
 
 def _compared(old: "Result", new: "Result") -> Row:

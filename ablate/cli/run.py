@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import completion, options
-from ablate.cli.tables import Row, cell, document
+from ablate.cli.tables import Row, document
 from ablate.cli.talk import say
 from ablate.cli.track import track_later
 from ablate.machine import GRACE
@@ -89,14 +89,14 @@ def command(
         sys.exit(outcome.status)
     run = last_run(design.study, store) if outcome.ran else None
     for line in compared(run, store.read().results) if run else []:
-        say(cell(line))
+        say(line)
     say(_summary(Counter(outcome.ran.values())))
     written = write(design, store, to or usual_place(design.study, store), quiet=as_json)
     if as_json:
         document(_document(design, outcome) | written)
     if lines := failures(store, trials):
         for line in lines[:SHOWN]:
-            say(cell(line))
+            say(line)
         more = f", {len(lines) - SHOWN} more of them not shown" if len(lines) > SHOWN else ""
         say(f"{len(lines)} trials have failed{more}; --retry trains them again")
         sys.exit(1)

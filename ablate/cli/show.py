@@ -1,9 +1,12 @@
 """ablate show: one result."""
 
+import json
+
 import click
 
 from ablate.cli import options
 from ablate.cli.tables import document
+from ablate.cli.talk import tell
 
 
 @click.command("show")
@@ -18,7 +21,10 @@ def command(id: str, results: str, as_json: bool) -> None:
     from ablate.storage import Store
 
     result = Store(results).find(id)
+    found = json.loads(result.model_dump_json())
+    if result.imported:
+        found["imported"] = result.imported.model_dump()
     if as_json:
-        document(result.model_dump(mode="json"))
+        document(found)
     else:
-        click.echo(result.model_dump_json(indent=2))
+        tell(*json.dumps(found, indent=2).split("\n"))

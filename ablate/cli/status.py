@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from ablate.cli import options
-from ablate.cli.tables import Row, cell, show
+from ablate.cli.tables import Row, show
+from ablate.cli.talk import say
 from ablate.planning.open_study import opened
 
 
@@ -40,15 +41,23 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
                 "reason": result.reason if result else "",
             }
         )
+    theirs = [shelf.results[trial.id].imported if trial.id in shelf.results else None for trial in design.trials]
+    if any(theirs):
+        for row, mark in zip(rows, theirs, strict=True):
+            row["imported from"] = mark.source if mark else ""
     show(rows, as_json=as_json, as_csv=as_csv)
     done = sum(row["status"] == "done" for row in rows)
     own, total = sum(row["bytes"] for row in rows), sum(sum(documents.values()) for documents in held.values())
-    click.echo(f"{done} of {len(rows)} trials done in {results}", err=True)
-    click.echo(f"{own:,} bytes, {total:,} with other trials", err=True)
+    say(f"{done} of {len(rows)} trials done in {results}")
+    say(f"{own:,} bytes, {total:,} with other trials")
+    if any(theirs):
+        say(f"{sum(map(bool, theirs))} of them were imported, not trained here; ablate show ID says when")
+    for line in shelf.spare:
+        say(f"counts nowhere: {line}")
     for line in shelf.damaged + damage(store, held):
-        click.echo(f"damaged: {line}", err=True)
+        say(f"damaged: {line}")
     if (aside := store.root / "mlflow.db.damaged").exists():
-        click.echo(f"damaged: {aside}: was set aside; all results were written to MLflow anew, so delete it", err=True)
+        say(f"damaged: {aside}: was set aside; all results were written to MLflow anew, so delete it")
     link = store.root / "mlflow.link"
     if link.is_file() and not link.is_symlink():
-        click.echo(f"MLflow: {cell(link.read_text(encoding='utf-8', errors='replace')[:1000])}", err=True)
+        say(f"MLflow: {link.read_text(encoding='utf-8', errors='replace')[:1000].strip()}")

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ablate.errors import printable
+
 Row = dict[str, Any]
 LONG = 500  # rows, beyond which a table is printed plainly
 GAP = 2  # characters between columns, and around them all
@@ -25,7 +27,7 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
     elif as_csv:
         buffer = io.StringIO()
         lines = [list(rows[0] if rows else {}), *([*row.values()] for row in rows)]
-        csv.writer(buffer, lineterminator="\n").writerows([map(no_formula, line) for line in lines])
+        csv.writer(buffer, lineterminator="\n").writerows([map(_plain, line) for line in lines])
         click.echo(buffer.getvalue(), nl=False)
     elif len(rows) > LONG:
         click.echo("\n".join(_lines(rows)))
@@ -119,6 +121,10 @@ def no_formula(value: Any) -> Any:
     return f"'{value}" if is_formula else value
 
 
+def _plain(value: Any) -> Any:
+    return no_formula(printable(value) if isinstance(value, str) else value)
+
+
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -132,4 +138,4 @@ def cell(value: Any) -> str:
         return f"{value:,.4g}" if not math.isnan(value) else ""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))  # nothing moves the cursor
+    return printable(str(value))

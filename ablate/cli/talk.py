@@ -1,10 +1,13 @@
-"""What is said to people while a command works: their log may be gone or full, and no training ends for that."""
+"""What is said to people: their log may be gone or full, and no training ends for that; and no text of a file moves a
+terminal's cursor or names its window. Commands print by these functions and those of tables.py alone."""
 
 import os
 import sys
 from contextlib import suppress
 
 import click
+
+from ablate.errors import printable
 
 
 def open_streams() -> None:
@@ -18,12 +21,21 @@ def open_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  for as long as the process lives
 
 
-def say(text: str, *, err: bool = True) -> None:
-    """A line on stderr or stdout; once nobody can read it, nothing more is written there."""
+def say(*lines: object, err: bool = True) -> None:
+    """Lines on stderr or stdout; once nobody can read them, nothing more is written there."""
     try:
-        click.echo(text, err=err)
+        tell(*lines, err=err)
     except OSError:
         close_down(2 if err else 1)
+
+
+def tell(*lines: object, err: bool = False) -> None:
+    """Lines that somebody asked for; each argument is one, whatever the file that it comes from holds.
+
+    Raises:
+        OSError: nobody can read them.
+    """
+    click.echo("\n".join(printable(str(line)) for line in lines), err=err)
 
 
 def close_down(number: int) -> None:

@@ -8,6 +8,7 @@ from click.core import ParameterSource
 
 from ablate.cli import options
 from ablate.cli.tables import document
+from ablate.cli.talk import tell
 from ablate.errors import without_credentials
 from ablate.planning.open_study import opened
 
@@ -33,7 +34,7 @@ def command(
     if as_json:
         document({"trials": count, "mended": mended})
         return
-    click.echo(f"{count} trials are in MLflow; {mended} runs of dead drivers were closed or dropped")
+    tell(f"{count} trials are in MLflow; {mended} runs of dead drivers were closed or dropped")
 
 
 def track_later() -> str:

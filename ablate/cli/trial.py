@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import completion, options
-from ablate.cli.tables import Row, cell, document
-from ablate.cli.talk import say
+from ablate.cli.tables import Row, document
+from ablate.cli.talk import say, tell
 from ablate.cli.track import track_later
 from ablate.planning.open_study import opened
 
@@ -83,13 +83,13 @@ def command(
         found = {"id": result.id, "reason": result.reason, "scores": result.scores}
         document(_row(design, matches[0], result.status) | found)
     if failed:
-        say(cell(failed[0]))
+        say(failed[0])
         if not outcome.ran:
             say("it was not trained now; --retry trains it again")
         sys.exit(1)
-    say(cell(f"{result.id} {result.status} {result.reason}".strip()))
+    say(f"{result.id} {result.status} {result.reason}".strip())
     if not as_json:
-        click.echo("\n".join(f"{name} {value:.4f}" for name, value in result.scores.items()))
+        tell(*(f"{name} {value:.4f}" for name, value in result.scores.items()))
 
 
 def _row(design: "Design", trial: "Trial", status: str) -> Row:

@@ -62,17 +62,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         StoreError: no room, or no right to write.
     """
+    with in_words(path):
+        try:
+            _write(path, content)
+        except FileNotFoundError:  # a cleaner took the empty folder, or the file before it had its name
+            _write(path, content)
+
+
+def _write(path: Path, content: bytes) -> None:
     make(path.parent)
     temporary = path.with_name(f".{path.name}.{int.from_bytes(os.urandom(8))}")  # process numbers repeat in containers
     try:
-        with in_words(path):
-            with temporary.open("xb") as file:  # never through a link that lies there
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _settle(path.parent)
-    except StoreError:
+        with temporary.open("xb") as file:  # never through a link that lies there
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _settle(path.parent)
+    except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -92,8 +99,20 @@ def make(folder: Path) -> None:
     """Make a folder with its parents, so that it outlives a loss of power. Raises StoreError."""
     with in_words(folder):
         for new in reversed([path for path in (folder, *folder.parents) if not path.is_dir()]):
-            new.mkdir(exist_ok=True)
+            with _there_or_gone(new):
+                new.mkdir()
             _settle(new.parent)
+
+
+@contextmanager
+def _there_or_gone(folder: Path) -> Iterator[None]:
+    """Another process may have made it just before, and may have removed it again."""
+    try:
+        yield
+    except FileExistsError:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise
 
 
 @contextmanager

@@ -41,7 +41,12 @@ def take_blocks(image: Array, weights: Counts) -> Array:
     """Which rows a resampled data set has: each image's block of rows as often as its weight, in image order.
 
     `image` (N,) is each row's image by position, ascending; `weights` (I,) are counts.
+
+    Raises:
+        ValueError: a row of an image that is not among the I.
     """
+    if len(image) and not 0 <= image.min() <= image.max() < len(weights):
+        raise ValueError("rows of images that are not there")  # counting them would ask for as much memory as they say
     lengths = np.bincount(image, minlength=len(weights))
     drawn = np.repeat(np.arange(len(weights)), weights)  # images, repeated
     ends = lengths[drawn].cumsum()

@@ -69,10 +69,17 @@ class MeanIoU:
         }
 
     def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
-        """The scores, between 0 and 1, then `IoU/NAME` of every class; see `Metric`."""
+        """The scores, between 0 and 1, then `IoU/NAME` of every class; see `Metric`.
+
+        Raises:
+            ValueError: arrays that `per_image` does not make.
+        """
         classes, pixels = len(statistics["classes"]), statistics["count"].astype(float)
+        cells = statistics["cell"]
+        if classes > IGNORED or (len(cells) and not 0 <= cells.min() <= cells.max() < classes * (classes + 1)):
+            raise ValueError("cells that no confusion matrix has")  # which would take as much memory as they say
         counts = pixels if weights is None else pixels * weights[statistics["image"]]
-        total = np.bincount(statistics["cell"], counts, minlength=classes * (classes + 1))
+        total = np.bincount(cells, counts, minlength=classes * (classes + 1))
         total = total.reshape(classes, classes + 1)  # float64, whole numbers
         right, truths = np.diagonal(total), total.sum(axis=1)  # (C,)
         ious = _ious(total)

@@ -2,8 +2,8 @@
 
 `solve` turns a study with `match` into an ordinary one, and nothing after it knows of matching: behind each level as
 it is written stands `LEVEL matched`, which sets the solved knob too. Networks are priced on the meta device, once:
-what was solved is kept in the results folder (matched.json) and goes with published results, so that neither status
-nor report needs torch.
+what was solved is kept in the results folder (matched.json), so that neither status nor report needs torch. It goes
+with published results for those who read them where they lie; whoever imports them solves again.
 """
 
 import json
@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -29,7 +29,8 @@ class Solution(BaseModel):
     """The value of a knob that brings a level nearest to what it should cost."""
 
     model_config = STRICT
-    value: int | float | None  # None: no value comes nearer than the level as it is written
+    # None: no value comes nearer than the level as it is written
+    value: Annotated[int, Field(gt=-(2**63), lt=2**63)] | float | None
     macs: int = Field(ge=0, lt=2**63)  # of the level with this value
     aim: int = Field(gt=0, lt=2**63)  # MACs that it should have
 
@@ -68,7 +69,8 @@ Answered = tuple[Question, Solution]
 def solve(study: Study, results: Path | str | None = None, *, keep: bool = True) -> Study:
     """The study with every `match` replaced by levels that cost the same; `note` says how nearly they do.
 
-    What was solved before is read from the results folder, and what is new is kept there, unless it is only to be read.
+    What was solved before is read from the results folder, and what is new is kept there. Without `keep` no folder is
+    made for it.
 
     Raises:
         StudyError: a knob that the level's model does not have, or that cannot bring it near enough to the aim.
@@ -92,14 +94,6 @@ def publish(study: Study, results: Path | str, target: Path | str) -> None:
     """Put what was solved for a study, as it is written, into the folder of its published results."""
     if questions := _questions(study):
         _write(target, _read(target) | _solutions(questions, results, keep=False, file=study.file))
-
-
-def take_in(source: Path | str, results: Path | str) -> int:
-    """Take in what was solved for published results; how many levels were solved otherwise here, and stay so."""
-    found, known = _read(source), _read(results)
-    if found.keys() - known.keys():
-        _write(results, found | known)
-    return sum(found[key] != known[key] for key in found.keys() & known.keys())
 
 
 def _questions(study: Study) -> list[Question]:
@@ -207,7 +201,7 @@ def _solutions(questions: list[Question], results: Path | str | None, *, keep: b
     new = {question.key: question for question in questions if question.key not in known}
     if new:
         known |= _answers(new, file=file)
-        if results and keep:
+        if results and (keep or _is_there(results)):
             with suppress(StoreError):  # of a folder that others own; what is not kept is solved again
                 _write(results, known)
     return {question.key: known[question.key] for question in questions}
@@ -266,6 +260,13 @@ def _with(recipe: Recipe, path: RecipePath, value: int | float) -> Recipe:
     kind, name = path.split(".")
     part = getattr(recipe, kind)
     return recipe.model_copy(update={kind: part.model_copy(update={"knobs": part.knobs | {name: value}})})
+
+
+def _is_there(results: Path | str) -> bool:
+    """Whether the results folder was made before, so that a command that only reads makes none."""
+    with suppress(StoreError):
+        return opened(results).read("store.json") is not None
+    return False
 
 
 def _read(results: Path | str | None) -> dict[str, Solution]:

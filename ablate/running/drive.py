@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.datasets import SPLITS, build_dataset
-from ablate.errors import PartError
+from ablate.errors import PartError, printable
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
@@ -86,7 +86,7 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
 
     def lost(reason: str) -> None:
         try:
-            sys.stderr.write(f"ablate: {reason}\n")
+            sys.stderr.write(f"ablate: {printable(reason)}\n")
             sys.stderr.flush()
             writer.close("KILLED", hurry=True)
         finally:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, printable
 from ablate.machine import Stop, watchdog
 from ablate.running.attempts import Attempts
 from ablate.storage import Store
@@ -46,7 +46,7 @@ def run_here(trials: list[Trial], site: Site, listeners: Sequence[Listener], *, 
 
 def _give_up(reason: str) -> None:
     try:
-        sys.stderr.write(f"ablate: {reason}; stopped; the same command goes on from the last saved state\n")
+        sys.stderr.write(f"ablate: {printable(reason)}; stopped; the same command goes on from the last saved state\n")
         sys.stderr.flush()
     finally:
         os._exit(2)

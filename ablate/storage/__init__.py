@@ -5,8 +5,9 @@ Whoever reads or writes results goes through `Store`.
 
 from ablate.storage import notes
 from ablate.storage.arrays import Arrays
+from ablate.storage.checking import unknown_parts
 from ablate.storage.cleaning import begun, damage, holdings, sweep
-from ablate.storage.importing import imported, published_in
+from ablate.storage.importing import imported
 from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
 from ablate.storage.result import Cost, Epoch, Result, little_trained, whose
@@ -30,7 +31,7 @@ __all__ = [
     "little_trained",
     "notes",
     "opened",
-    "published_in",
     "sweep",
+    "unknown_parts",
     "whose",
 ]

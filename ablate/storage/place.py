@@ -27,6 +27,8 @@ MOST_STATE = 2**35  # a thousand million parameters with their moments take half
 # Bytes that a document of a folder may have; the longest curves take a tenth of what is said of the others.
 MOST = {"per_image.npz": MOST_ARRAYS} | dict.fromkeys(("state", "state.previous", "weights.safetensors"), MOST_STATE)
 MOST_OTHERWISE = 16 * 2**20
+PATIENCE = 1.0  # seconds that a lock is waited for: whoever only looks at it, or cleans, holds it for an instant
+TRIES = 100  # to make a folder that a cleaner removes while it is empty
 
 
 class Place(Protocol):
@@ -163,8 +165,7 @@ class Folder:
     @contextmanager
     def hold(self, folder: str, *, owner: str = "", wait: bool = True) -> Iterator[Hold | None]:
         path = self._within(f"{folder}/lock")
-        make(path.parent)
-        with _locked(path) as locked:
+        with _locked(path, seconds=PATIENCE if wait else 0) as locked:
             if locked:
                 _sign(path)
             yield _Locked(self) if locked else None
@@ -201,10 +202,10 @@ def _sign(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of that file; False where another process does."""
+def _locked(path: Path, *, seconds: float = 0) -> Iterator[bool]:
+    """Hold the lock of that file; False where another process does, for so many seconds."""
     lock = FileLock(path, fallback_to_soft=False)  # one that is a file's existence would outlive its holder
-    if not _acquired(lock, path):
+    if not _acquired(lock, path, seconds=seconds):
         yield False
         return
     try:
@@ -213,17 +214,23 @@ def _locked(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _acquired(lock: FileLock, path: Path) -> bool:
+def _acquired(lock: FileLock, path: Path, *, seconds: float) -> bool:
+    """Take the lock, within so many seconds. A lock file that was removed meanwhile counts as none (filelock sees)."""
     with in_words(path), suppress(Timeout):
-        try:
-            lock.acquire(timeout=0)
-        except OSError as error:
-            if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise StoreError(
-                    f"{path}: no locks on this file system; mount it with them (NFS 4; Lustre: flock)"
-                ) from None
-            raise
-        return True
+        for _ in range(TRIES):
+            make(path.parent)
+            try:
+                lock.acquire(timeout=seconds, poll_interval=0.02)
+            except (FileNotFoundError, FileExistsError):  # the folder went, with what a cleaner removed from it
+                continue
+            except OSError as error:
+                if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                    raise StoreError(
+                        f"{path}: no locks on this file system; mount it with them (NFS 4; Lustre: flock)"
+                    ) from None
+                raise
+            return True
+        raise StoreError(f"{path}: its folder goes whenever it is made")
     return False
 
 

@@ -1,15 +1,27 @@
 """Result: the one typed document that a trial leaves, whether it went well or not."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ablate.study import FROZEN, Recipe, Trial, key
 
 VERSION = 1
 NAMED = 6  # arms that a sentence names before it only counts
+NEWEST = 1000  # a document that claims a version beyond it is damaged, and none of a newer ablate
+LARGEST = 1e39  # more than any float32; the squares and sums of what is larger are no numbers
 Count = Annotated[int, Field(ge=0, lt=2**63)]  # what has no bound cannot be shown, divided or drawn
+
+
+def _bounded(value: float) -> float:
+    if LARGEST < abs(value) < math.inf:
+        raise ValueError(f"{value:.3g} is larger than any number of a training")
+    return value
+
+
+Number = Annotated[float, AfterValidator(_bounded)]  # nan and infinity are findings, and stay
 
 
 class Epoch(BaseModel):
@@ -17,11 +29,11 @@ class Epoch(BaseModel):
 
     model_config = FROZEN
     epoch: Count  # 1 is the first
-    loss: float  # mean over the epoch's batches
+    loss: Number  # mean over the epoch's batches
     lr: float  # at the epoch's last step
-    seconds: float  # training only
-    images_per_second: float  # training throughput
-    scores: dict[str, float] = {}  # on the evaluation split, where this epoch was evaluated
+    seconds: Number  # training only
+    images_per_second: Number  # training throughput
+    scores: dict[str, Number] = {}  # on the evaluation split, where this epoch was evaluated
 
 
 class Cost(BaseModel):
@@ -36,7 +48,7 @@ class Cost(BaseModel):
     matmul_macs: Count = 0  # not in `macs`: matrix products outside such layers, attention's above all
     activations: Count = 0  # elements of these layers' outputs, for one image; 0: not counted
     uncounted: list[str] = []  # operators with arithmetic that all these leave out
-    images_per_second: float = 0.0  # evaluation throughput on this machine, flip test as in the protocol
+    images_per_second: Number = 0.0  # evaluation throughput on this machine, flip test as in the protocol
     peak_memory: Count = 0  # bytes: the process (CPU) or the device (GPU) at its peak
 
     @property
@@ -67,11 +79,21 @@ def little_trained(costs: Iterable[tuple[str, Cost]]) -> str:
     )
 
 
+class Imported(BaseModel):
+    """The mark of a result that was not trained here but taken in. It stands beside the body that the result has
+    everywhere, and says nothing of how it came to be."""
+
+    model_config = FROZEN
+    source: str = Field(max_length=4096)  # the folder, as it was named to `ablate import`
+    when: str = Field(max_length=40)  # UTC, ISO 8601
+    checked: bool  # id and scores were computed again; False: its parts were on no shelf here
+
+
 class Result(BaseModel):
     """What one trial found, what it cost, and where and how it ran."""
 
     model_config = FROZEN
-    version: int = VERSION
+    version: int = Field(default=VERSION, ge=1, le=NEWEST)
     id: str
     recipe: Recipe
     seed: Count
@@ -81,13 +103,14 @@ class Result(BaseModel):
     status: Literal["done", "failed", "diverged"]
     reason: str = ""  # one line when not done
     traceback: str = ""  # the last lines of what an exception left; empty where there was none
-    scores: dict[str, float] = {}
+    scores: dict[str, Number] = {}
     curve: list[Epoch] = []
     cost: Cost | None = None
     env: dict[str, str] = {}
     kept_weights: str = ""  # their sha256; empty where the budget kept none
-    seconds: float = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
+    seconds: Number = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
     finished: str = ""  # UTC, ISO 8601
+    imported: Imported | None = Field(default=None, exclude=True)  # None: trained here
 
     @model_serializer(mode="wrap")
     def _without_what_is_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import gethostname
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -30,9 +31,10 @@ from pydantic import ValidationError
 from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError
 from ablate.machine import fingerprint
 from ablate.storage.arrays import Arrays, packed, unpacked
+from ablate.storage.checking import refuse_untrue
 from ablate.storage.lease import Hold
 from ablate.storage.place import Folder, opened
-from ablate.storage.result import VERSION, Result
+from ablate.storage.result import NEWEST, VERSION, Imported, Result
 from ablate.study import Trial
 
 RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
@@ -45,10 +47,33 @@ LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized netwo
 
 @dataclass(frozen=True)
 class Shelf:
-    """What a look into the place found: results by today's key, and what could not be trusted."""
+    """What a look into the place found: results by today's key, and what could not be trusted.
+
+    Where several documents are of one trial, one that was trained here comes before one that was imported.
+    """
 
     results: dict[str, Result] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)  # one line each
+    spare: list[str] = field(default_factory=list)  # imported ones in whose place another stands, one line each
+
+    def add(self, result: Result) -> None:
+        """Put a result under today's key.
+
+        Raises:
+            PartError: a part or knob of its recipe is on no shelf of today.
+        """
+        today = result.today()
+        other = self.results.get(today)
+        if other and result.imported:
+            self._spare(result, other)
+            return
+        if other and other.imported:
+            self._spare(other, result)
+        self.results[today] = result
+
+    def _spare(self, result: Result, other: Result) -> None:
+        source = result.imported.source if result.imported else ""
+        self.spare.append(f"trials/{result.id}: imported from {source}; trials/{other.id} stands for that trial")
 
 
 class Store:
@@ -114,6 +139,20 @@ class Store:
             StoreError: a result of a newer version, which training again would overwrite.
         """
         shelf = Shelf()
+        for _, result in self.each():
+            if isinstance(result, StoreError):
+                shelf.damaged.append(str(result))
+                continue
+            with suppress(PartError):  # another study's, with plugins that this one does not name
+                shelf.add(result)
+        return shelf
+
+    def each(self) -> Iterator[tuple[str, Result | StoreError]]:
+        """Every result, whatever parts it is of, by the name of its folder; the error of what cannot be trusted.
+
+        Raises:
+            StoreError: a result of a newer version.
+        """
         names = [
             f"trials/{folder}/{document}" for folder in self.place.children("trials") for document in (RESULT, ARRAYS)
         ]
@@ -122,12 +161,10 @@ class Store:
             try:
                 result = self._result(name, content, arrays)
             except (DamagedError, LinkError, UnreadableError) as error:
-                shelf.damaged.append(str(error))
+                yield name, error
                 continue
             if result:
-                with suppress(PartError):  # another study's, with plugins that this one does not name
-                    shelf.results[result.today()] = result
-        return shelf
+                yield name.removesuffix(f"/{RESULT}"), result
 
     def find(self, prefix: str) -> Result:
         """The one result whose id begins so, as its folder is called or as reports call it today.
@@ -164,6 +201,19 @@ class Store:
         """
         name = self.name(trial_id, ARRAYS)
         return unpacked(self.place.read(name) or b"", at=f"{self.place.name}/{name}")
+
+    def checked(self, trial_id: str) -> Arrays:
+        """The statistics of a trial whose id and scores were computed again, for they may be somebody else's word.
+
+        Raises:
+            PartError: its parts are on no shelf here, so that nothing can be computed.
+            DamagedError: it is damaged, or is not what its recipe, seed and statistics say.
+        """
+        name, arrays = self.name(trial_id, RESULT), self.statistics(trial_id)
+        result, document = self.get(trial_id), self._json(name, self.place.read(name))
+        if result and document and isinstance(body := document["result"], dict):
+            refuse_untrue(result, body, arrays, at=f"{self.place.name}/{self.name(trial_id)}")
+        return arrays
 
     def put(
         self, result: Result, statistics: Mapping[str, np.ndarray], *, hold: Hold | None = None, keep: bool = False
@@ -274,23 +324,44 @@ class Store:
         body = document.get("result")
         if not isinstance(body, dict) or document.get("checksum") != fingerprint(body):
             raise DamagedError(f"{at}: the checksum does not match; the file is damaged")
-        if isinstance(body.get("version"), int) and body["version"] > VERSION:
+        if isinstance(body.get("version"), int) and VERSION < body["version"] <= NEWEST:
             raise StoreError(f"{at}: written by a newer ablate (format {body['version']}, this one reads {VERSION})")
         try:
-            result = Result.model_validate(body)
+            mark = _mark(document, at=at)
+            result = Result.model_validate(body | {"imported": mark})
         except (ValidationError, RecursionError) as error:
             raise DamagedError(f"{at}: not a result ({_first(error)})") from None
         if name.split("/")[-2] != result.id or set(result.id) - HEXADECIMAL:
             raise DamagedError(f"{at}: holds the result of {result.id!r}")
         if arrays is None or _digest(arrays) != document.get("arrays"):
             raise DamagedError(f"{at.removesuffix(RESULT)}{ARRAYS}: missing or damaged")
+        if mark and not mark.checked:
+            with suppress(PartError):  # still of parts that are on no shelf here, and so counted nowhere
+                refuse_untrue(result, body, unpacked(arrays, at=f"{at.removesuffix(RESULT)}{ARRAYS}"), at=at)
         return result
 
 
 def _sealed(result: Result, arrays: str) -> bytes:
     body = json.loads(result.model_dump_json())
-    document = {"checksum": fingerprint(body), "arrays": arrays, "result": body}
+    document: dict[str, Any] = {"checksum": fingerprint(body), "arrays": arrays, "result": body}
+    if result.imported:
+        document["imported"] = mark = result.imported.model_dump()
+        document["seal"] = _seal(document["checksum"], mark)
     return json.dumps(document, indent=1).encode()
+
+
+def _mark(document: dict[str, object], *, at: str) -> Imported | None:
+    """The mark of import, which has a seal of its own: the body and its checksum are as the source wrote them."""
+    mark = document.get("imported")
+    if mark is None and "seal" not in document:
+        return None
+    if not isinstance(mark, dict) or document.get("seal") != _seal(document.get("checksum"), mark):
+        raise DamagedError(f"{at}: the mark of its import is damaged")
+    return Imported.model_validate(mark)
+
+
+def _seal(checksum: object, mark: dict[str, object]) -> str:
+    return fingerprint({"checksum": checksum, "imported": mark})
 
 
 def _digest(content: bytes) -> str:

@@ -129,7 +129,7 @@ def _networks(source: Mapping[str, object], entry: str) -> Iterator[tuple[str, T
     if tensors:
         yield entry, _counted({_plain(name): value for name, value in tensors.items()})
     for key, value in source.items():
-        if isinstance(value, Mapping):
+        if isinstance(key, str) and isinstance(value, Mapping):
             yield from _networks(value, f"{entry}.{key}".removeprefix("."))
 
 

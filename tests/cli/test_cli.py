@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -365,6 +366,100 @@ def test_a_published_report_can_be_taken_in(called, tmp_path):
     status, out, _ = called("import", "published")
     assert (status, out) == (0, "4 results taken in, 0 refused\n")
     assert "0 trials to run, 4 done already" in called("run", study, "--local")[2]
+
+
+def test_what_was_taken_in_says_so_wherever_it_is_shown(called, tmp_path):
+    study = write_study(tmp_path)
+    called("run", study, "--local", "--results", "theirs")
+    called("report", study, "--results", "theirs", "--to", "published", "--publish")
+    assert "none" in re.search(r"imported \|(.*)", (tmp_path / "published" / "report.md").read_text())[1]
+    called("import", "published")
+    _, out, err = called("status", study, "--json")
+    assert {row["imported from"] for row in json.loads(out)} == {"published"}
+    assert "4 of them were imported, not trained here" in err
+    shown = json.loads(called("show", json.loads(out)[0]["id"])[1])
+    assert shown["imported"] | {"when": ""} == {"source": "published", "when": "", "checked": True}
+    assert called("report", study, "--to", "mine", "--publish")[0] == 0
+    text = (tmp_path / "mine" / "report.md").read_text()
+    assert "4 of 4 trials, from published on 20" in re.search(r"imported \|(.*)", text)[1]
+    assert len(re.findall(r"\d, imported", text)) == 4
+    third = Store(tmp_path / "mine" / "results").read().results.values()
+    assert {result.imported.source for result in third} == {"published"}
+
+
+def test_results_of_parts_that_nobody_named_are_taken_in_unchecked(ablate, tmp_path):
+    study = write_study(tmp_path)
+    assert ablate("run", study, "--local", "--results", "theirs").returncode == 0
+    done = ablate("import", "theirs")
+    assert "4 results of dataset 'noise', model 'dots', task 'brightness'; with --plugin" in done.stderr
+    assert ablate("import", "theirs").stdout == "0 results taken in, 0 refused\n"
+    assert ablate("import", "theirs", "--plugin", "small_parts").stdout == "4 results taken in, 0 refused\n"
+
+
+def test_a_sample_of_imported_results_is_trained_again(called, tmp_path):
+    study = write_study(tmp_path)
+    called("run", study, "--local", "--results", "theirs")
+    assert "no imported result to train again" in one_line(called("reproduce", "--sample", "1%", "--results", "theirs"))
+    called("import", "theirs")
+    status, out, err = called("reproduce", "--sample", "1%", "--seed", 5)
+    assert status == 0
+    assert out.splitlines()[-1] == "1 of 1 agree, of 4 imported results; --seed 5 draws the same ones"
+    drawn = re.search("([0-9a-f]{16}), imported from theirs", err)[1]
+    assert f"{drawn}, imported" in called("reproduce", "--sample", "1%", "--seed", 5)[2]
+    store = Store(tmp_path / "results")
+    other = store.get(drawn)
+    store.put(other.model_copy(update={"scores": {"closeness": 0.1}}), store.statistics(drawn))
+    status, out, _ = called("reproduce", "--sample", "100%")
+    assert (status, out.splitlines()[-1][:14]) == (1, "3 of 4 agree, ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--sample", "1"], "1 is no share"), (["--sample", "nan%"], "nan% is no share"), ([], "name one result"),
+        (["--sample", "101%"], "101% is no share"), (["ab", "--sample", "1%"], "name one result"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_sample_is_a_share(called, argv, said):
+    assert said in one_line(called("reproduce", *argv))
+
+
+OSC, CSI = "\x1b]0;PWNED\x07", "\x9b31mPWNED"
+
+
+def test_no_command_prints_control_characters_of_files(called, tmp_path):
+    """Of a result, a study, a file's name and the command line itself; in tables, CSV, JSON and errors."""
+    bad = OSC + CSI
+    study = write_study(tmp_path, note=bad, question=bad)
+    assert called("run", study, "--local")[0] == 0
+    store = Store(tmp_path / "results")
+    for found in store.read().results.values():
+        env = found.env | {"processor": bad, bad: bad}
+        forged = found.model_copy(update={"status": "failed", "reason": bad, "scores": {bad: 1.0}, "env": env})
+        store.put(forged, {})
+        (store.folder(found.id) / f"{OSC}.damaged").touch()
+    (tmp_path / "results" / "mlflow.link").write_text(bad)
+    theirs = Store(tmp_path / "theirs")
+    theirs.put(forged, {})
+    commands = [
+        ["status", study], ["status", study, "--csv"], ["status", study, "--json"], ["show", found.id],
+        ["trial", study, "--arm", "depth=1", "--seed", 0], ["report", study], ["plan", study], ["plan", study, "--csv"],
+        ["run", study, "--local"], ["import", "theirs"], ["import", bad], ["status", bad], ["show", bad], [bad],
+        ["gc", bad], ["reproduce", found.id], ["gc", "--all", "--dry-run"], ["list", bad], ["list", "knobs", bad],
+        ["data", "check", bad], ["cancel", study, bad], ["track", study, "--mlflow", bad], ["cost", bad],
+        ["export", "ab", "--to", bad],
+    ]  # fmt: skip
+    for argv in commands:
+        _, out, err = called(*argv)
+        assert out + err, argv
+        assert all(c.isprintable() or c == "\n" for c in out + err), (argv, out + err)
+
+
+def test_commands_print_by_one_function():
+    for path in (TESTS.parent / "ablate" / "cli").glob("*.py"):
+        printers = re.findall(r"click\.s?echo|console\.print|\bprint\(", path.read_text())
+        assert not printers or path.name in ("tables.py", "talk.py", "progress.py", "__init__.py"), path.name
 
 
 def test_a_damaged_published_result_is_named_and_fails(called, tmp_path):

@@ -82,6 +82,9 @@ def test_a_study_from_its_plan_to_its_end(printed, called, tmp_path):
     exported = printed("export", "export", trial["id"], "--to", "trained.safetensors")
     assert Path(exported["file"]).exists()
     assert printed("import", "import", "results", "--results", "mine")["taken"]
+    assert printed("status", "status", study, "--results", "mine")[0]["imported from"] == "results"
+    assert printed("show", "show", trial["id"], "--results", "mine")["imported"]["checked"] is True
+    assert printed("reproduce --sample", "reproduce", "--sample", "1%", "--results", "mine")["agree"] == 1
     assert printed("gc", "gc", "--all", "--dry-run")["dry_run"] is True
     assert printed("track", "track", study)["trials"] == 4
     assert [row["arm"] for row in printed("cost", "cost", study)] == ["depth=1", "depth=2"]

@@ -38,6 +38,7 @@ from ablate.study import Design, Recipe, Study, Trial, Weights, check_study, loa
 from ablate.training import weights
 from ablate.training.fit import Training, _digest
 from ablate.training.site import Site
+from hrnet_core import HRNet, HRNetConfig, from_checkpoint
 
 STUDIES = sorted((Path(__file__).parent.parent.parent / "studies").glob("*.yaml"))
 
@@ -107,7 +108,7 @@ def results() -> list[str]:
         made.append(
             Result(
                 id=at.id, recipe=at.recipe, seed=at.seed, data_version="1", meanings=at.meanings, status="done",
-                data_digest={"train": "0" * 16, "val": "1" * 16}, scores={"closeness": 0.75, "near": 0.5}, seconds=1.5,
+                data_digest={"train": "0" * 16, "val": "1" * 16}, scores={"closeness": 0.5, "near": 0.2}, seconds=1.5,
                 curve=[Epoch(epoch=n, loss=1 / n, lr=1e-3, seconds=1, images_per_second=9) for n in (1, 2, 3)],
                 cost=Cost(parameters=30, used_parameters=20, macs=10**6, image=(8, 8), uncounted=["add"]),
                 env={"revision": "0" * 40, "dirty": "no", "torch": "2.9", "threads": "1"}, finished="2026-01-02T03:04:05+00:00",
@@ -118,8 +119,12 @@ def results() -> list[str]:
 
 @cache
 def packed() -> bytes:
+    return packed_as(ARRAYS)
+
+
+def packed_as(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **ARRAYS)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -189,7 +194,50 @@ def read_result(files: dict[str, bytes], folder: Path) -> object:
             look(own)
         except StoreError as error:
             readable(error)
-    return imported(folder / "results", Store(folder / "mine"))
+    return imported_well(folder)
+
+
+def imported_well(folder: Path) -> object:
+    """Of what is taken in, the scores come of the statistics, and the id of the recipe and seed."""
+    mine = Store(folder / "mine")
+    taken = imported(folder / "results", mine)
+    for line in taken.refused:
+        assert line.isprintable(), repr(line)[:300]
+    for found in mine.read().results.values():
+        assert found.imported
+        assert found.id == found.today()
+        if found.scores:
+            assert found.scores["closeness"] == 0.5
+    return taken
+
+
+@st.composite
+def published_folders(draw: Any) -> dict[str, bytes]:
+    """Results that are whole and sealed, and say something else, or come with other arrays than theirs."""
+    body, arrays = draw(near(results()[:1])), packed()
+    if draw(st.booleans()):
+        chosen = dict(ARRAYS)
+        for _ in range(draw(st.integers(0, 2))):
+            chosen[
+                draw(
+                    st.sampled_from(
+                        [*ARRAYS, "closeness/x", "mean_iou/image_ids", "mean_iou/cell", "pck/image_ids", "x/y", "/"]
+                    )
+                )
+            ] = draw(st.sampled_from(ODD_ARRAYS))
+        arrays = packed_as(chosen)
+    return {"result.json": sealed(body, arrays), "per_image.npz": arrays}
+
+
+ODD_ARRAYS = [np.zeros(0), np.zeros(()), np.arange(5), np.full(5, np.nan), np.full(5, 2**31 - 1), np.full(5, -1), np.full(5, 1e308),
+              np.array(["a"] * 5), np.zeros((5, 5)), np.zeros(5, bool), np.zeros(5, complex), np.zeros(2**18), np.array(["x"] * 300)]  # fmt: skip
+
+
+def read_published(files: dict[str, bytes], folder: Path) -> object:
+    taken: Any = (lay(files, folder / "results"), imported_well(folder))[1]
+    if taken.refused:
+        raise DamagedError(taken.refused[0])
+    return taken
 
 
 @cache
@@ -305,9 +353,13 @@ class Odd:
         for _ in range(60):
             tangled = {"a": tangled, "b": tangled}
         wide = torch.zeros(1).expand(10**6, 10**6)
+        deep: dict[str, Any] = {"w": torch.zeros(1)}
+        for _ in range(100):  # what pickle can write; 3,000 are among the tests
+            deep = {"a": deep}
         names = training().net.backbone.state_dict()
         return [
-            within, tangled, {"w": wide}, [], 3, "text", {3: torch.zeros(1)}, {"w": torch.zeros(1, device="meta")}, {"a": Trap()},
+            within, tangled, {"w": wide}, deep, {"a." * 20_000 + "w": torch.zeros(1)}, {"a" * 10**6: {"w": torch.zeros(1)}},
+            {(1, 2): torch.zeros(1), None: torch.zeros(1)}, {10**4000: {"w": torch.zeros(1)}}, {"w": torch.zeros(2**40, 0, 3)}, [], 3, "text", {3: torch.zeros(1)}, {"w": torch.zeros(1, device="meta")}, {"a": Trap()},
             {name: torch.zeros_like(value).to_sparse() for name, value in names.items()},
             {name: torch.zeros_like(value, device="meta") for name, value in names.items()},
             {name: torch.zeros_like(value, dtype=torch.complex64) for name, value in names.items()},
@@ -351,6 +403,48 @@ def read_weights(given: tuple[str, bytes], folder: Path) -> object:
         return weights.start(backbone, named, Site(results=folder, data=folder))
     finally:
         backbone.load_state_dict(before)
+
+
+@cache
+def hrnets() -> tuple[list[bytes], list[bytes]]:
+    """A small HRNet's checkpoint, as torch and as safetensors write it, and what an attacker makes of it."""
+    net = {
+        k: v.contiguous()
+        for k, v in HRNet(HRNetConfig(width=2, blocks=1, modules=(1, 1, 1), stage1_blocks=1)).state_dict().items()
+    }
+    bad = [
+        {k: torch.zeros(()).expand(v.shape) for k, v in net.items()},
+        {k: torch.zeros(()).expand([64 * n for n in v.shape]) for k, v in net.items()},
+        net | {f"stage2.{n}.branches.0.0.conv1.weight": torch.zeros(1) for n in range(2000)},
+        net | {f"stage9.{n}.branches.{n}.{n}.conv1.weight": torch.zeros(1, 1) for n in range(50)},
+        {"stage2.0.branches.0.0.conv1.weight": torch.zeros(1)}, net | {"conv1.weight": torch.zeros(())},
+        net | {"stage2.0.fuse_layers.9.9.x": torch.zeros(1), "layer1.0.conv1.weight": torch.zeros(0)},
+        {"a": net, "b": net}, {3: net}, {"state": {k.replace("stage", "layer"): v for k, v in net.items()}},
+    ]  # fmt: skip
+    made = []
+    for content in [net, *bad]:
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        made.append(buffer.getvalue())
+    return made, [safetensors.torch.save(net)]
+
+
+@st.composite
+def hrnet_files(draw: Any) -> tuple[str, bytes]:
+    torches, tensors = hrnets()
+    kind = draw(st.sampled_from([".pth", ".safetensors", "odd"]))
+    if kind == "odd":
+        return ".pth", draw(st.sampled_from([*torches, *odd()]))
+    return kind, draw(bytes_near(torches if kind == ".pth" else tensors))
+
+
+def read_checkpoint(given: tuple[str, bytes], folder: Path) -> object:
+    suffix, content = given
+    (folder / f"w{suffix}").write_bytes(content)
+    try:
+        return from_checkpoint(folder / f"w{suffix}", upsample="nearest")
+    except ValueError as error:  # as hrnet_core raises what ablate makes one line of
+        raise DamagedError(str(error)) from None
 
 
 # -- data ------------------------------------------------------------------------------------------------------
@@ -480,7 +574,9 @@ def read_housekeeping(given: tuple[bytes, bytes], folder: Path) -> object:
 
 
 TARGETS = {
-    "study": Target(STUDY, read_study, 40),
+    "study": Target(STUDY, read_study, 35),
+    "import": Target(published_folders(), read_published, 2),
+    "checkpoint": Target(hrnet_files(), read_checkpoint, 3),
     "result": Target(result_folders(), read_result, 18),
     "housekeeping": Target(st.tuples(texts_near([json.dumps({"": RUN})]), states()), read_housekeeping, 4),
     "report": Target(result_folders(), read_report, 8),

@@ -3,10 +3,13 @@
 The body that the expected values come from is timm's, its upsampling exchanged where a family's differs.
 """
 
+import io
 import pickle
 from functools import cache
+from zipfile import ZipFile
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from torch import nn
@@ -428,3 +431,94 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, capsys, kind, words)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "must not run" not in capsys.readouterr().out
+
+
+# -- files that were made to do harm ---------------------------------------------------------------------------
+
+
+def nested(depth: int) -> bytes:
+    """A checkpoint of mappings within each other, written by hand: pickle itself would go too deep."""
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"w": torch.zeros(1)}}, buffer)
+    made = io.BytesIO()
+    with ZipFile(buffer) as good, ZipFile(made, "w") as file:
+        for name in good.namelist():
+            content = good.read(name)
+            if name.endswith("data.pkl"):  # protocol 2, mappings, and SETITEM for each of them at the end
+                within = content[2:-1]
+                content = b"\x80\x02" + b"}X\x01\x00\x00\x00a" * depth + within + b"s" * depth + b"."
+            file.writestr(name, content)
+    return made.getvalue()
+
+
+def claims(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.zeros(()).expand(shape)
+
+
+def wide_state() -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        net = HRNet(HRNetConfig(width=48))
+    return {key: claims(tuple(value.shape)) for key, value in net.state_dict().items()}
+
+
+def sharing_state() -> dict[str, torch.Tensor]:
+    """All tensors of a network over the numbers of its largest one."""
+    state = wide_state()
+    numbers = torch.zeros(max(value.numel() for value in state.values()))
+    return {key: numbers[: value.numel()].view(value.shape) for key, value in state.items()}
+
+
+HARM = {
+    "deep": (nested(3000), "more than 20 deep"),
+    "dots": ({"a." * 20_000 + "w": torch.zeros(1)}, "20,000 dots"),
+    "long": ({"a" * 10_000: torch.zeros(1)}, "a name of 10,000 characters"),
+    "numbers": ({3: torch.zeros(1), (1, 2): torch.zeros(1), None: torch.zeros(1)}, "no tensor under a name"),
+    "below a number": ({3: {"w": torch.zeros(1)}}, "no tensor under a name"),
+    "expanded": ({"w": claims((10**6, 10**6))}, "claims 4,000,000,000,000 bytes"),
+    "nothing of a shape": ({"conv1.weight": torch.zeros(2**40, 0, 3, 3)}, "has no numbers"),
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_a_file_that_was_made_to_do_harm_is_one_line(tmp_path, name):
+    content, message = HARM[name]
+    file = tmp_path / "w.pth"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(ValueError, match=message) as caught:
+        from_checkpoint(file)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("made", [wide_state, sharing_state])
+def test_a_network_larger_than_its_file_is_not_made(tmp_path, made):
+    torch.save(made(), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="bytes of numbers, and has"):
+        from_checkpoint(tmp_path / "w.pth")
+
+
+def test_what_stands_twice_in_a_file_is_no_harm(tmp_path):
+    """A state dict under two names, tied tensors and a small expanded buffer are found in files of good faith."""
+    state = pose_state()
+    torch.save({"model": state, "args": {"ema": state}, "ids": claims((1000,))}, tmp_path / "w.pth")
+    assert from_checkpoint(tmp_path / "w.pth", entry="model").config == from_checkpoint(state).config
+
+
+def test_keys_that_name_a_thousand_blocks_build_none():
+    state = pose_state()
+    state |= {f"stage2.{module}.branches.0.0.conv1.weight": torch.zeros(1) for module in range(1000)}
+    with pytest.raises(ValueError, match="its keys name 4,015 blocks"):
+        from_checkpoint(state)
+
+
+def test_a_file_of_more_tensors_than_any_network_is_one_line(tmp_path):
+    safetensors.torch.save_file({f"w{n}": torch.zeros(0) for n in range(50_001)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="50,001 tensors, more than any network"):
+        from_checkpoint(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("key", ["conv1.weight", "final_layer.weight", "stage4.0.branches.0.0.conv1.weight"])
+@pytest.mark.parametrize("shape", [(), (64,)])
+def test_a_weight_of_too_few_dimensions_is_one_line(key, shape):
+    with pytest.raises(ValueError, match="checkpoint: "):
+        from_checkpoint(pose_state() | {key: torch.zeros(shape)})

@@ -88,7 +88,8 @@ def test_a_result_behind_a_link_is_refused_by_name_and_the_rest_read(store, tmp_
     assert len(shelf.damaged) == 1
     assert f"{trial().id}: a link that leads out" in shelf.damaged[0]
     mine = Store(tmp_path / "mine")
-    new, refused = imported(store.root, mine)
+    taken = imported(store.root, mine)
+    new, refused = taken.new, taken.refused
     assert (new, len(refused)) == ([trial(1).id], 1)
     assert not mine.folder(trial().id).exists()
 
@@ -203,10 +204,11 @@ def test_what_is_taken_in_replaces_nothing(store, tmp_path):
     mine.put(result(), ARRAYS)
     before = (mine.folder(trial().id) / "result.json").read_bytes()
     store.put(result(7).model_copy(update={"id": trial().id}), ARRAYS)
-    new, refused = imported(store.root, mine)
+    taken = imported(store.root, mine)
+    new, refused = taken.new, taken.refused
     assert new == []
     assert len(refused) == 1
-    assert "there is another result" in refused[0]
+    assert "its id" in refused[0]
     assert (mine.folder(trial().id) / "result.json").read_bytes() == before
 
 
@@ -220,7 +222,8 @@ def test_a_result_with_another_id_than_trials_have_is_refused(store, tmp_path, n
     document["checksum"] = fingerprint(document["result"])
     (folder / "result.json").write_text(json.dumps(document))
     folder.rename(folder.with_name(name))
-    new, refused = imported(store.root, Store(tmp_path / "mine"))
+    taken = imported(store.root, Store(tmp_path / "mine"))
+    new, refused = taken.new, taken.refused
     assert new == [trial(1).id]
     assert len(refused) == 1
 

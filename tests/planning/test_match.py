@@ -11,7 +11,7 @@ from small_studies import TESTS, small_study, write_study
 from ablate.cli import main
 from ablate.errors import StudyError
 from ablate.network import cost
-from ablate.planning.match import FILE, publish, solve, take_in
+from ablate.planning.match import FILE, publish, solve
 from ablate.storage import Store
 from ablate.study import Design, load
 
@@ -273,20 +273,23 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path):
     assert solve(load(file), tmp_path / "file" / "results") == solve(load(file))
 
 
-def test_only_a_studys_own_solutions_are_published_and_taken_in(tmp_path):
-    results, public, mine = tmp_path / "results", tmp_path / "public", tmp_path / "mine"
+def test_only_a_studys_own_solutions_are_published(tmp_path):
+    results, public = tmp_path / "results", tmp_path / "public"
     solve(load(study_file(tmp_path, width=60)), results)
     study = load(study_file(tmp_path))
     solve(study, results)
     publish(study, results, public)
     assert kept(public).items() < kept(results).items()
     assert len(kept(public)) == 1
-    take_in(public, mine)
-    assert kept(mine) == kept(public)
-    take_in(tmp_path / "nowhere", mine)
-    take_in(tmp_path / "nowhere", tmp_path / "empty")
-    assert kept(mine) == kept(public)
-    assert not (tmp_path / "empty").exists()
+
+
+def test_a_command_that_only_reads_keeps_what_it_solved_where_there_are_results(tmp_path):
+    study, results = load(study_file(tmp_path)), tmp_path / "results"
+    solve(study, results, keep=False)
+    assert not results.exists()
+    Store(results).create()
+    solve(study, results, keep=False)
+    assert len(kept(results)) == 1
 
 
 TORCHLESS = """

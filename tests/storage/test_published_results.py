@@ -5,11 +5,14 @@ recipe; what was trained must not be trained again.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from small_studies import TESTS
 
+from ablate.machine import fingerprint
+from ablate.planning.match import FILE
 from ablate.storage import Store
 
 PUBLISHED = TESTS / "published"
@@ -44,3 +47,19 @@ def test_they_are_found_in_an_object_store_too(called, s3):
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/results")), ids=lambda path: path.parent.name)
 def test_the_rows_are_whole(path: Path):
     assert not Store(path).read().damaged
+
+
+def test_what_its_makers_solved_is_solved_again(called, tmp_path):
+    """A matched level is what this code finds, whatever a published file says, and is kept once it is found."""
+    study = "segmentation_baselines"
+    shutil.copytree(PUBLISHED / study, tmp_path / study)
+    right = (tmp_path / study / "results" / FILE).read_text()
+    document = json.loads(right)
+    for solution in document["solved"].values():
+        solution["value"] = 2 if isinstance(solution["value"], int) else 2.0
+    document["checksum"] = fingerprint(document["solved"])
+    (tmp_path / study / "results" / FILE).write_text(json.dumps(document))
+    assert called("import", tmp_path / study)[0] == 0
+    assert not (tmp_path / "results" / FILE).exists()
+    assert {trial["status"] for trial in trials_of(called, study, "results")} == {"done"}
+    assert (tmp_path / "results" / FILE).read_text() == right

@@ -15,7 +15,7 @@ from stored import ARRAYS, result, trial
 
 from ablate.errors import DamagedError, StoreError
 from ablate.machine import fingerprint, write_atomically
-from ablate.storage import Store, imported
+from ablate.storage import Store
 from ablate.storage.arrays import unpacked
 from ablate.storage.result import VERSION
 
@@ -34,9 +34,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_put_is_what_is_got(store):
-    store.put(result(), ARRAYS)
+    good = result(scores={"closeness": 0.75, "near": math.nan})
+    store.put(good, ARRAYS)
     again = Store(store.root)
-    assert again.get(trial().id).model_dump_json() == result().model_dump_json()  # nan compares equal as text
+    assert again.get(trial().id).model_dump_json() == good.model_dump_json()  # nan compares equal as text
     assert math.isnan(again.get(trial().id).scores["near"])
     arrays = again.statistics(trial().id)
     assert {name: value.tolist() for name, value in arrays.items()} == {n: v.tolist() for n, v in ARRAYS.items()}
@@ -177,6 +178,36 @@ def test_a_result_with_half_a_character_is_damaged(store):
     document["checksum"] = fingerprint(document["result"])
     file.write_text(json.dumps(document))
     assert_not_trusted(store, "result.json")
+
+
+ABSURD = [
+    (("scores", "closeness"), "1e308"), (("curve", 0, "loss"), "1e308"), (("curve", 0, "seconds"), "-1e308"),
+    (("seconds",), "1e308"), (("cost", "macs"), "9" * 4000), (("cost", "macs"), "9" * 5000), (("seed",), "9" * 4000),
+    (("version",), "9" * 4000), (("recipe", "train", "epochs"), "9" * 5000), (("curve", 0, "epoch"), "9" * 4000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "number"), ABSURD, ids=str)
+def test_an_absurd_number_is_damage_and_hides_no_other_result(store, place, number):
+    store.put(result(), ARRAYS)
+    store.put(result(1), ARRAYS)
+    file = store.folder(trial().id) / "result.json"
+    document = json.loads(file.read_text())
+    holder = document["result"]
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = float(number) if "e" in number else int(number[:4000])
+    document["checksum"] = fingerprint(document["result"])
+    file.write_text(json.dumps(document).replace("9" * 4000, number))
+    shelf = store.read()
+    assert (list(shelf.results), len(shelf.damaged)) == ([trial(1).id], 1)
+    assert len(shelf.damaged[0]) < 300
+
+
+def test_a_loss_that_float32_can_have_is_no_damage(store):
+    curve = [result().curve[0].model_copy(update={"loss": loss}) for loss in (3.4e38, math.inf, math.nan)]
+    store.put(result(curve=curve), ARRAYS)
+    assert repr(store.get(trial().id).curve) == repr(curve)
 
 
 def test_a_damaged_result_is_written_anew(store):
@@ -390,61 +421,3 @@ def test_a_trial_is_held_by_one_process_and_freed_by_its_death(store):
             assert not again
     with store.lock("ab") as mine:
         assert mine
-
-
-# -- publishing and taking in ----------------------------------------------------------------------------------
-
-
-def test_published_results_are_taken_in_once(store, tmp_path):
-    for seed in range(3):
-        store.put(result(seed), ARRAYS)
-    published = tmp_path / "reports" / "small"
-    store.root.parent.mkdir(exist_ok=True)
-    published.mkdir(parents=True)
-    store.root.rename(published / "results")
-    mine = Store(tmp_path / "mine")
-    new, refused = imported(published, mine)
-    assert (sorted(new), refused) == (sorted(trial(seed).id for seed in range(3)), [])
-    assert mine.missing([trial(seed) for seed in range(3)]) == []
-    ours, theirs = files(mine.root / "trials"), files(published / "results" / "trials")
-    assert {name: content for name, content in ours.items() if not name.endswith("lock")} == theirs
-    assert imported(published / "results", mine) == ([], [])
-
-
-def test_a_damaged_published_result_is_refused_and_the_rest_taken(store, tmp_path):
-    for seed in range(3):
-        store.put(result(seed), ARRAYS)
-    file = store.folder(trial(1).id) / "result.json"
-    file.write_text(file.read_text().replace("0.75", "0.95"))
-    mine = Store(tmp_path / "mine")
-    new, refused = imported(store.root, mine)
-    assert sorted(new) == sorted([trial(0).id, trial(2).id])
-    assert len(refused) == 1
-    assert str(file) in refused[0]
-    assert mine.missing([trial(1)]) == [trial(1)]
-
-
-def test_taking_in_keeps_what_one_has(store, tmp_path):
-    mine = Store(tmp_path / "mine")
-    mine.put(result(scores={"closeness": 0.5}), ARRAYS)
-    store.put(result(scores={"closeness": 0.9}), ARRAYS)
-    assert imported(store.root, mine) == (
-        [], [f"trials/{trial().id}: here is another result of that trial, and it stays"]
-    )  # fmt: skip
-    assert imported(mine.root, mine) == ([], [])
-    assert mine.get(trial().id).scores == {"closeness": 0.5}
-
-
-def test_taking_in_says_when_there_is_no_room(store, tiny_disk):
-    noise = {"closeness/error": np.random.default_rng(0).random(20_000)}
-    for seed in range(3):
-        store.put(result(seed), noise)
-    with pytest.raises(StoreError, match="no room left on the disk"):
-        imported(store.root, Store(tiny_disk / "mine"))
-    assert len(Store(tiny_disk / "mine").read().results) == 1
-
-
-def test_a_place_without_results_is_named(tmp_path, store):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(Exception, match="holds no results"):
-        imported(tmp_path / "empty", store)

@@ -14,7 +14,7 @@ from stored import ARRAYS, result, trial
 
 from ablate.errors import StoreError
 from ablate.running.outcome import dead
-from ablate.storage import Result, Store, cleaning, lease
+from ablate.storage import Result, Store, cleaning, lease, notes, sweep
 from ablate.study import Design, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
@@ -342,3 +342,36 @@ def test_status_says_what_trials_take(called, tmp_path):
     total = sum(store.place.sizes("trials").values())
     assert 0 < own < total
     assert f"{own:,} bytes, {total:,} with other trials" in err
+
+
+# -- a cleaner beside trials that start ------------------------------------------------------------------------
+
+TAKER = """
+import os, sys
+from ablate.storage import Store
+store, trial, mark = Store(sys.argv[1]), "a" * 16, sys.argv[2]
+held = 0
+while held < int(sys.argv[3]):
+    with store.lock(trial) as hold:  # as a worker takes its trial
+        if hold:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))  # raises where another process holds it too
+            held += 1
+            os.unlink(mark)
+print(held)
+"""
+
+
+def test_a_cleaner_and_trials_that_start_harm_each_other_in_nothing(tmp_path):
+    """A lock file that a killed run left is removed while two workers take the trial: nobody raises, one holds."""
+    store = Store(tmp_path / "results")
+    store.create()
+    command = [sys.executable, "-c", TAKER, str(store.root), str(tmp_path / "held"), "200"]
+    takers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    swept = 0
+    while any(taker.poll() is None for taker in takers):
+        swept += len(sweep(store, None, dry=False)[0])
+        notes.leave(store, "a" * 16, notes.CANCEL, "now")  # nor does one who writes a wish there
+    assert swept
+    for taker in takers:
+        out, err = taker.communicate()
+        assert (out, err) == ("200\n", "")

@@ -156,6 +156,14 @@ def test_a_damaged_file_is_said_to_be(tmp_path):
         start(dots(), spec, tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_name_of_many_dots_is_one_line(tmp_path, suffix):
+    spec = saved(tmp_path / f"w{suffix}", {"a." * 20_000 + "w": torch.zeros(1)})
+    with pytest.raises(DataError, match="20,000 dots, which no network has") as caught:
+        start(dots(), spec, tmp_path)
+    assert len(str(caught.value)) < 400
+
+
 # -- which tensor goes where -----------------------------------------------------------------------------------
 
 

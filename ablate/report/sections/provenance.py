@@ -54,11 +54,17 @@ def _facts(evidence: Evidence) -> Table:
         for name, values in evidence.data.items()
     }
     rows = [[Cell(fact), Cell(_values(values))] for fact, values in facts.items()]
+    rows.append([Cell("imported"), Cell(_imported(evidence))])
     if evidence.finished:
         rows.append([Cell("finished"), Cell(" to ".join(dict.fromkeys(evidence.finished)))])
     rows.append([Cell("time"), Cell(f"{evidence.seconds / 3600:.2f} hours, all trials together")])
     columns = [Column("Fact", "left"), Column("Value (trials)", "left", wide=True)]
     return Table("Code, machines and data.", columns, rows, ["Counts stand where trials differ."])
+
+
+def _imported(evidence: Evidence) -> str:
+    sources = "; ".join(dict.fromkeys(evidence.imported.values()))
+    return f"{len(evidence.imported)} of {evidence.planned_trials} trials, {sources}" if sources else "none"
 
 
 def _values(values: dict[str, int]) -> str:
@@ -69,14 +75,14 @@ def _values(values: dict[str, int]) -> str:
 
 def _trials(evidence: Evidence) -> Table:
     columns = [Column("Seed")] + [Column(row.label, "left") for row in evidence.rows]
-    rows = [
-        [Cell(str(seed)), *(_trial(row, seed, evidence.primary) for row in evidence.rows)]
-        for seed in evidence.study.seeds
-    ]
-    note = "ablate reproduce ID runs one of them again; ablate show ID prints its whole document."
-    return Table(f"Every trial: its id, and its {evidence.primary} × 100.", columns, rows, [note])
+    rows = [[Cell(str(seed)), *(_trial(evidence, row, seed) for row in evidence.rows)] for seed in evidence.study.seeds]
+    notes = ["ablate reproduce ID runs one of them again; ablate show ID prints its whole document."]
+    if evidence.imported:
+        notes.append("Imported ones were not trained here; ablate reproduce --sample 1% runs some of them again.")
+    return Table(f"Every trial: its id, and its {evidence.primary} × 100.", columns, rows, notes)
 
 
-def _trial(row: Row, seed: int, metric: str) -> Cell:
-    score = row.scores[metric].get(seed)
-    return Cell(row.ids[seed], MISSING if score is None else percent(score, 3), code=True)
+def _trial(evidence: Evidence, row: Row, seed: int) -> Cell:
+    score, trial_id = row.scores[evidence.primary].get(seed), row.ids[seed]
+    said = MISSING if score is None else percent(score, 3)
+    return Cell(trial_id, f"{said}, imported" if trial_id in evidence.imported else said, code=True)
