@@ -18,7 +18,7 @@ from small_studies import write_study
 from stored import ARRAYS, result, trial
 
 from ablate.datasets import read_picture
-from ablate.datasets._label_maps import _read_numbers
+from ablate.datasets._label_numbers import IDENTITY, read_numbers
 from ablate.datasets.coco_pose import CocoPose
 from ablate.errors import AblateError, DamagedError, DataError
 from ablate.planning.match import solve
@@ -197,6 +197,10 @@ def test_in_a_study(trap, tmp_path):
             load(tmp_path / "s.yaml")
 
 
+def numbers(file):
+    return read_numbers(file, IDENTITY.astype(np.uint8))
+
+
 def test_in_a_data_folder(trap, tmp_path):
     from ablate.tasks._detected_people import DetectedPeople
 
@@ -205,7 +209,7 @@ def test_in_a_data_folder(trap, tmp_path):
     (folder / "images").mkdir()
     for content in every_form(trap):
         (folder / "images" / "1.png").write_bytes(content)
-        for read in (read_picture, _read_numbers):
+        for read in (read_picture, numbers):
             with pytest.raises(DataError):
                 read(folder / "images" / "1.png")
         (folder / "annotations" / "person_keypoints_val.json").write_bytes(content)
@@ -282,7 +286,7 @@ def test_a_picture_that_promises_a_wall_is_refused(tmp_path):
     content[16:24] = (30_000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     (tmp_path / "p.png").write_bytes(content)
-    for read in (read_picture, _read_numbers):
+    for read in (read_picture, numbers):
         with pytest.raises(DataError, match="cannot be decoded"):
             read(tmp_path / "p.png")
 

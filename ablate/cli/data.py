@@ -44,36 +44,44 @@ def command(context: click.Context, as_json: bool) -> None:
 @options.data
 @click.option("--part", help="The data set on the shelf that reads it; of a known set the one that does.")
 @click.option("--knobs", default="{}", metavar="JSON", help="Its other knobs, as in a study's recipe.")
-@click.option("--quick", is_flag=True, help="Do not decode the images; maps of classes are decoded all the same.")
+@click.option("--quick", is_flag=True, help="Decode no images and compare none; maps of classes are decoded.")
 @options.as_json
 def check(name: str, data: Path | None, part: str | None, knobs: str, quick: bool, as_json: bool) -> None:
-    """Check the files of a set; exit status 1 when something is wrong.
+    """Check the files of a set and what both its splits have; exit status 1 when something is wrong.
 
+    A remark names what changes scores and may be meant: nobody but the set's owner can tell.
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
     from ablate import registry
-    from ablate.datasets import SPLITS, catalog
+    from ablate.datasets import SPLITS, Remarks, catalog
+    from ablate.datasets._both_sides import both_sides
 
     part = part or (catalog()[name].part if name in catalog() else "coco_pose")
     chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
-    dataset, problems, splits = registry.build("dataset", part, chosen), [], {}
-    for split in SPLITS:
-        samples = dataset.open(split, data)
+    dataset = registry.build("dataset", part, chosen)
+    opened = {split: dataset.open(split, data) for split in SPLITS}
+    problems, remarks, splits = list[str](), list[str](), {}
+    for split, samples in opened.items():
         found = samples.check(thorough=not quick)
-        problems += found
+        noted = samples.remarks() if isinstance(samples, Remarks) else []
         skipped = "".join(f", {count} {reason}" for reason, count in samples.skipped.items())
         content = "" if found else samples.digest()
         declared = dataset.info.declared(split)
         if content and declared and content != declared:
             found = [f"{samples.folder}: the content of {split} is {content}, declared is {declared}"]
-            problems += found
         digest = f", digest {content}" if content else ""
-        tell(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems", err=as_json)
+        said = f", {len(noted)} remark{'s' * (len(noted) > 1)}" if noted else ""
+        tell(f"{split}: {len(samples)} samples{skipped}{digest}, {len(found)} problems{said}", err=as_json)
         splits[split] = {"samples": len(samples), "skipped": samples.skipped, "digest": content, "problems": found}
-    for problem in problems:
-        tell(problem, err=as_json)
+        splits[split]["remarks"] = noted
+        problems, remarks = problems + found, remarks + noted
+    shared = both_sides(opened["train"], opened["val"], pictures=not quick)
+    problems, remarks = problems + shared.same, remarks + shared.near
+    for line in (*problems, *(f"remark: {remark}" for remark in remarks)):
+        tell(line, err=as_json)
     if as_json:
-        document({"set": name, "part": part, "splits": splits})
+        both = {"same": shared.same, "near": shared.near}
+        document({"set": name, "part": part, "splits": splits, "on both sides": both})
     sys.exit(1 if problems else 0)
 
 

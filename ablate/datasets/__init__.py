@@ -6,16 +6,19 @@ for when a split is opened. Joint sets and the sets that we know are data: `join
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypedDict, TypeVar
+from typing import Protocol, TypedDict, TypeVar, runtime_checkable
 
 from ablate import registry
 from ablate.datasets._arrays import Array, Numbers, Pixels
 from ablate.datasets._catalog import JointForm, JointSet, KnownSet, LabelMaps, catalog, joint_sets
 from ablate.datasets._files import (
     SPLITS,
+    Header,
     Split,
     check_version,
+    is_whole,
     picture_problem,
+    read_header,
     read_picture,
     refuse,
     set_folder,
@@ -30,6 +33,8 @@ __all__ = [
     "Array",
     "Classes",
     "Dataset",
+    "Grouped",
+    "Header",
     "Info",
     "JointForm",
     "JointSet",
@@ -39,16 +44,20 @@ __all__ = [
     "LabelledImage",
     "LabelledSamples",
     "Numbers",
+    "NumbersPeople",
     "PeopleSamples",
     "Person",
     "Pixels",
+    "Remarks",
     "Samples",
     "Split",
     "build_dataset",
     "catalog",
     "check_version",
+    "is_whole",
     "joint_sets",
     "picture_problem",
+    "read_header",
     "read_picture",
     "refuse",
     "set_folder",
@@ -113,10 +122,13 @@ class Samples(Protocol):
         """16 hexadecimal digits of the split's content. Raises DataError when images are missing."""
 
     def check(self, *, thorough: bool = False) -> list[str]:
-        """One line per problem of the files, each naming its file; thorough decodes every image."""
+        """One line per problem, each naming its file: all that would change or empty a score.
+
+        Headers and annotations are looked at; thorough decodes every image.
+        """
 
     def verify(self) -> str:
-        """The digest, if it is the declared one or the files pass `check`. Raises DataError otherwise."""
+        """The digest, if the files pass `check` and it is the declared one. Raises DataError otherwise."""
 
 
 class PeopleSamples(Samples, Protocol):
@@ -134,6 +146,31 @@ class LabelledSamples(Samples, Protocol):
 
     def labels(self, image_id: int) -> Pixels:
         """The classes of `labelled_image` alone, for which the image need not be read. Raises DataError."""
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """Optional: a split that knows of what may be meant and may be a mistake; nobody but its owner can tell."""
+
+    def remarks(self) -> list[str]:
+        """One line for each, naming the file, the entry and the value."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """Optional: a split whose images belong to groups, such as a person, a video or a patient."""
+
+    def group(self, image_id: int) -> str | None:
+        """The group of an image; None where the set declares none."""
+
+
+@runtime_checkable
+class NumbersPeople(Protocol):
+    """Optional: a split whose files have a number of their own for the category of people, where others have 1."""
+
+    @property
+    def person_category(self) -> int:
+        """As in its annotations, in a detector's boxes and in predictions that are written."""
 
 
 Opened_co = TypeVar("Opened_co", bound=Samples, covariant=True)

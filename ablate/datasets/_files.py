@@ -2,10 +2,14 @@
 
 import os
 import re
+import struct
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import ExifTags, Image
 
 from ablate.errors import DataError, PartError, nearest
 
@@ -15,15 +19,29 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
 Split = Literal["train", "val"]  # what is trained on, and what is evaluated on
 SPLITS: tuple[Split, Split] = ("train", "val")
 
-
+FORMATS = ("PNG", "JPEG")  # of Pillow's readers, these alone
+DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow answers to it
+NUMBERS = {int, float}  # of JSON; bool is none
+LARGEST = 2**53  # whole numbers up to here are kept apart by a float, too
 SHOWN = 3  # problems that an error message names before it only counts
 
+# How a picture's file begins -> how it ends, unless something was appended.
+PICTURES = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82"}
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # of JPEG: not a pixel's byte, no filling, no restart
 
-# A picture cut short still has its beginning, so both ends are looked at: marker at the start -> at the end.
-PICTURES = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
 
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a picture tell; the whole of it is there."""
 
-TAIL = 4096  # bytes searched for the end marker: some cameras append data of their own
+    height: int
+    width: int
+    orientation: int  # EXIF: 1 as stored, 2 to 8 mirrored or turned by viewers, and not by `read_picture`
+
+    @property
+    def turned(self) -> str:
+        """In words, an orientation other than 1."""
+        return f"has EXIF orientation {self.orientation}: viewers turn or mirror it, here it is read as it is stored"
 
 
 def check_version(version: str | None) -> None:
@@ -73,6 +91,11 @@ def refuse(where: Path | str, problems: list[str]) -> None:
         raise DataError(f"{where}: {count}: {'; '.join(problems[:SHOWN])}{rest}")
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value in a file may name something: 3 and 3.0 may, '3', true and 3.5 may not."""
+    return type(value) in NUMBERS and -LARGEST < value < LARGEST and value == int(value)  # type: ignore[operator, call-overload]  # a number
+
+
 def read_picture(file: Path) -> np.ndarray:
     """A JPEG or PNG as (H, W, 3) uint8 RGB, in the orientation it is stored in, which annotations speak of.
 
@@ -85,8 +108,7 @@ def read_picture(file: Path) -> np.ndarray:
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from None
-    problem = _content_problem(content[:16], content[-TAIL:])  # some decoders fill what is cut off with grey
-    problem = problem or _chunk_problem(content)
+    problem = _content_problem(content)  # some decoders fill what is cut off with grey
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = None if problem else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -97,30 +119,77 @@ def read_picture(file: Path) -> np.ndarray:
     return np.asarray(pixels)
 
 
-def _chunk_problem(content: bytes) -> str | None:
-    """A PNG's chunk that is longer than the file: OpenCV makes room for it three times before it reads."""
-    at = 8 if content.startswith(b"\x89PNG") else len(content)
-    while at + 12 <= len(content) and content[at + 4 : at + 8] != b"IEND":  # data may be appended
-        at += 12 + int.from_bytes(content[at : at + 4])
-    return "has a chunk that is longer than the file" if at > len(content) else None
+def read_header(file: Path) -> Header:
+    """Size and orientation of a JPEG or PNG, of which nothing is decoded.
+
+    Raises:
+        DataError: the file is missing, empty, cut short, or no picture.
+    """
+    if problem := picture_problem(file):
+        raise DataError(problem)
+    try:
+        # Pillow warns of damaged EXIF, which harms nothing.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
+            return Header(picture.height, picture.width, _orientation(picture))
+    except DAMAGE as error:
+        raise DataError(f"{file}: cannot be decoded: {error}") from None
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's, where it is one; decoders and viewers pass over damaged EXIF, too."""
+    try:
+        exif = Image.Image.getexif(picture)  # a PNG's own would decode the whole picture
+    except (*DAMAGE, struct.error, LookupError, TypeError, AttributeError):
+        return 1
+    found = exif.get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def picture_problem(file: Path) -> str | None:
-    """What the two ends of a picture's file show to be wrong with it, or None; nothing is decoded."""
+    """What is wrong with a picture's file as a whole, or None; nothing is decoded.
+
+    A file is read to its end only where something stands behind the picture, such as a phone's film.
+    """
     try:
         with file.open("rb") as stream:
             head = stream.read(16)
-            stream.seek(max(0, file.stat().st_size - TAIL))
-            problem = _content_problem(head, stream.read())
+            stream.seek(max(0, file.stat().st_size - 16))
+            problem = None if _ends_well(head, stream.read()) else _content_problem(file.read_bytes())
     except OSError as error:
         problem = error.strerror
     return problem and f"{file}: {problem}"
 
 
-def _content_problem(head: bytes, tail: bytes) -> str | None:
-    if not head:
+def _ends_well(head: bytes, tail: bytes) -> bool:
+    return any(head.startswith(start) and tail.endswith(end) for start, end in PICTURES.items())
+
+
+def _content_problem(content: bytes) -> str | None:
+    if not content:
         return "is empty"
-    end = next((end for start, end in PICTURES.items() if head.startswith(start)), None)
-    if end is None:
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _chunk_problem(content)
+    if not content.startswith(b"\xff\xd8\xff"):
         return "is neither JPEG nor PNG"
-    return None if end in tail else "is cut short"
+    return None if content.endswith(b"\xff\xd9") or _has_end(content) else "is cut short"
+
+
+def _chunk_problem(content: bytes) -> str | None:
+    """A PNG without an end, or whose chunk is longer than the file: OpenCV makes room for it before it reads."""
+    at = 8
+    while at + 12 <= len(content):
+        if content[at + 4 : at + 8] == b"IEND":  # data may be appended
+            return None
+        at += 12 + int.from_bytes(content[at : at + 4])
+    return "has a chunk that is longer than the file" if b"IEND" in content else "is cut short"
+
+
+def _has_end(content: bytes) -> bool:
+    """Whether a JPEG has its own end marker, not only one of a thumbnail within it or of a picture behind it."""
+    at = 2
+    while found := MARKER.search(content, at):
+        if found[0] == b"\xff\xd9":
+            return True
+        length = int.from_bytes(content[found.end() : found.end() + 2])
+        at = found.end() + (0 if found[0] in (b"\xff\x01", b"\xff\xd8") else length)
+    return False

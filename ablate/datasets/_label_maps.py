@@ -1,25 +1,25 @@
 """Images with maps of classes beside them, as PNG files that hold a number a pixel: what sets of such files share.
 
-A map is 8-bit grey or has a palette, whose numbers (not colours) count. Every number must be that of a class or
-one to be ignored; any other is an error that names the file, as is a map of another size than its image.
+What a map may be is in `_label_numbers.py`. Every number must be that of a class or one to be ignored; any other is an
+error that names the file, as is a map of another size than its image.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from ablate.datasets import IGNORED, Info, LabelledImage, Split, picture_problem, read_picture, refuse
+from ablate.datasets import IGNORED, Info, LabelledImage, Split, read_header, read_picture, refuse
+from ablate.datasets._label_numbers import UNKNOWN, read_numbers
 from ablate.errors import DataError, PartError
 
-UNKNOWN = 254  # in a table and its results: no class has this number and it is not to be ignored
-FORMATS = ("PNG", "JPEG")  # of Pillow's readers, these alone
 MOST = 254  # classes: places 0 to 253
 
 
@@ -31,6 +31,33 @@ class Pair:
     name: str  # of files of predictions; no other pair of the split has it
     image: Path
     labels: Path
+    group: str | None = None  # of images that belong together, where the set declares them
+
+
+def check_group(pattern: str | None) -> None:
+    """Whether a knob `group` can be one: a regular expression.
+
+    Raises:
+        PartError: it cannot.
+    """
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise PartError(f"group: {pattern!r} is no regular expression: {error}") from None
+
+
+def group_of(name: str, pattern: str | None) -> str | None:
+    """The group of an image: what the pattern, or its first pair of brackets, matches in the image's name.
+
+    Raises:
+        DataError: nothing.
+    """
+    if pattern is None:
+        return None
+    found = re.search(pattern, name)
+    if found is None:
+        raise DataError(f"dataset.group: {pattern!r} matches nothing in the name {name!r}")
+    return found[1] if found.re.groups else found[0]
 
 
 def table_of(label_ids: Sequence[int], *, ignored: Sequence[int]) -> np.ndarray:
@@ -58,18 +85,20 @@ def combined(digests: Sequence[str]) -> str:
     return hashlib.blake2b("-".join(digests).encode(), digest_size=8).hexdigest()
 
 
-def paired(folder: str, images: dict[str, Path], labels: dict[str, Path], *, root: Path) -> list[Pair]:
+def paired(
+    folder: str, images: dict[str, Path], labels: dict[str, Path], *, root: Path, group: str | None
+) -> list[Pair]:
     """The pairs of one of the split's folders in the order of their names, from its files by name.
 
     Raises:
-        DataError: there are none, or some lack their counterpart.
+        DataError: there are none, or some lack their counterpart or a group.
     """
     if not images:
         raise DataError(f"{root}: no images of {folder!r}")
     lacking = [f"{images[name].name} has no map of classes" for name in sorted(images.keys() - labels.keys())]
     lacking += [f"{labels[name].name} has no image" for name in sorted(labels.keys() - images.keys())]
     refuse(root, lacking)
-    return [Pair(folder, name, images[name], labels[name]) for name in sorted(images)]
+    return [Pair(folder, name, images[name], labels[name], group_of(name, group)) for name in sorted(images)]
 
 
 def by_name(files: list[tuple[str, Path]]) -> dict[str, Path]:
@@ -127,37 +156,36 @@ class LabelledFiles:
         images = [{"id": number, "file_name": pair.image.name} for number, pair in enumerate(self.pairs, start=1)]
         return {"images": images, "annotations": [], "categories": []}
 
+    def group(self, image_id: int) -> str | None:
+        return self.pairs[image_id - 1].group
+
     def digest(self) -> str:
         """Of the maps' numbers, however they are compressed, and of the images' names and sizes in bytes."""
-        digests, problems = [], []
-        for _, pairs in groupby(self.pairs, key=lambda pair: pair.folder):
-            content = hashlib.blake2b(digest_size=8)
-            for pair in pairs:
-                try:
-                    numbers = self._sound(pair)
-                except DataError as error:
-                    problems.append(str(error))
-                else:
-                    entry = f"{pair.image.name}:{pair.image.stat().st_size}:{numbers.shape}\n"
-                    content.update(entry.encode() + numbers.tobytes())
-            digests.append(content.hexdigest())
-        refuse(self.folder, problems)
-        return combined(digests)
+        refuse(self.folder, list(self._looked.problems.values()))
+        return self._looked.digest
 
     def check(self, *, thorough: bool = False) -> list[str]:
-        problems = []
-        for pair in self.pairs:
+        found = dict(self._looked.problems)
+        for image_id in self.image_ids() if thorough else ():
             try:
-                self._sound(pair, thorough=thorough)
+                self.image(image_id)
             except DataError as error:
-                problems.append(str(error))
-        return problems
+                found.setdefault(image_id, str(error))
+        return [*self._empty(), *(found[image_id] for image_id in sorted(found))]
+
+    def remarks(self) -> list[str]:
+        """See `Remarks`: pictures that viewers turn, maps without a class, classes without a pixel."""
+        pixels = zip(self.info.need_classes(), self._looked.pixels, strict=True)
+        unseen = [name for name, count in pixels if not count]
+        nowhere = [f"{self.folder}: {self.split} has no pixel of {', '.join(unseen)}"] if unseen else []
+        return [*self._looked.remarks, *nowhere]
 
     def verify(self) -> str:
         wanted, declared = (self.info.images or {}).get(self.split), self.info.declared(self.split)
         if wanted and wanted != len(self) and not declared:  # a digest says more
             raise DataError(f"{self.folder}: {self.split} has {len(self)} images, {self.info.name} has {wanted}")
         found = self.digest()
+        refuse(self.folder, self._empty())
         if declared and found != declared:
             raise DataError(
                 f"{self.folder}: the {self.split} split's content is {found}, declared is {declared}; "
@@ -165,23 +193,52 @@ class LabelledFiles:
             )
         return found
 
-    def _sound(self, pair: Pair, *, thorough: bool = False) -> np.ndarray:
-        """The numbers (H, W) in a pair's map; the image is read by its ends and header, `thorough` decodes it.
+    def _empty(self) -> list[str]:
+        looked = self._looked
+        if looked.pixels.any() or looked.problems:
+            return []
+        return [f"{self.pairs[0].labels.parent}: no pixel of {self.split} is of a class, all are to be ignored"]
+
+    @cached_property
+    def _looked(self) -> "Looked":
+        """What one look at all maps and all images' headers found; images themselves are not decoded."""
+        looked, digests = Looked(np.zeros(len(self.info.need_classes()), np.int64)), []
+        for _, pairs in groupby(enumerate(self.pairs, start=1), key=lambda entry: entry[1].folder):
+            content = hashlib.blake2b(digest_size=8)
+            for image_id, pair in pairs:
+                try:
+                    numbers = self._look(pair, looked)
+                except DataError as error:
+                    looked.problems[image_id] = str(error)
+                else:
+                    entry = f"{pair.image.name}:{pair.image.stat().st_size}:{numbers.shape}\n"
+                    content.update(entry.encode() + numbers.tobytes())
+            digests.append(content.hexdigest())
+        looked.digest = combined(digests)
+        return looked
+
+    def _look(self, pair: Pair, looked: "Looked") -> np.ndarray:
+        """The numbers (H, W) in a pair's map; the image is read by its ends and header.
 
         Raises:
             DataError: a file is missing or damaged, their sizes differ, or a number stands for no class.
         """
-        if not thorough and (problem := picture_problem(pair.image)):
-            raise DataError(problem)
-        size = read_picture(pair.image).shape[:2] if thorough else _size(pair.image)
-        numbers = self._classes(pair)[0]
-        if size != numbers.shape:
-            raise DataError(_sizes_differ(pair, size, numbers.shape))
+        header = read_header(pair.image)
+        numbers, classes = self._classes(pair)
+        if (header.height, header.width) != numbers.shape:
+            turned = f"; {pair.image.name} {header.turned}" if header.orientation != 1 else ""
+            raise DataError(_sizes_differ(pair, (header.height, header.width), numbers.shape) + turned)
+        pixels = cv2.calcHist([classes], [0], None, [256], [0, 256]).ravel()[: len(looked.pixels)]  # (C,)
+        looked.pixels += pixels.astype(np.int64)
+        if header.orientation != 1:
+            looked.remarks.append(f"{pair.image}: {header.turned}")
+        if not pixels.any():
+            looked.remarks.append(f"{pair.labels}: no pixel is of a class, all are to be ignored")
         return numbers
 
     def _classes(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         """The numbers in a pair's map, and the classes that they stand for, (H, W) uint8 both."""
-        numbers = _read_numbers(pair.labels)
+        numbers = read_numbers(pair.labels, self.table)
         classes = np.asarray(cv2.LUT(numbers, self.table))
         unknown = classes == UNKNOWN
         if unknown.any():
@@ -190,27 +247,14 @@ class LabelledFiles:
         return numbers, classes
 
 
-def _read_numbers(file: Path) -> np.ndarray:
-    """The numbers in a map of classes, (H, W) uint8. OpenCV would turn a palette's numbers into colours."""
-    if problem := picture_problem(file):
-        raise DataError(problem)
-    try:
-        with Image.open(file, formats=FORMATS) as picture:
-            if picture.format != "PNG" or picture.mode not in ("L", "P"):
-                kind = f"is {picture.format} with pixels {picture.mode}"
-                raise DataError(f"{file}: {kind}; numbers of classes are kept in PNG, 8-bit grey or with a palette")
-            return np.array(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow answers to damage
-        raise DataError(f"{file}: cannot be decoded: {error}") from None
+@dataclass
+class Looked:
+    """What a look at all files of a split found."""
 
-
-def _size(file: Path) -> tuple[int, int]:
-    """Height and width that the picture's header tells."""
-    try:
-        with Image.open(file, formats=FORMATS) as picture:
-            return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: cannot be decoded: {error}") from None
+    pixels: np.ndarray  # (C,) of each class, in all maps
+    digest: str = ""
+    problems: dict[int, str] = field(default_factory=dict)  # by image id
+    remarks: list[str] = field(default_factory=list)
 
 
 def _sizes_differ(pair: Pair, image: Sequence[int], labels: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from cityscapesscripts.helpers.labels import labels as table
 from cityscapesscripts.helpers.labels import name2label
 
 from ablate.datasets import SPLITS, Classes, Info, KnownSet, LabelMaps, Split, catalog, check_version, set_folder
-from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, combined, paired, table_of
+from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, check_group, combined, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
@@ -36,6 +36,7 @@ class Cityscapes:
     train: str = "train"  # the folders that are trained on, joined by +: train, train+val
     test: str = "val"  # the folders that are evaluated on: val, test
     version: str | None = None  # digests "train-val" that the content must have; none: those of the catalog
+    group: str | None = None  # a regular expression: what it matches in an image's name is its group, such as a drive
 
     def __post_init__(self) -> None:
         known = self._known
@@ -43,6 +44,7 @@ class Cityscapes:
             fitting = [name for name, entry in catalog().items() if entry.labels]
             raise PartError(f"set: {self.set} has no maps of classes; {nearest(self.set, fitting)}")
         check_version(self.version)
+        check_group(self.group)
         _check_folders(self.folders, known.labels if known else None)
 
     @property
@@ -72,7 +74,7 @@ class Cityscapes:
         """
         folder = (self._known and self._known.folder) or self.set  # in the data folder
         home = set_folder(folder, root, holds="gtFine")
-        pairs = [pair for name in self.folders[split] for pair in _pairs(home, name)]
+        pairs = [pair for name in self.folders[split] for pair in _pairs(home, name, self.group)]
         by_name([(pair.name, pair.image) for pair in pairs])
         return LabelledFiles(self.info, split, home, tuple(pairs), self.table)
 
@@ -118,7 +120,7 @@ def _declared(maps: LabelMaps, folders: dict[Split, tuple[str, ...]]) -> str | N
     return "-".join(map(combined, digests)) if all(map(all, digests)) else None
 
 
-def _pairs(home: Path, folder: str) -> list[Pair]:
+def _pairs(home: Path, folder: str, group: str | None) -> list[Pair]:
     places = home / "leftImg8bit" / folder, home / "gtFine" / folder
     for place in places:
         if not place.is_dir():
@@ -131,4 +133,5 @@ def _pairs(home: Path, folder: str) -> list[Pair]:
         by_name([(file.stem.removesuffix(IMAGE), file) for file in images]),
         by_name([(file.stem.removesuffix(LABELS), file) for file in labels]),
         root=home,
+        group=group,
     )

@@ -3,36 +3,36 @@
 Who becomes a sample follows the official loader (leoxiaobin/deep-high-resolution-net.pytorch@6f69e4676ad8,
 lib/dataset/coco.py): crowds, people without labelled joints and boxes outside the image are skipped, and
 counted; the ground truth keeps them all. Of the annotations only arrays stay, which loader processes share.
+The file itself is read by `_coco_people.py`.
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ablate.datasets import (
+    Header,
     Info,
     Person,
     Split,
     catalog,
     check_version,
     joint_sets,
-    picture_problem,
+    read_header,
     read_picture,
     refuse,
     set_folder,
-    under,
 )
+from ablate.datasets._coco_people import Images, clipped, read_people, why_skipped
 from ablate.errors import DataError, nearest
 from ablate.registry import dataset
 
-Images = dict[int, tuple[str, int, int]]  # image id -> file name, height, width
+COPIED = ("id", "image_id", "bbox", "area", "keypoints", "iscrowd")
 
 
 @dataset("coco_pose", meaning=1, tasks=("pose",))
@@ -48,6 +48,7 @@ class CocoPose:
     set: str = "coco2017"  # the name of the set's folder; `ablate data` lists those we know
     joints: Literal["coco17", "lsp14"] = "coco17"  # the joint set of its annotations
     version: str | None = None  # digests "train-val" that the content must have; none: those of the catalog
+    group_field: str | None = None  # of an image's entry: the video, person or patient that it is of
 
     def __post_init__(self) -> None:
         known = catalog().get(self.set)
@@ -82,24 +83,28 @@ class CocoPose:
         """
         folder = set_folder(self.info.name, root, holds="annotations")
         file = _annotation_file(folder, self.pattern.format(split=split))
-        images, people = _read(file, self.info.need_joints())
-        verdicts = [_why_skipped(person, images) for person in people]
-        kept = [person for person, why in zip(people, verdicts, strict=True) if why is None]
-        place = {image_id: position for position, image_id in enumerate(images)}
+        joints = self.info.need_joints()
+        read = read_people(file, joints, group_field=self.group_field)
+        verdicts = [why_skipped(person, read.images) for person in read.people]
+        kept = [person for person, why in zip(read.people, verdicts, strict=True) if why is None]
+        place = {image_id: position for position, image_id in enumerate(read.images)}
         kept.sort(key=lambda person: place[person["image_id"]])  # the official order: image by image
         return People(
             info=self.info,
             split=split,
             folder=folder,
             annotations=file,
-            image_folder=_image_folder(folder, file, images),
-            images=images,
+            image_folder=_image_folder(folder, file, read.images),
+            images=read.images,
             image_of=np.array([person["image_id"] for person in kept], dtype=np.int64),
             ids=np.array([person["id"] for person in kept], dtype=np.int64),
-            boxes=np.array([_clipped(person, images) for person in kept], dtype=float).reshape(-1, 4),
+            boxes=np.array([clipped(person, read.images) for person in kept], dtype=float).reshape(-1, 4),
             areas=np.array([person["area"] for person in kept], dtype=float),
-            joints=np.array([p["keypoints"] for p in kept], float).reshape(-1, len(self.info.need_joints()), 3),
+            joints=np.array([p["keypoints"] for p in kept], float).reshape(-1, len(joints), 3),
             skipped=dict(Counter(why for why in verdicts if why)),
+            person_category=read.category,
+            odd_annotations=tuple(read.remarks),
+            vouched=self.version is None,
         )
 
 
@@ -119,6 +124,9 @@ class People:
     areas: np.ndarray  # (N,)
     joints: np.ndarray  # (N, K, 3)
     skipped: dict[str, int]
+    person_category: int  # in the annotation file, and in other files of the set
+    odd_annotations: tuple[str, ...]  # remarks
+    vouched: bool  # a declared digest is the catalog's, of files that were looked at
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -135,34 +143,36 @@ class People:
         }
 
     def image(self, image_id: int) -> np.ndarray:
-        name, height, width = self.images[image_id]
-        file = self.image_folder / name
-        pixels = read_picture(file)
-        if pixels.shape[:2] != (height, width):
-            found = f"{pixels.shape[0]} x {pixels.shape[1]}"
-            raise DataError(f"{file}: {found} pixels (height x width), annotated as {height} x {width}")
+        pixels = read_picture(self._file(image_id))
+        if problem := self._size_problem(image_id, *pixels.shape[:2]):
+            raise DataError(problem)
         return pixels
 
     def name(self, image_id: int) -> str:
-        return Path(self.images[image_id][0]).stem
+        return Path(self.images[image_id].name).stem
 
     def image_ids(self) -> list[int]:
         return list(self.images)
 
+    def group(self, image_id: int) -> str | None:
+        return self.images[image_id].group
+
     def ground_truth(self) -> dict[str, Any]:
-        _, people = _read(self.annotations, self.info.need_joints())  # again: nothing of it is kept during training
-        annotations = [{key: person[key] for key in ("id", "image_id", *COPIED)} for person in people]
-        for annotation, person in zip(annotations, people, strict=True):
-            labelled = sum(value > 0 for value in person["keypoints"][2::3])
-            annotation |= {"category_id": 1, "iscrowd": person.get("iscrowd", 0), "num_keypoints": labelled}
-        images = [{"id": key, "height": height, "width": width} for key, (_, height, width) in self.images.items()]
-        category = {"id": 1, "name": "person", "keypoints": list(self.info.need_joints())}
+        """See `Samples`; the category of people is 1, whatever it is in the file."""
+        joints = self.info.need_joints()
+        people = read_people(self.annotations, joints).people  # again: nothing of it is kept during training
+        annotations = [{key: person[key] for key in COPIED} for person in people]
+        for annotation in annotations:
+            labelled = sum(value > 0 for value in annotation["keypoints"][2::3])
+            annotation |= {"category_id": 1, "num_keypoints": labelled}
+        images = [{"id": key, "height": image.height, "width": image.width} for key, image in self.images.items()]
+        category = {"id": 1, "name": "person", "keypoints": list(joints)}
         return {"images": images, "annotations": annotations, "categories": [category]}
 
     def digest(self) -> str:
         """Of the annotations' bytes and the images' names and sizes: quick, as not every image is read."""
         content, missing = hashlib.blake2b(self.annotations.read_bytes(), digest_size=8), []
-        for name in sorted(name for name, _, _ in self.images.values()):
+        for name in sorted(image.name for image in self.images.values()):
             try:
                 content.update(f"{name}:{(self.image_folder / name).stat().st_size}\n".encode())
             except OSError:
@@ -171,33 +181,78 @@ class People:
         return content.hexdigest()
 
     def check(self, *, thorough: bool = False) -> list[str]:
-        if not thorough:
-            problems = [picture_problem(self.image_folder / name) for name, _, _ in self.images.values()]
-            return [problem for problem in problems if problem]
-        found = []
-        for image_id in self.images:
+        empty = self._empty()
+        found = dict(self._headers.problems)
+        for image_id in self.images if thorough else ():
             try:
                 self.image(image_id)
             except DataError as error:
-                found.append(str(error))
-        return found
+                found.setdefault(image_id, str(error))
+        return [*empty, *(found[image_id] for image_id in self.images if image_id in found)]
+
+    def remarks(self) -> list[str]:
+        """See `Remarks`: odd annotations, pictures that viewers turn, joints that nobody has."""
+        labelled = np.asarray((self.joints[..., 2] > 0).any(axis=0))  # (K,)
+        unseen = [joint for joint, seen in zip(self.info.need_joints(), labelled, strict=True) if not seen]
+        nowhere = [f"{self.annotations}: nobody has a labelled {', '.join(unseen)}"] if unseen and len(self) else []
+        return [*self.odd_annotations, *self._headers.remarks, *nowhere]
 
     def verify(self) -> str:
-        """Files are looked at one by one only where the digest does not vouch for them."""
+        """Files are looked at one by one only where the catalog's digest does not vouch for them."""
         found = self.digest()
         declared = self.info.declared(self.split)
-        if found == declared:
+        if found == declared and self.vouched:
             return found
         refuse(self.folder, self.check())
-        if declared:
+        if declared and found != declared:
             raise DataError(
                 f"{self.folder}: the {self.split} split's content is {found}, declared is {declared}; "
                 f"a set of your own needs its own dataset.version or folder name"
             )
         return found
 
+    def _empty(self) -> list[str]:
+        if (self.joints[..., 2] > 0).any():
+            return []
+        kinds = [f"{count} {why}" for why, count in self.skipped.items()]
+        kinds += [f"{len(self)} without a labelled joint"] if len(self) else []
+        of = f"its annotations of people are: {', '.join(kinds)}" if kinds else "it has no annotation of people"
+        return [f"{self.annotations}: nobody to train on or to score; {of}"]
 
-COPIED = ("bbox", "area", "keypoints")
+    @cached_property
+    def _headers(self) -> "Headers":
+        """What the images' headers tell, looked at once."""
+        looked = Headers({}, [])
+        for image_id in self.images:
+            try:
+                header = read_header(self._file(image_id))
+            except DataError as error:
+                looked.problems[image_id] = str(error)
+                continue
+            if problem := self._size_problem(image_id, header.height, header.width, header):
+                looked.problems[image_id] = problem
+            elif header.orientation != 1:
+                looked.remarks.append(f"{self._file(image_id)}: {header.turned}")
+        return looked
+
+    def _file(self, image_id: int) -> Path:
+        return self.image_folder / self.images[image_id].name
+
+    def _size_problem(self, image_id: int, height: int, width: int, header: Header | None = None) -> str | None:
+        image = self.images[image_id]
+        if (height, width) == (image.height, image.width):
+            return None
+        sizes = f"{height} x {width} pixels (height x width), annotated as {image.height} x {image.width}"
+        turned = f"; {header.turned}" if header and header.orientation != 1 else ""
+        return f"{self._file(image_id)}: {sizes}{turned}"
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What a look at the headers of all images found."""
+
+    problems: dict[int, str]  # by image id
+    remarks: list[str]
 
 
 def _annotation_file(folder: Path, pattern: str) -> Path:
@@ -213,83 +268,8 @@ def _image_folder(folder: Path, annotations: Path, images: Images) -> Path:
     """Where the images lie: COCO's own places first, then simpler ones."""
     split = annotations.stem.rpartition("_")[2]
     places = [folder / place for place in (f"images/{split}", split, "images", ".")]
-    some = [name for name, _, _ in list(images.values())[:50]]
+    some = [image.name for image in list(images.values())[:50]]
     holding = [place for place in places if any((place / name).is_file() for name in some)]
     if not holding:
         raise DataError(f"{folder}: no image of {annotations.name} in images/, images/{split}/ or {split}/")
     return holding[0]
-
-
-def _read(file: Path, joints: tuple[str, ...]) -> tuple[Images, list[dict[str, Any]]]:
-    """The images and the annotations of people, each annotation looked at.
-
-    Raises:
-        DataError: the file, and how many entries are damaged in which way.
-    """
-    try:
-        document = json.loads(file.read_bytes())
-        listed = document["images"]
-        images = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in listed}
-        category = _person_category(document["categories"], joints, file)
-        people = [entry for entry in document["annotations"] if entry["category_id"] == category]
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{file}: damaged annotations: {error}") from None
-    except KeyError as error:
-        raise DataError(f"{file}: damaged annotations: an entry has no {error}") from None
-    problems = [_annotation_problem(person, images, len(joints)) for person in people]
-    refuse(file, [problem for problem in problems if problem])
-    repeats = len(listed) - len(images) + len(people) - len({person["id"] for person in people})
-    for name, _, _ in images.values():
-        under(file.parent, name)
-    refuse(file, [f"{repeats} images or annotations repeat an id"] if repeats else [])
-    return images, people
-
-
-def _person_category(categories: list[dict[str, Any]], joints: tuple[str, ...], file: Path) -> int:
-    found = [category for category in categories if category["name"] == "person"]
-    if len(found) != 1:
-        raise DataError(f"{file}: wanted one category named 'person', found {len(found)}")
-    named = tuple(found[0].get("keypoints", joints))
-    if named != joints:
-        raise DataError(f"{file}: its {len(named)} joints are not those of dataset.joints ({len(joints)})")
-    return int(found[0]["id"])
-
-
-def _annotation_problem(person: dict[str, Any], images: Images, joints: int) -> str | None:
-    name = f"annotation {person.get('id')}"
-    absent = [key for key in ("id", "image_id", *COPIED) if key not in person]
-    if absent:
-        return f"{name} has no {absent[0]!r}"
-    if not all(type(person[key]) is int and abs(person[key]) < 2**63 for key in ("id", "image_id")):
-        return f"{name} has ids that are no numbers"
-    if person["image_id"] not in images:
-        return f"{name} is on image {person['image_id']}, which is not listed"
-    try:
-        if len(person["keypoints"]) != 3 * joints or len(person["bbox"]) != 4:
-            lengths = f"{len(person['keypoints'])} keypoint and {len(person['bbox'])} box numbers"
-            return f"{name} has {lengths}, not {3 * joints} and 4"
-        sound = all(map(isfinite, (*person["bbox"], *person["keypoints"], person["area"])))
-    except (TypeError, OverflowError):
-        sound = False
-    return None if sound else f"{name} holds what is not a finite number"
-
-
-def _clipped(person: dict[str, Any], images: Images) -> list[float]:
-    """The box within the image, x y w h, cleaned as officially: one pixel narrower than annotated."""
-    x, y, width, height = person["bbox"]
-    _, image_height, image_width = images[person["image_id"]]
-    left, top = max(0, x), max(0, y)
-    right = min(image_width - 1, left + max(0, width - 1))
-    bottom = min(image_height - 1, top + max(0, height - 1))
-    return [left, top, right - left, bottom - top]
-
-
-def _why_skipped(person: dict[str, Any], images: Images) -> str | None:
-    if person.get("iscrowd", 0):
-        return "crowd"
-    _, _, width, height = _clipped(person, images)
-    if person["area"] <= 0 or min(width, height) < 0 or max(width, height) == 0:  # a point cannot be cropped
-        return "empty box"
-    return "no labelled joint" if max(person["keypoints"]) == 0 else None

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ablate.datasets import Classes, Info, Split, check_version, refuse, set_folder, under
-from ablate.datasets._label_maps import LabelledFiles, by_name, paired, table_of
+from ablate.datasets._label_maps import LabelledFiles, by_name, check_group, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
@@ -42,6 +42,7 @@ class LabelFolder:
     train: str = "train"  # what {split} stands for in training
     test: str = "val"  # what {split} stands for in evaluation
     version: str | None = None  # digests "train-val" that the content must have
+    group: str | None = None  # a regular expression: what it matches in an image's name is its group, such as a patient
 
     def __post_init__(self) -> None:
         _check_classes(self.classes, self.numbers, self.categories or self.classes)
@@ -52,6 +53,7 @@ class LabelFolder:
             wanted = "wanted a pattern that ends in a file's name with {name} in it"
             raise PartError(f"labels: {wanted}, not {self.labels!r}")
         check_version(self.version)
+        check_group(self.group)
         _ = self.table  # refuses what no map can hold
 
     @cached_property
@@ -98,7 +100,8 @@ class LabelFolder:
             images = {stem: images[stem] for stem in listed}
         if self.names or "{split}" not in self.labels:  # other splits' maps may lie here too
             labels = {stem: file for stem, file in labels.items() if stem in images}
-        return LabelledFiles(self.info, split, home, tuple(paired(name, images, labels, root=home)), self.table)
+        pairs = paired(name, images, labels, root=home, group=self.group)
+        return LabelledFiles(self.info, split, home, tuple(pairs), self.table)
 
     def _refuse_overlap(self, home: Path, names: str) -> None:
         files = [under(home, names.replace("{split}", folder)) for folder in self.folders.values()]

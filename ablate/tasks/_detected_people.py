@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import PeopleSamples, Person, refuse, under
+from ablate.datasets import NumbersPeople, PeopleSamples, Person, is_whole, refuse, under
 from ablate.errors import DataError
 
 
@@ -20,7 +20,9 @@ class DetectedPeople:
 
     @classmethod
     def read(cls, samples: PeopleSamples, name: str) -> "DetectedPeople":
-        """Boxes of category 1 from a COCO results file under the set's folder; all scores are kept.
+        """Boxes of people from a COCO results file under the set's folder; all scores are kept.
+
+        People have the number that the set's own files give them. Boxes of other categories are passed over.
 
         Raises:
             DataError: no such file, damaged entries (counted), or no box on the split's images.
@@ -28,8 +30,12 @@ class DetectedPeople:
         if samples.folder is None:
             raise DataError(f"evaluation.detections: the set has no folder that could hold {name}")
         file = under(samples.folder, name)
+        category = category_of_people(samples)
         try:
-            people = [entry for entry in json.loads(file.read_bytes()) if entry["category_id"] == 1]
+            entries = json.loads(file.read_bytes())
+            problems = [_category_problem(entry, position) for position, entry in enumerate(entries)]
+            refuse(file, [problem for problem in problems if problem])
+            people = [entry for entry in entries if entry["category_id"] == category]
             problems = [_box_problem(entry, position) for position, entry in enumerate(people)]
         except OSError as error:
             raise DataError(f"{file}: {error.strerror}") from None
@@ -37,9 +43,12 @@ class DetectedPeople:
             raise DataError(f"{file}: not a COCO results file with boxes: {error}") from None
         refuse(file, [problem for problem in problems if problem])
         known = set(samples.image_ids())
+        people = [person | {"image_id": int(person["image_id"])} for person in people]
         kept = [person for person in people if person["image_id"] in known]
         if not kept:
-            raise DataError(f"{file}: no person box on any image of the split")
+            others = sorted({entry["category_id"] for entry in entries} - {category})
+            hint = f"; people are category {category}, there are boxes of {others[:5]}" if others else ""
+            raise DataError(f"{file}: no person box on any image of the split{hint}")
         return cls(samples, kept, len(people) - len(kept))
 
     def __len__(self) -> int:
@@ -58,11 +67,23 @@ class DetectedPeople:
         }
 
 
+def category_of_people(samples: object) -> int:
+    """The number that an opened split's own files give the category of people."""
+    return samples.person_category if isinstance(samples, NumbersPeople) else 1
+
+
+def _category_problem(entry: dict[str, Any], position: int) -> str | None:
+    found = entry["category_id"]
+    return None if is_whole(found) else f"box {position} has the category_id {found!r}, no whole number"
+
+
 def _box_problem(entry: dict[str, Any], position: int) -> str | None:
+    if not is_whole(entry.get("image_id")):
+        return f"person {position} has the image_id {entry.get('image_id')!r}, no whole number"
     try:
         *_, width, height = entry["bbox"]
         sound = np.isfinite([*entry["bbox"], entry["score"]]).all() and min(width, height) > 0
-        sound = sound and len(entry["bbox"]) == 4 and isinstance(entry["image_id"], int)
+        sound = sound and len(entry["bbox"]) == 4
     except (KeyError, TypeError, ValueError, OverflowError):
         sound = False
-    return None if sound else f"person {position} has no image, no score or no box with a width and a height"
+    return None if sound else f"person {position} has no score or no box with a width and a height"

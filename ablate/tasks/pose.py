@@ -32,7 +32,7 @@ from ablate.tasks import (
     oks_nms,
     read_heatmaps,
 )
-from ablate.tasks._detected_people import DetectedPeople
+from ablate.tasks._detected_people import DetectedPeople, category_of_people
 from hrnet_core import HeatmapHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
@@ -223,9 +223,10 @@ class Pose:
         ]
 
     def write_predictions(self, predictions: list[Found], samples: Samples, folder: Path) -> None:
-        """COCO's results format, as its evaluation server takes it."""
+        """COCO's results format, as its evaluation server takes it; people have the set's own number."""
         fields = ("image_id", "category_id", "keypoints", "score")
-        people = [{field: prediction[field] for field in fields} for prediction in predictions]
+        own = {"category_id": category_of_people(samples)}
+        people = [{field: prediction[field] for field in fields} | own for prediction in predictions]
         (folder / "keypoints_results.json").write_text(json.dumps(people))
 
     def _region(self, box: np.ndarray) -> Region:

@@ -96,10 +96,10 @@ def test_pictures_are_rgb_as_stored(made):
         (lambda d: d["annotations"][0].update(keypoints=None), "not a finite number"),
         (lambda d: d["annotations"][0].update(area=float("inf")), "not a finite number"),
         (lambda d: d["annotations"][0].update(image_id=99), "on image 99, which is not listed"),
-        (lambda d: d["annotations"][0].update(id=2), "1 images or annotations repeat an id"),
-        (lambda d: d["images"].append(d["images"][0]), "1 images or annotations repeat an id"),
+        (lambda d: d["annotations"][0].update(id=2), "a problem: the annotation id 2 stands twice"),
+        (lambda d: d["images"].append(d["images"][0]), "a problem: the image id 7 stands twice"),
         (lambda d: d["categories"].clear(), "one category named 'person', found 0"),
-        (lambda d: d["categories"][0].update(keypoints=["a", "b"]), "its 2 joints are not those of dataset.joints"),
+        (lambda d: d["categories"][0].update(keypoints=["a", "b"]), "joint 0 is 'a', in dataset.joints it is 'nose'"),
     ],
 )
 def test_damaged_annotations_are_named(made, damage, said):
@@ -149,16 +149,29 @@ def test_damaged_images_are_named_before_training_and_when_read(made, damage, sa
 
 
 def test_what_only_decoding_shows_is_found_by_the_thorough_look(made):
-    sound = made.image(7).read_bytes()
-    made.image(7).write_bytes(sound[:20] + b"\0" * (len(sound) - 40) + sound[-20:])
-    other = cv2.imencode(".jpg", np.zeros((80, 60, 3), np.uint8))[1].tobytes()  # turned after it was annotated
-    made.image(3).write_bytes(other)
+    content = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))[1].tobytes()
+    at = content.index(b"IDAT") + 4  # the chunk's length stays, its data go
+    end = at + int.from_bytes(content[at - 8 : at - 4])
+    made.image(7).write_bytes(content[:at] + b"\0" * (end - at) + content[end:])
     samples = opened(made)
     assert samples.check() == []
-    first, second = samples.check(thorough=True)
+    (first,) = samples.check(thorough=True)
     assert "000000000007.jpg: cannot be decoded" in first
-    assert "000000000003.jpg: 80 x 60 pixels (height x width), annotated as 60 x 80" in second
     assert message(lambda: samples[0]) == first
+
+
+def test_sizes_that_are_not_the_annotated_ones_are_found_by_a_look_at_headers(made):
+    made.image(3).write_bytes(cv2.imencode(".jpg", np.zeros((80, 60, 3), np.uint8))[1].tobytes())
+    samples = opened(made)
+    said = "000000000003.jpg: 80 x 60 pixels (height x width), annotated as 60 x 80"
+    texts = [
+        *samples.check(),
+        *samples.check(thorough=True),
+        message(samples.verify),
+        message(lambda: samples.image(3)),
+    ]
+    assert len(texts) == 4
+    assert all(said in text for text in texts)
 
 
 def test_missing_images_are_counted(made):

@@ -2,7 +2,8 @@
 
 import json
 
-from camvid_archive import archive_files, zipped
+import cv2
+from camvid_archive import archive_files, pixels, zipped
 
 
 def test_known_sets_are_listed(ablate):
@@ -25,7 +26,12 @@ def test_a_set_is_made_and_checked(ablate, tmp_path):
     assert "train: 4 samples, digest" in other.stdout
     assert "the content of val is" in other.stdout
     (tmp_path / "data/seg_camvid").rename(tmp_path / "data/streets")
-    sound = ablate("data", "check", "streets", "--part", "cityscapes", "--data", tmp_path / "data")
+    streets = ("data", "check", "streets", "--part", "cityscapes", "--data", tmp_path / "data")
+    twice = ablate(*streets)  # the archive's first frames are one picture
+    assert twice.returncode == 1
+    assert "cam0016E5_000000_007959 is the training image cam0001TP_000000_006690, pixel by pixel" in twice.stdout
+    cv2.imwrite(str(next((tmp_path / "data/streets/leftImg8bit/val").rglob("*.jpg"))), pixels(9))
+    sound = ablate(*streets)
     assert sound.returncode == 0, sound.stdout + sound.stderr
     assert "train: 3 samples, digest" in sound.stdout
     (tmp_path / "data/streets").rename(tmp_path / "data/seg_camvid")

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from small_studies import small_study
 
 from ablate.analysis import gather
-from ablate.datasets import picture_problem, read_picture
-from ablate.datasets._label_maps import _read_numbers, _size
+from ablate.datasets import picture_problem, read_header, read_picture
+from ablate.datasets._label_numbers import IDENTITY, read_numbers
 from ablate.datasets.coco_pose import CocoPose
 from ablate.datasets.make.archive import opened
 from ablate.errors import DamagedError
@@ -468,6 +468,10 @@ def pictures() -> list[bytes]:
     return [*made, bytes(huge)]
 
 
+def numbers(file: Path) -> object:
+    return read_numbers(file, IDENTITY.astype("uint8"))
+
+
 def read_pictures(content: bytes, folder: Path) -> object:
     from ablate.errors import DataError
 
@@ -475,7 +479,7 @@ def read_pictures(content: bytes, folder: Path) -> object:
     file.write_bytes(content)
     picture_problem(file)
     refused = None
-    for read in (read_picture, _read_numbers, _size):
+    for read in (read_picture, numbers, read_header):
         try:
             read(file)
         except DataError as error:

@@ -1,0 +1,213 @@
+"""A COCO file of people with keypoints, looked at entry by entry.
+
+What an entry cannot mean is refused, with its name and its value: numbers that are texts, visibilities other than 0, 1
+and 2, ids that stand twice, joints of other names. What it may mean is a remark. Other categories are passed over.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ablate.datasets._files import LARGEST, NUMBERS, is_whole, refuse, under
+from ablate.datasets._info import Joints
+from ablate.errors import DataError, nearest
+
+
+class Picture(NamedTuple):
+    """What the file says of an image."""
+
+    name: str  # of its file
+    height: int
+    width: int
+    group: str | None  # of images that belong together, where the set declares them
+
+
+Images = dict[int, Picture]
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What a file holds."""
+
+    images: Images
+    people: list[dict[str, Any]]  # annotations: whole ids, `iscrowd` 0 or 1, the rest as annotated
+    category: int  # of people
+    remarks: list[str]
+
+
+def read_people(file: Path, joints: Joints, *, group_field: str | None = None) -> Annotated:
+    """The images, and the annotations of people.
+
+    Raises:
+        DataError: the file, how many entries are wrong, and what the first of them hold.
+    """
+    try:
+        document = json.loads(file.read_bytes())
+        listed, categories, entries = (list(document[key]) for key in ("images", "categories", "annotations"))
+        images = _images(listed, file, group_field)
+        numbers = _categories(categories, file)
+        category = _person(categories, joints, file)
+        refuse(file, [problem for entry in entries if (problem := _category_problem(entry))])
+        people = [entry for entry in entries if entry["category_id"] == category]
+        refuse(file, [problem for person in people if (problem := _problem(person, images, joints))])
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{file}: damaged annotations: {error}") from None
+    except KeyError as error:
+        raise DataError(f"{file}: damaged annotations: an entry has no {error}") from None
+    people = [person | {key: int(person[key]) for key in ("id", "image_id")} for person in people]
+    people = [person | {"iscrowd": int(person.get("iscrowd") or 0)} for person in people]
+    refuse(file, [f"the annotation id {number} stands twice" for number in _repeated(p["id"] for p in people)])
+    strange = [entry for entry in entries if entry["category_id"] not in numbers]
+    remarks = [
+        f"{file}: {_name(entry)} is of category {entry['category_id']}, which is not listed; it is passed over"
+        for entry in strange
+    ]
+    remarks += [f"{file}: {remark}" for person in people for remark in _remarks(person, images, joints)]
+    return Annotated(images, people, category, remarks)
+
+
+def why_skipped(person: Mapping[str, Any], images: Images) -> str | None:
+    """Why an annotation is no sample, as officially; None where it is one."""
+    if person["iscrowd"]:
+        return "crowd"
+    _, _, width, height = clipped(person, images)
+    if person["area"] <= 0 or min(width, height) < 0 or max(width, height) == 0:  # a point cannot be cropped
+        return "empty box"
+    return "no labelled joint" if max(person["keypoints"]) == 0 else None
+
+
+def clipped(person: Mapping[str, Any], images: Images) -> list[float]:
+    """The box within the image, x y w h, cleaned as officially: one pixel narrower than annotated."""
+    x, y, width, height = person["bbox"]
+    image = images[person["image_id"]]
+    left, top = max(0, x), max(0, y)
+    right = min(image.width - 1, left + max(0, width - 1))
+    bottom = min(image.height - 1, top + max(0, height - 1))
+    return [left, top, right - left, bottom - top]
+
+
+def _images(listed: list[dict[str, Any]], file: Path, group_field: str | None) -> Images:
+    wrong = [
+        f"image {i['file_name']!r} has the id {i['id']!r}, no whole number" for i in listed if not is_whole(i["id"])
+    ]
+    refuse(file, wrong)
+    refuse(file, [f"the image id {number} stands twice" for number in _repeated(int(i["id"]) for i in listed)])
+    images = {
+        int(i["id"]): Picture(str(i["file_name"]), int(i["height"]), int(i["width"]), _group(i, file, group_field))
+        for i in listed
+    }
+    at: dict[PurePosixPath, int] = {}
+    for number, picture in images.items():
+        under(file.parent, picture.name)
+        if (first := at.setdefault(PurePosixPath(picture.name), number)) != number:
+            raise DataError(f"{file}: {picture.name} is listed twice, as image {first} and as image {number}")
+    return images
+
+
+def _group(image: Mapping[str, Any], file: Path, field: str | None) -> str | None:
+    if field is None:
+        return None
+    if field not in image:
+        raise DataError(f"{file}: image {image['id']} has no {field!r}, its group; {nearest(field, image)}")
+    if type(image[field]) not in (str, int):
+        raise DataError(f"{file}: image {image['id']}: {field!r} is {image[field]!r}, no text and no whole number")
+    return str(image[field])
+
+
+def _categories(categories: list[dict[str, Any]], file: Path) -> set[int]:
+    """The numbers of all categories."""
+    wrong = [
+        f"category {c['name']!r} has the id {c['id']!r}, no whole number" for c in categories if not is_whole(c["id"])
+    ]
+    refuse(file, wrong)
+    numbers = [int(category["id"]) for category in categories]
+    refuse(file, [f"the category id {number} stands twice" for number in _repeated(numbers)])
+    return set(numbers)
+
+
+def _person(categories: list[dict[str, Any]], joints: Joints, file: Path) -> int:
+    found = [category for category in categories if category["name"] == "person"]
+    if len(found) != 1:
+        names = [str(category["name"]) for category in categories]
+        hint = "" if found else f"; {nearest('person', names)}"
+        raise DataError(f"{file}: wanted one category named 'person', found {len(found)}{hint}")
+    named = found[0].get("keypoints", joints)
+    for place, (there, here) in enumerate(zip_longest(named, joints)):
+        if there != here:
+            counts = "" if len(named) == len(joints) else f"; it has {len(named)} joints, not {len(joints)}"
+            raise DataError(f"{file}: joint {place} is {there!r}, in dataset.joints it is {here!r}{counts}")
+    return int(found[0]["id"])
+
+
+def _category_problem(entry: dict[str, Any]) -> str | None:
+    found = entry["category_id"]
+    return None if is_whole(found) else f"{_name(entry)} has the category_id {found!r}, no whole number"
+
+
+def _problem(person: dict[str, Any], images: Images, joints: Joints) -> str | None:
+    """Why an annotation of a person cannot be meant."""
+    name = _name(person)
+    absent = [key for key in ("id", "image_id", "bbox", "area", "keypoints") if key not in person]
+    if absent:
+        return f"{name} has no {absent[0]!r}"
+    wrong = [key for key in ("id", "image_id") if not is_whole(person[key])]
+    if wrong:
+        return f"{name} has the {wrong[0]} {person[wrong[0]]!r}, no whole number"
+    if person["id"] < 0:
+        return f"{name}: ids of annotations begin at 0"
+    if person["image_id"] not in images:
+        return f"{name} is on image {person['image_id']}, which is not listed"
+    crowd = person.get("iscrowd")
+    if crowd is not None and (isinstance(crowd, str) or crowd not in (0, 1)):
+        return f"{name} has iscrowd {crowd!r}, not 0 or 1"
+    return _values_problem(person, name, joints)
+
+
+def _values_problem(person: dict[str, Any], name: str, joints: Joints) -> str | None:
+    for key in ("bbox", "keypoints", "area"):
+        values = person[key] if key != "area" and isinstance(person[key], list) else [person[key]]
+        if bad := _not_finite(values):
+            return f"{name}: {key} holds {bad[0]!r}, not a finite number"
+    keypoints, box = person["keypoints"], person["bbox"]
+    if len(keypoints) != 3 * len(joints) or len(box) != 4:
+        return f"{name} has {len(keypoints)} keypoint and {len(box)} box numbers, not {3 * len(joints)} and 4"
+    if set(keypoints[2::3]) <= {0, 1, 2}:
+        return None
+    joint, seen = next((joint, v) for joint, v in zip(joints, keypoints[2::3], strict=True) if v not in (0, 1, 2))
+    return f"{name}: the visibility of its {joint} is {seen!r}, not 0, 1 or 2"
+
+
+def _not_finite(values: list[Any]) -> list[Any]:
+    """Those that are no finite numbers. All at once first: to look at each would take half of all reading."""
+    if set(map(type, values)) <= NUMBERS and all(-LARGEST < value < LARGEST for value in values):
+        return []
+    return [value for value in values if type(value) not in NUMBERS or not -LARGEST < value < LARGEST]
+
+
+def _remarks(person: dict[str, Any], images: Images, joints: Joints) -> list[str]:
+    """What in an annotation changes scores, and may be meant."""
+    name, image, found = _name(person), images[person["image_id"]], []
+    points = person["keypoints"]
+    labelled = [(j, x, y) for j, x, y, v in zip(joints, points[::3], points[1::3], points[2::3], strict=True) if v > 0]
+    if labelled and why_skipped(person, images) == "empty box":
+        size = f"area {person['area']} and the box {person['bbox']}"
+        found.append(f"{name} on {image.name} has {size}: it is no sample, and counts as missed")
+    for joint, x, y in labelled:
+        if not (-1 <= x <= image.width and -1 <= y <= image.height) or x == y == 0:
+            found.append(f"{name} on {image.name}: its {joint} is labelled at {x}, {y}")
+            break
+    return found
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return f"annotation {entry.get('id')}"
+
+
+def _repeated(numbers: Iterable[int]) -> list[int]:
+    return [number for number, count in Counter(numbers).items() if count > 1]
