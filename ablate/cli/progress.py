@@ -55,6 +55,9 @@ class Progress:
                 self.live.update(self._table())
                 self.live.stop()
 
+    def noticed(self, remark: str) -> None:
+        self._line(f"remark: {remark}")
+
     def started(self, trial: Trial) -> None:
         self.rows.setdefault(trial.id, None)
         self._refresh()

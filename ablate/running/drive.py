@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.datasets import SPLITS, build_dataset
+from ablate.datasets import Remarks, Samples
 from ablate.errors import PartError, printable
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
@@ -22,12 +22,14 @@ from ablate.running.outcome import Outcome
 from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
 from ablate.storage import Store, notes
-from ablate.study import Design, Trial, check_study
+from ablate.study import Design, Recipe, Trial, check_study
 from ablate.tasks import WritesPredictions, build_task
 from ablate.tracking import Tracker
-from ablate.training import weights
+from ablate.training import batches, weights
 from ablate.training.reports import Listener
 from ablate.training.site import Site
+
+SHOWN = 3  # remarks on a split of the data
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         keep_weights=budget.keep_weights,
         owner=uuid.uuid4().hex,
     )
-    preflight(design, missing, where, site)
+    for remark in preflight(design, missing, where, site):
+        for listener in listeners:
+            listener.noticed(remark)
     tracker.refuse_unreachable()
     missing = launch_order(design, missing, shelf)
     watch = Watch(design, missing, shelf, where.store, alone=where.here)
@@ -110,8 +114,11 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
     return outcome
 
 
-def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> None:
-    """All that can be known before the first epoch: networks, starting weights, data, room."""
+def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> list[str]:
+    """All that can be known before the first epoch: networks, starting weights, data, room.
+
+    Returns remarks on the data, which may be meant and may be mistakes.
+    """
     check_study(design)
     for arm in {arm.label: arm for arm in map(design.arm, trials)}.values():
         counted(arm.recipe, arm.levels, file=design.study.file)  # and plug-ins are tried
@@ -120,10 +127,23 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
             raise PartError(f"--predictions: the task {arm.recipe.task.name!r} has no write_predictions")
     where.store.create()
     where.store.refuse_full()
-    for part in {trial.recipe.dataset.model_dump_json(): trial.recipe.dataset for trial in trials}.values():
-        data = build_dataset(part)
-        for split in SPLITS:
-            data.open(split, where.data).verify()
+    found: dict[str, None] = {}
+    for recipe in {_looked_at(trial.recipe): trial.recipe for trial in trials}.values():
+        splits, _ = batches.opened(recipe, where.data)
+        found |= {remark: None for samples in splits.values() for remark in _remarks(samples)}
+    return list(found)
+
+
+def _looked_at(recipe: Recipe) -> str:
+    """What of a recipe says which data it reads."""
+    return recipe.model_dump_json(include={"dataset", "task", "evaluation"})
+
+
+def _remarks(samples: Samples) -> list[str]:
+    """The first of a split's remarks, and how many there are."""
+    found = samples.remarks() if isinstance(samples, Remarks) else []
+    rest = [f"{samples.folder}: {len(found) - SHOWN} more remarks, see ablate data check"] if len(found) > SHOWN else []
+    return found[:SHOWN] + rest
 
 
 def selected(design: Design, only: Iterable[str], *, flag: str = "--only") -> list[Trial]:

@@ -26,6 +26,9 @@ class Watch:
         self._most = 0
         keep(store, study, self.run)
 
+    def noticed(self, remark: str) -> None:
+        """Nothing of it was predicted."""
+
     def started(self, trial: Trial) -> None:
         self._running.add(trial.id)
         self._most = max(self._most, len(self._running))

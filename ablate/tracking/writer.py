@@ -59,6 +59,9 @@ class Writer:
         with self._lock:
             self._news[trial.id] = News(trial, ended=True)
 
+    def noticed(self, remark: str) -> None:
+        """It is said before any run is opened."""
+
     def waits(self, trial: Trial, whom: str) -> None:
         """The driver that trains it mirrors it."""
 

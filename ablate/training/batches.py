@@ -8,16 +8,18 @@ import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ablate.datasets import Info
-from ablate.errors import LoadingError, StoreError, one_line
+from ablate.datasets import SPLITS, Info, Samples, Split, build_dataset
+from ablate.errors import DataError, LoadingError, StoreError, one_line
 from ablate.machine import scratch
-from ablate.tasks import Batch, Items, SomeTask
+from ablate.study import Recipe
+from ablate.tasks import Batch, Items, SomeTask, build_protocol, build_task
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Shares, Team
 
@@ -26,6 +28,23 @@ Index = int | tuple[int, int]  # of a sample, in training with the epoch before 
 Loader = DataLoader[dict[str, object]]  # gives batches; torch calls it after the samples that it loads
 LONGEST_PLACE = 75  # bytes: a socket's 107 less /pymp-12345678/listener-12345678
 LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
+
+
+def opened(recipe: Recipe, root: Path | None) -> tuple[dict[Split, Samples], dict[Split, str]]:
+    """Both splits of a recipe's data, and their digests; each has something to train on or to evaluate.
+
+    Raises:
+        DataError: files are missing, damaged or not the declared ones, or nothing is left of a split.
+    """
+    data, task = build_dataset(recipe.dataset), build_task(recipe.task)
+    splits = {split: data.open(split, root) for split in SPLITS}
+    digests = {split: samples.verify() for split, samples in splits.items()}
+    trained = task.samples(splits["train"])
+    tested = task.samples_for_evaluation(splits["val"], build_protocol(recipe.task, recipe.evaluation))
+    for split, items in zip(SPLITS, (trained, tested), strict=True):
+        if not len(items):
+            raise DataError(f"{splits[split].folder or data.info.name}: {split} has no sample for {recipe.task.name}")
+    return splits, digests
 
 
 class Encoded(Dataset[dict[str, object]]):

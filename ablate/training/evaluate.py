@@ -3,6 +3,7 @@
 Statistics are per image and aggregated late, so that one bootstrap serves every metric.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from ablate.tasks import LeavesOut, Outputs, Prediction, SomeTask, WritesPredict
 from ablate.training.batches import Encoded, batches, to_device
 from ablate.training.fit import Training
 from ablate.training.site import Site
+
+
+class Unscored(Exception):
+    """No score is a number: the evaluation split has nothing that any of the task's metrics could count."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def evaluate(
 
     Raises:
         StoreError: they cannot be.
+        Unscored: nothing could be scored.
     """
     protocol = build_protocol(trial.recipe.task, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol)
@@ -75,7 +81,13 @@ def evaluate(
 def score(
     trial: Trial, predictions: list[Prediction], ground_truth: Document, info: Info
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """All scores of the task's metrics, and the per-image statistics they come from."""
+    """All scores of the task's metrics, and the per-image statistics they come from.
+
+    Some may be nan, such as the IoU of a class without pixels, or PCK where nobody has a torso.
+
+    Raises:
+        Unscored: all are.
+    """
     scores: dict[str, float] = {}
     statistics: dict[str, Array] = {}
     for name in registry.describe("task", trial.recipe.task.name).facts["metrics"]:
@@ -83,6 +95,8 @@ def score(
         arrays = metric.per_image(predictions, ground_truth, info)
         scores |= metric.aggregate(arrays)
         statistics |= {f"{name}/{key}": value for key, value in arrays.items()}
+    if not any(map(math.isfinite, scores.values())):
+        raise Unscored(f"nothing could be scored: {', '.join(scores)} are no numbers on this evaluation split")
     return scores, statistics
 
 

@@ -40,6 +40,10 @@ class Diverged(Exception):
     """The loss is no longer a number; the text says when."""
 
 
+class Unlabelled(Exception):
+    """Nothing that was trained on had a label; the text says how that was seen."""
+
+
 class Training:
     """Network, optimiser and curve of one trial: what a saved state holds."""
 
@@ -162,6 +166,7 @@ def fit(
 
     Raises:
         Diverged: the loss is not finite.
+        Unlabelled: the loss is 0 before anything was learned.
         StoreError: the state cannot be saved.
     """
     spec, team, sampler = trial.recipe.train, training.team, Shuffled(len(samples), seed=trial.seed)
@@ -227,6 +232,8 @@ def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> E
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
         beat()
         total, images = total + loss * size, images + size
+    if number == 1 and total == 0:  # later it may be what was learned
+        raise Unlabelled("the loss was 0 in every step of epoch 1: nothing that was trained on has a label")
     seconds = clock.now() - start
     return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
 

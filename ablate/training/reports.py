@@ -37,6 +37,9 @@ def row(report: Mapping[str, object]) -> Epoch:
 class Listener(Protocol):
     """Hears of trials as they go, in the driver; must return at once."""
 
+    def noticed(self, remark: str) -> None:
+        """Before the first trial: what of the data may be a mistake, and may be meant."""
+
     def started(self, trial: Trial) -> None:
         """A worker took up the trial."""
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-from ablate.datasets import SPLITS, build_dataset
 from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError, one_line
 from ablate.machine import clock, origin
 from ablate.network import cost
@@ -29,8 +28,8 @@ from ablate.storage import RESULT, WEIGHTS, Arrays, Epoch, Hold, Result, Store, 
 from ablate.study import Trial
 from ablate.tasks import build_task
 from ablate.training import batches, team_start, weights
-from ablate.training.evaluate import evaluate
-from ablate.training.fit import Diverged, Training, fit
+from ablate.training.evaluate import Unscored, evaluate
+from ablate.training.fit import Diverged, Training, Unlabelled, fit
 from ablate.training.site import Site
 from ablate.training.team import Team
 
@@ -135,7 +134,7 @@ def _refuse_cancelled(store: Store, trial: Trial) -> None:
 
 def is_of_the_code(error: BaseException) -> bool:
     """Whether it came from what parts compute, so that its traceback tells where: no mistake, no lack of memory."""
-    return not isinstance(error, Diverged | AblateError) and not _is_of_the_machine(error)
+    return not isinstance(error, Diverged | Unlabelled | Unscored | AblateError) and not _is_of_the_machine(error)
 
 
 def _is_of_the_machine(error: BaseException) -> bool:
@@ -184,9 +183,8 @@ def _train_and_evaluate(
     trial: Trial, site: Site, team: Team, held: Held | None
 ) -> Generator[Epoch | tuple[Result, Arrays]]:
     recipe, device = trial.recipe, _settle(site)
-    data, task = build_dataset(recipe.dataset), build_task(recipe.task)
-    splits = {split: data.open(split, site.data) for split in SPLITS}
-    digests = {split: samples.verify() for split, samples in splits.items()}
+    task, (splits, digests) = build_task(recipe.task), batches.opened(recipe, site.data)
+    info = splits["train"].info
     net = build(recipe)
     initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
@@ -196,12 +194,12 @@ def _train_and_evaluate(
     yield from training.curve
 
     def score() -> dict[str, float]:
-        found = evaluate(training, trial, task, data.info, splits["val"], site)
+        found = evaluate(training, trial, task, info, splits["val"], site)
         return found.scores if found else {}
 
     save = held.save(trial) if held else None
-    yield from fit(training, trial, task, data.info, task.samples(splits["train"]), site, save=save, score=score)
-    final = evaluate(training, trial, task, data.info, splits["val"], site, folder=site.predictions)
+    yield from fit(training, trial, task, info, task.samples(splits["train"]), site, save=save, score=score)
+    final = evaluate(training, trial, task, info, splits["val"], site, folder=site.predictions)
     if final is None or held is None:
         return
     peak = _peak_memory(device)
@@ -240,7 +238,8 @@ def _settle(site: Site) -> torch.device:
 
 
 def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seconds: float) -> Result:
-    reason = f"{type(error).__name__}: {error}" if not isinstance(error, Diverged) else str(error)
+    said = isinstance(error, Diverged | Unlabelled | Unscored)
+    reason = str(error) if said else f"{type(error).__name__}: {error}"
     status = "diverged" if isinstance(error, Diverged) else "failed"
     text = one_line(reason, 500).encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
     left = _last_lines(error) if is_of_the_code(error) else ""
