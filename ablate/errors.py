@@ -19,7 +19,11 @@ A bug of ours is any other exception, and keeps its traceback.
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 URI = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://(\S+?)(?=[:,;)'\"]*(?:\s|$))")  # in a text
 WHOLE = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://(.+)\Z", re.DOTALL)  # a password may hold spaces
@@ -95,6 +99,17 @@ def nearest(name: object, choices: Iterable[str]) -> str:
 def one_line(said: object, most: int = 300) -> str:
     """What an error or a library said, on one line without credentials, and no more characters of it."""
     return without_credentials(" ".join(str(said).split()))[:most]
+
+
+def invalid(error: "ValidationError") -> tuple[str, str]:
+    """Where the first thing that pydantic finds wrong stands, with dots between keys, and what it is."""
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "missing":
+        return where, "is missing"
+    what = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    what = re.sub("a valid dictionary( or instance of .*)?$", "a mapping", what)
+    return where, what if isinstance(first["input"], dict | list) else f"{what}, not {first['input']!r:.100}"
 
 
 def without_credentials(text: str, *, of: str = "") -> str:

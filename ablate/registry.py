@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
-from ablate.errors import PartError, nearest, one_line
+from ablate.errors import PartError, invalid, nearest, one_line
 
 FOLDERS = {
     "model": "models",
@@ -133,9 +133,8 @@ def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
     try:
         return _knob_model(kind, name)(**knobs).model_dump(mode="json")
     except ValidationError as error:
-        first = error.errors()[0]
-        where = str(first["loc"][0]) if first["loc"] else name
-        raise PartError(f"{where}: {first['msg'].lower()}, not {first['input']!r}") from None
+        where, what = invalid(error)
+        raise PartError(f"{where or name}: {what}") from None
 
 
 def knob_schemas(kind: str, name: str) -> dict[str, dict[str, Any]]:

@@ -74,7 +74,8 @@ class Tracker:
         self.uri, self.process = f"http://127.0.0.1:{self.port}", None
         place.mkdir(exist_ok=True)
 
-    def start(self) -> None:
+    def start(self, *, admin: str = "") -> None:
+        """With a password for the user `admin` it asks for one."""
         options = {
             "--host": "127.0.0.1",
             "--port": str(self.port),
@@ -87,6 +88,9 @@ class Tracker:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
+        if admin:
+            options["--app-name"] = "basic-auth"
+            quiet |= {"MLFLOW_AUTH_ADMIN_PASSWORD": admin, "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex()}
         with (self.place / "log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)],

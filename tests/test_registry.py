@@ -77,16 +77,16 @@ def test_a_written_default_is_the_default(plugin):
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({}, "needed: field required"),
+        ({}, "needed: is missing"),
         ({"needed": 1, "widht": 2}, "widht: the model 'mine' has no such knob; did you mean 'width'?"),
-        ({"needed": "one"}, "needed: input should be a valid integer, not 'one'"),
-        ({"needed": 1, "width": True}, "width: input should be a valid integer, not True"),
-        ({"needed": 1, "width": "8"}, "width: input should be a valid integer, not '8'"),
-        ({"needed": 1, "width": 8.5}, "width: input should be a valid integer, not 8.5"),
-        ({"needed": 1, "ratio": "1e-3"}, "ratio: input should be a valid number, not '1e-3'"),
-        ({"needed": 1, "ratio": float("inf")}, "ratio: input should be a finite number, not inf"),
-        ({"needed": 1, "ratio": float("nan")}, "ratio: input should be a finite number, not nan"),
-        ({"needed": 1, "sizes": {"a": 1}}, "sizes: input should be a valid tuple, not {'a': 1}"),
+        ({"needed": "one"}, "needed: should be a valid integer, not 'one'"),
+        ({"needed": 1, "width": True}, "width: should be a valid integer, not True"),
+        ({"needed": 1, "width": "8"}, "width: should be a valid integer, not '8'"),
+        ({"needed": 1, "width": 8.5}, "width: should be a valid integer, not 8.5"),
+        ({"needed": 1, "ratio": "1e-3"}, "ratio: should be a valid number, not '1e-3'"),
+        ({"needed": 1, "ratio": float("inf")}, "ratio: should be a finite number, not inf"),
+        ({"needed": 1, "ratio": float("nan")}, "ratio: should be a finite number, not nan"),
+        ({"needed": 1, "sizes": {"a": 1}}, "sizes: should be a valid tuple"),
     ],
 )
 def test_a_wrong_knob_is_one_line(plugin, knobs, message):

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError
+from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError, invalid
 from ablate.machine import fingerprint
 from ablate.storage.arrays import Arrays, packed, unpacked
 from ablate.storage.checking import refuse_untrue
@@ -330,7 +330,8 @@ class Store:
             mark = _mark(document, at=at)
             result = Result.model_validate(body | {"imported": mark})
         except (ValidationError, RecursionError) as error:
-            raise DamagedError(f"{at}: not a result ({_first(error)})") from None
+            why = "nested too deeply" if isinstance(error, RecursionError) else ": ".join(invalid(error))
+            raise DamagedError(f"{at}: not a result ({why})") from None
         if name.split("/")[-2] != result.id or set(result.id) - HEXADECIMAL:
             raise DamagedError(f"{at}: holds the result of {result.id!r}")
         if arrays is None or _digest(arrays) != document.get("arrays"):
@@ -366,7 +367,3 @@ def _seal(checksum: object, mark: dict[str, object]) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _first(error: Exception) -> str:
-    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else "nested too deeply"

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate import registry
-from ablate.errors import PartError, StudyError, nearest
+from ablate.errors import PartError, StudyError, invalid, nearest
 from ablate.study.factor import MATCHED, Factor
 from ablate.study.recipe import Recipe, TrainSpec, Trial
 from ablate.study.study import Study, blaming, merge
@@ -231,10 +231,8 @@ def _nested(path: list[str], value: Any, *, factor: str) -> dict[str, Any]:
 
 
 def _complaint(factors: dict[str, Factor], levels: Levels, error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"arm {_spelt({name: levels[name] for name in factors})}: recipe.{where}: {message}"
+    where, what = invalid(error)
+    return f"arm {_spelt({name: levels[name] for name in factors})}: recipe.{where}: {what}"
 
 
 def _spelt(levels: Levels) -> str:

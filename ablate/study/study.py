@@ -1,7 +1,6 @@
 """Study: one question, its control recipe and its factors; `load` is the only place that reads one."""
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from ablate import registry
-from ablate.errors import PartError, StudyError, nearest
+from ablate.errors import PartError, StudyError, invalid, nearest
 from ablate.study import presets, yaml_subset
 from ablate.study.budget import Budget
 from ablate.study.factor import Factor
@@ -173,17 +172,10 @@ def _validated(model: type[Model], document: dict[str, Any], prefix: str) -> Mod
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        first, (where, what) = error.errors()[0], invalid(error)
         if first["type"] == "extra_forbidden":
-            known = _keys_at(model, first["loc"][:-1])
-            raise StudyError(f"{prefix}{where}: unknown key; {nearest(first['loc'][-1], known)}") from None
-        if first["type"] == "missing":
-            raise StudyError(f"{prefix}{where}: is missing") from None
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        message = re.sub("a valid dictionary( or instance of .*)?$", "a mapping", message)
-        shown = "" if isinstance(first["input"], dict | list) else f", not {first['input']!r}"
-        raise StudyError(f"{prefix}{where}: {message}{shown}") from None
+            what = f"unknown key; {nearest(first['loc'][-1], _keys_at(model, first['loc'][:-1]))}"
+        raise StudyError(f"{prefix}{where}: {what}") from None
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -20,27 +20,29 @@ from small_studies import small_study  # noqa: E402
 DRIVER = """
 import time
 from pathlib import Path
-from ablate import launch
 from ablate.cli import main
+from ablate.running import drive
 
 def memory():
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
-run_on_ray, ends = launch.run_on_ray, []
+run_on_ray, ends = drive.run_on_ray, []
 
-def measured(trials, site, budget, listener, **more):
-    ended = listener.ended
-    def note(trial, status):
-        ended(trial, status)
-        ends.append((time.monotonic(), memory()))
-    listener.ended = note
-    run_on_ray(trials, site, budget, listener, **more)
+class Notes:
+    def started(self, trial): pass
+    def epoch(self, trial, row): pass
+    def ended(self, trial, status): ends.append((time.monotonic(), memory()))
+    def retried(self, trial, reason): pass
+    def died(self, trial, reason): pass
+
+def measured(trials, site, budget, listeners, **more):
+    run_on_ray(trials, site, budget, (*listeners, Notes()), **more)
     first, last = ends[len(ends) // 5], ends[-1]  # the first fifth holds what is loaded once
     count = len(ends) - 1 - len(ends) // 5
     print("measured", len(ends), (last[0] - first[0]) / count, (last[1] - first[1]) / count, last[1])
 
-launch.run_on_ray = measured
+drive.run_on_ray = measured
 main()
 """
 

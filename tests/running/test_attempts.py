@@ -54,7 +54,7 @@ def stored(store, trial, status="done"):
 def test_trials_come_in_the_lists_order_and_only_those_without_a_result(tmp_path, trials, heard):
     store = Store(tmp_path / "results")
     stored(store, trials[1], "failed")
-    line = Attempts(trials, store, heard)
+    line = Attempts(trials, store, [heard])
     assert [line.take().trial for _ in range(3)] == [trials[0], trials[2], trials[3]]
     assert line.take() is None
     assert heard.ends == {trials[1].id: "elsewhere"}
@@ -65,11 +65,28 @@ def test_trials_come_in_the_lists_order_and_only_those_without_a_result(tmp_path
 
 
 def test_a_trial_whose_process_dies_once_more_than_the_retries_has_failed(tmp_path, trials, heard):
-    line = Attempts(trials[:1], Store(tmp_path), heard, retries=2)
+    line = Attempts(trials[:1], Store(tmp_path), [heard], retries=2)
     for _ in range(3):
         line.died(line.take().trial, "its process was killed or crashed")
-    assert heard.failures == {trials[0].id: "tried 3 times: its process was killed or crashed"}
+    said = "tried 3 times: its process was killed or crashed"
+    assert (heard.failures, heard.ends) == ({trials[0].id: said}, {trials[0].id: "failed"})
     assert (heard.retries, line.over) == (2, True)
+    assert (Store(tmp_path).get(trials[0].id).status, Store(tmp_path).get(trials[0].id).reason) == ("failed", said)
+
+
+@pytest.mark.parametrize("by", ["a result", "another process"])
+def test_what_is_known_of_a_trial_outweighs_the_death_of_its_process(tmp_path, trials, heard, by):
+    store = Store(tmp_path)
+    line = Attempts(trials[:1], store, [heard, heard], retries=0)
+    attempt = line.take()
+    if by == "a result":
+        stored(store, trials[0])
+        line.died(attempt.trial, "its node died after that")
+    else:
+        with store.lock(trials[0].id):
+            line.died(attempt.trial, "its node died, and another driver took the trial")
+    assert heard.ends == {trials[0].id: "done" if by == "a result" else "busy"}
+    assert (store.get(trials[0].id) is None) == (by != "a result")
 
 
 HOLDER = """
@@ -104,7 +121,7 @@ def test_it_is_told_whom_a_run_waits_for(tmp_path, trials, heard, monkeypatch):
 
 
 def test_nodes_that_go_away_use_up_no_retries(tmp_path, trials, heard):
-    line = Attempts(trials[:1], Store(tmp_path), heard, retries=0)
+    line = Attempts(trials[:1], Store(tmp_path), [heard], retries=0)
     for _ in range(NODE_LOSSES):
         line.died(line.take().trial, "its node died", with_node=True)
     assert not heard.failures
@@ -115,7 +132,7 @@ def test_nodes_that_go_away_use_up_no_retries(tmp_path, trials, heard):
 def test_a_death_on_a_node_that_went_away_later_is_the_nodes(tmp_path, trials, heard):
     """Processes of a machine that is shut down die one by one, and a worker often before Ray's own."""
     there = {"a", "b", "c"}
-    line = Attempts(trials[:1], Store(tmp_path), heard, retries=1, nodes=lambda: there)
+    line = Attempts(trials[:1], Store(tmp_path), [heard], retries=1, nodes=lambda: there)
     line.died(line.take().trial, "killed", nodes=["a"])
     there -= {"a"}
     line.died(line.take().trial, "killed", nodes=["b"])
@@ -127,7 +144,7 @@ def test_a_death_on_a_node_that_went_away_later_is_the_nodes(tmp_path, trials, h
 
 
 def test_a_death_is_a_nodes_when_any_node_of_the_trial_went_away(tmp_path, trials, heard):
-    line = Attempts(trials[:1], Store(tmp_path), heard, retries=0, nodes=lambda: {"a", "c"})
+    line = Attempts(trials[:1], Store(tmp_path), [heard], retries=0, nodes=lambda: {"a", "c"})
     line.died(line.take().trial, "its processes lost each other", nodes=["a", "b"])
     assert not heard.failures
     line.died(line.take().trial, "its processes lost each other", nodes=["a", "c"])
@@ -135,7 +152,7 @@ def test_a_death_is_a_nodes_when_any_node_of_the_trial_went_away(tmp_path, trial
 
 
 def test_who_ran_out_of_memory_beside_others_is_tried_last_and_alone(tmp_path, trials, heard):
-    line = Attempts(trials[:2], Store(tmp_path), heard, retries=0)
+    line = Attempts(trials[:2], Store(tmp_path), [heard], retries=0)
     line.crowded_out(line.take().trial, "CUDA out of memory")
     assert [(a.trial, a.alone) for a in (line.take(), line.take())] == [(trials[1], False), (trials[0], True)]
 
@@ -144,7 +161,7 @@ def test_who_ran_out_of_memory_beside_others_is_tried_last_and_alone(tmp_path, t
 def test_a_trial_of_another_process_is_waited_for(tmp_path, trials, heard, monkeypatch, leaves):
     monkeypatch.setattr(attempts, "LOOK_AGAIN", 0.01)
     store = Store(tmp_path / "results")
-    line = Attempts(trials[:1], store, heard)
+    line = Attempts(trials[:1], store, [heard])
     with store.lock(trials[0].id):
         line.ended(line.take().trial, "busy")
         time.sleep(0.05)
@@ -164,7 +181,7 @@ def test_a_trial_of_another_process_is_waited_for(tmp_path, trials, heard, monke
 
 def test_trouble_with_the_place_rests_a_trial_and_is_no_death_of_its_own(tmp_path, trials, heard, monkeypatch):
     monkeypatch.setattr(attempts, "REST", 0.05)
-    line = Attempts(trials[:1], Store(tmp_path / "results"), heard, retries=0)
+    line = Attempts(trials[:1], Store(tmp_path / "results"), [heard], retries=0)
     for _ in range(attempts.TROUBLES):
         assert line.take()
         assert line.troubled(trials[0], "the disk is not mounted here")
@@ -178,7 +195,7 @@ def test_trouble_with_the_place_rests_a_trial_and_is_no_death_of_its_own(tmp_pat
 
 def test_trouble_that_one_node_has_ends_nothing_while_others_train(tmp_path, trials, heard, monkeypatch):
     monkeypatch.setattr(attempts, "REST", 0.0)
-    line = Attempts(trials[:2], Store(tmp_path / "results"), heard, retries=0)
+    line = Attempts(trials[:2], Store(tmp_path / "results"), [heard], retries=0)
     healthy = line.take().trial
     for _ in range(2 * attempts.TROUBLES):
         assert line.troubled(line.take().trial, "other code there")

@@ -1,5 +1,6 @@
 """The mirror in MLflow's server over PostgreSQL, real ones: studies through Ray, while the server comes and goes."""
 
+import secrets
 import subprocess
 import time
 from collections import Counter
@@ -120,7 +121,7 @@ def test_a_server_that_is_down_all_the_time_is_filled_in_later(ablate, tmp_path,
     assert line.endswith(f"; later: ablate track small.yaml --mlflow {up.uri} --experiment away")
     away = ablate("track", "small.yaml", *flags)
     assert away.returncode == 2
-    assert away.stderr.startswith(f"ablate: MLflow at {up.uri} cannot be reached")
+    assert away.stderr.startswith(f"ablate: MLflow at {up.uri}: cannot be reached (Connection refused)")
     up.start()
     track = ablate("track", "small.yaml", *flags)
     assert track.stdout.startswith("4 trials are in MLflow; 0 runs"), track.stderr
@@ -144,3 +145,33 @@ def test_few_requests_are_made(ablate, tmp_path, up):
     assert asked["runs/log-batch"] <= 4 * trials + seconds  # parameters, epochs, summary, the result's mark
     assert asked.total() <= 13 * trials + 12 + seconds
     assert_mirrors(up.uri, Store(tmp_path / "results"), tmp_path / "artifacts", "few")
+
+
+def test_a_server_behind_a_password(ablate, tmp_path):
+    """Its password comes from MLflow's environment; a wrong one, or none, is one line before any training."""
+    server, password = Tracker(tmp_path / "tracker", f"sqlite:///{tmp_path}/server.db"), secrets.token_hex()
+    server.start(admin=password)
+    try:
+        flags = ("--local", "--mlflow", server.uri)
+        known = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
+        wrong = known | {"MLFLOW_TRACKING_PASSWORD": "s3cr3t"}
+        write_study(tmp_path, seeds=1)
+        for environment in ({}, wrong):
+            refused = ablate("run", "small.yaml", *flags, env=environment)
+            assert refused.returncode == 2
+            (said,) = [line for line in refused.stderr.splitlines() if "MLflow" in line]
+            assert said.startswith(
+                f"ablate: MLflow at {server.uri}: refused the user's name or password; set MLFLOW_TRACK"
+            )
+            assert not list((tmp_path / "results").glob("trials/*/result.json"))
+        run = ablate("run", "small.yaml", *flags, env=known)
+        assert (run.returncode, "MLflow" in run.stderr) == (0, False), run.stderr
+        inside = f"http://admin:{password}@127.0.0.1:{server.port}"
+        track = ablate("track", "small.yaml", "--mlflow", inside)
+        assert track.stdout.startswith("2 trials are in MLflow; 0 runs"), track.stderr
+        texts = [file.read_text() for file in (tmp_path / "results").glob("*.link")]
+        texts += [said for done in (run, track, ablate("status", "small.yaml")) for said in (done.stdout, done.stderr)]
+        assert not [text for text in texts if password in text]
+        assert_mirrors(inside, Store(tmp_path / "results"), tmp_path / "artifacts")
+    finally:
+        server.stop()
