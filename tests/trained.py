@@ -5,7 +5,7 @@ import torch
 from small_studies import small_study, write_study
 
 from ablate.storage import Epoch, Result
-from ablate.study import Design, Trial, load
+from ablate.study import Budget, Design, Trial, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
 
@@ -18,8 +18,14 @@ def trials(tmp_path, *, model=None, train=None, dataset=None, **changes) -> list
     return Design(load(write_study(tmp_path, recipe=recipe, **changes))).trials
 
 
+def at(results, **changes) -> Site:
+    """Results in that folder; changes are the site's, or of its budget."""
+    own = {name: changes.pop(name) for name in Site.__dataclass_fields__.keys() & changes.keys()}
+    return Site(results, **own, budget=Budget(**changes))
+
+
 def site(tmp_path, name="results", **changes) -> Site:
-    return Site(results=tmp_path / name, **changes)
+    return at(tmp_path / name, **changes)
 
 
 def finish(trial: Trial, place: Site) -> tuple[list[Epoch], Result, dict[str, bytes]]:

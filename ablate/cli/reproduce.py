@@ -97,17 +97,18 @@ def _again(old: "Result", data: Path | None, beside: Path, *, quiet: bool) -> Ro
     """Train it again; what was and what is, which is printed too unless `quiet`."""
     from ablate.machine import scratch
     from ablate.storage import Result
-    from ablate.study import Trial
+    from ablate.study import Budget, Trial
     from ablate.training.run_trial import run_trial
     from ablate.training.site import Site
 
     trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
     with scratch.folder() as own:
-        site = Site(
-            results=str(own), data=data.resolve() if data else None, beside=beside.resolve(),
-            gpu=old.env.get("device", "cpu") != "cpu", threads=_number(old.env.get("threads", "1"), "threads"),
-            processes=_number(old.env.get("processes", "1"), "processes"),
+        processes = _number(old.env.get("processes", "1"), "processes")
+        budget = Budget(
+            cpus=_number(old.env.get("threads", "1"), "threads"), processes=processes,
+            gpus=processes if old.env.get("device", "cpu") != "cpu" else 0,
         )  # fmt: skip
+        site = Site(str(own), data=data.resolve() if data else None, beside=beside.resolve(), budget=budget)
         new = None
         for event in run_trial(trial, site):
             if isinstance(event, Result):

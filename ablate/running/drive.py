@@ -66,15 +66,8 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         results=where.store.place.address,
         data=where.data.resolve() if where.data else None,
         beside=Path(study.file).resolve().parent if study.file else None,
-        gpu=budget.gpus > 0,
-        threads=max(1, int(budget.cpus)),
-        processes=budget.team,
-        workers=budget.workers,
-        checkpoint_minutes=budget.checkpoint_minutes,
-        hang_minutes=budget.hang_minutes,
-        evaluate_every=budget.evaluate_every,
+        budget=budget,
         predictions=where.predictions.resolve() if where.predictions else None,
-        keep_weights=budget.keep_weights,
         owner=uuid.uuid4().hex,
     )
     for remark in preflight(design, missing, where, site):

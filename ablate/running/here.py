@@ -31,7 +31,7 @@ def run_here(trials: list[Trial], site: Site, listeners: Sequence[Listener], *, 
             continue
         for listener in listeners:
             listener.started(attempt.trial)
-        with closing(reports(attempt.trial, site)) as events, watchdog.watched(site.hang_minutes, _give_up):
+        with closing(reports(attempt.trial, site)) as events, watchdog.watched(site.budget.hang_minutes, _give_up):
             for report in events:
                 if "trouble" in report:
                     raise AblateError(report["trouble"])

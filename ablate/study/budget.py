@@ -24,6 +24,11 @@ class Budget(BaseModel):
     keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
 
     @property
+    def threads(self) -> int:
+        """Of each process."""
+        return max(1, int(self.cpus))
+
+    @property
     def team(self) -> int:
         """How many processes train one trial."""
         return self.processes or max(1, int(self.gpus))

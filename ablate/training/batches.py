@@ -91,7 +91,7 @@ def batches(
 
     Of several processes each gets its share of every batch of the sampler, or without one its share of the batches.
     """
-    if site.workers:
+    if site.budget.workers:
         _shorten_paths()
     # A batch of one image has no deviation to normalise by; officially the last batch is left out, if smaller.
     drop_last = sampler is not None and len(encoded) % batch == 1 and len(encoded) > 1
@@ -101,11 +101,11 @@ def batches(
     return DataLoader(
         encoded,
         batch_sampler=own,
-        num_workers=site.workers,
+        num_workers=site.budget.workers,
         worker_init_fn=_outlive_signals,
         generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
         collate_fn=task.collate,
-        persistent_workers=site.workers > 0,
+        persistent_workers=site.budget.workers > 0,
         pin_memory=site.gpu,
     )
 

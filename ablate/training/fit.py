@@ -180,10 +180,11 @@ def fit(
         torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
         torch.empty((), dtype=torch.int64).random_()  # the first one was the loader's before it had its own
         row = _epoch(training, task, loader, number)
-        if site.evaluate_every and (number % site.evaluate_every == 0 or number == 1) and number < spec.epochs:
+        every = site.budget.evaluate_every
+        if every and (number % every == 0 or number == 1) and number < spec.epochs:
             row = row.model_copy(update={"scores": score()})
         training.curve.append(row)
-        due = number == spec.epochs or time.monotonic() - saved >= 60 * site.checkpoint_minutes
+        due = number == spec.epochs or time.monotonic() - saved >= 60 * site.budget.checkpoint_minutes
         if due and save:
             save(training.state())
             saved = time.monotonic()

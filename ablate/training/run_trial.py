@@ -188,7 +188,7 @@ def _train_and_evaluate(
     net = build(recipe)
     initialise(net, recipe.train.init, seed=trial.seed)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
-    facts |= {"processes": str(site.processes)} | ({"share of the GPU": f"{site.gpu_share:.3g}"} if site.gpu else {})
+    facts |= {"processes": str(site.budget.team)} | ({"share of the GPU": f"{site.gpu_share:.3g}"} if site.gpu else {})
     training = Training(trial, net, device, team)
     facts |= _resume(training, trial, team, held)
     yield from training.curve
@@ -206,7 +206,7 @@ def _train_and_evaluate(
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + final.seconds
     found = {"scores": final.scores, "curve": training.curve, "cost": price, "data_digest": digests}
-    if site.keep_weights:
+    if site.budget.keep_weights:
         content = weights.packed(net.backbone, trial_id=trial.id)
         held.hold.write(held.store.name(trial.id, WEIGHTS), content)
         found["kept_weights"] = hashlib.sha256(content).hexdigest()
@@ -217,7 +217,7 @@ def _train_and_evaluate(
 
 def _settle(site: Site) -> torch.device:
     """Threads, device and determinism of this process, which may have run another trial before."""
-    torch.set_num_threads(site.threads)
+    torch.set_num_threads(site.budget.threads)
     _reset_peak_memory()
     if not site.gpu:
         return torch.device("cpu")
@@ -243,7 +243,7 @@ def _failed(trial: Trial, error: Exception, site: Site, curve: list[Epoch], seco
     status = "diverged" if isinstance(error, Diverged) else "failed"
     text = one_line(reason, 500).encode("utf-8", "replace").decode()  # a file's name may be no UTF-8
     left = _last_lines(error) if is_of_the_code(error) else ""
-    facts = {"processes": str(site.processes)}
+    facts = {"processes": str(site.budget.team)}
     return _result(trial, status, seconds, facts=facts, reason=text, traceback=left, curve=curve)
 
 

@@ -49,9 +49,9 @@ def here(trial: Trial, site: Site) -> Iterator[Team]:
         DataError: fewer GPUs than processes.
         TeamError: a process died or fell silent.
     """
-    if site.gpu and site.processes > max(1, torch.cuda.device_count()):
+    if site.gpu and site.budget.team > max(1, torch.cuda.device_count()):
         found = torch.cuda.device_count()
-        raise DataError(f"budget.gpus: {site.processes} processes need a GPU each, this machine shows {found}")
+        raise DataError(f"budget.gpus: {site.budget.team} processes need a GPU each, this machine shows {found}")
     with led(trial, site, lambda jobs: Subprocesses(jobs, gpu=site.gpu), address=LOOPBACK) as team:
         yield team
 
@@ -64,7 +64,7 @@ def led(trial: Trial, site: Site, start: Callable[[list[str]], Crew], *, address
         TeamError: a process died or fell silent; the trial is not at fault.
         Exception: what another process reported, as if it had happened here.
     """
-    if site.processes == 1:
+    if site.budget.team == 1:
         yield ALONE
         return
     server = socket.create_server((address, 0))  # handed on, for torch's own would listen on all interfaces
@@ -73,15 +73,15 @@ def led(trial: Trial, site: Site, start: Callable[[list[str]], Crew], *, address
         address, port, is_master=True, timeout=PATIENCE, wait_for_workers=False, master_listen_fd=server.detach()
     )
     job: dict[str, object] = {"trial": trial.model_dump_json(), "site": packed(site), "plugins": registry.plugins()}
-    job |= {"size": site.processes, "address": address, "port": port, "code": origin.code()}
-    crew, over = start([json.dumps(job | {"rank": rank}) for rank in range(1, site.processes)]), threading.Event()
+    job |= {"size": site.budget.team, "address": address, "port": port, "code": origin.code()}
+    crew, over = start([json.dumps(job | {"rank": rank}) for rank in range(1, site.budget.team)]), threading.Event()
     threading.Thread(target=_watch, args=(crew, over, site.gpu), daemon=True).start()
     try:
-        _await(store, crew, site.processes)
-        with joined(0, site.processes, store, address, gpu=site.gpu) as team:
+        _await(store, crew, site.budget.team)
+        with joined(0, site.budget.team, store, address, gpu=site.gpu) as team:
             yield team
     except Exception as error:
-        raise _to_blame(error, store, crew, trial, site.processes) from None
+        raise _to_blame(error, store, crew, trial, site.budget.team) from None
     finally:
         over.set()
         crew.stop()

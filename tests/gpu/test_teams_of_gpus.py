@@ -6,10 +6,10 @@ import pytest
 import torch
 from gpu_trials import finish, trial
 from torch import nn
+from trained import at
 
 from ablate.errors import DataError
 from ablate.training.run_trial import run_trial
-from ablate.training.site import Site
 from ablate.training.team import Team
 from ablate.training.team_norm import synchronise
 
@@ -33,22 +33,22 @@ def test_fewer_gpus_than_processes_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=rf"budget.gpus: {most + 1} processes need a GPU each, this machine shows {most}"
     ):
-        list(run_trial(trial("fp32"), Site(tmp_path, gpu=True, processes=most + 1)))
+        list(run_trial(trial("fp32"), at(tmp_path, gpus=1, processes=most + 1)))
 
 
 @two_gpus
 def test_two_gpus_give_the_first_loss_of_one(tmp_path: Path) -> None:
-    alone = finish(trial("fp32", epochs=1), Site(tmp_path / "1", gpu=True))
-    together = finish(trial("fp32", epochs=1), Site(tmp_path / "2", gpu=True, processes=2))
+    alone = finish(trial("fp32", epochs=1), at(tmp_path / "1", gpus=1))
+    together = finish(trial("fp32", epochs=1), at(tmp_path / "2", gpus=1, processes=2))
     assert together.curve[0].loss == pytest.approx(alone.curve[0].loss, rel=1e-3)
     assert together.env["processes"] == "2"
 
 
 @two_gpus
 def test_bf16_on_two_gpus_goes_on_from_the_state_of_one(tmp_path: Path) -> None:
-    events = run_trial(trial("bf16"), Site(tmp_path, gpu=True, checkpoint_minutes=0))
+    events = run_trial(trial("bf16"), at(tmp_path, gpus=1, checkpoint_minutes=0))
     first = next(events)
     events.close()
-    result = finish(trial("bf16"), Site(tmp_path, gpu=True, processes=2))
+    result = finish(trial("bf16"), at(tmp_path, gpus=1, processes=2))
     assert result.status == "done", result.reason
     assert result.curve[0] == first

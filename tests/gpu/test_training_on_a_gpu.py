@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from gpu_trials import finish, trial
+from trained import at
 
 from ablate.storage import Epoch
 from ablate.training.run_trial import run_trial
-from ablate.training.site import Site
 
 pytestmark = [
     pytest.mark.gpu,
@@ -17,7 +17,7 @@ pytestmark = [
 
 
 def test_a_gpu_trial_ends_with_scores_memory_and_the_devices_name(tmp_path: Path) -> None:
-    result = finish(trial("bf16"), Site(tmp_path, gpu=True))
+    result = finish(trial("bf16"), at(tmp_path, gpus=1))
     assert result.status == "done", result.reason
     assert result.cost
     assert 0 < result.cost.peak_memory < torch.cuda.get_device_properties(0).total_memory
@@ -28,14 +28,14 @@ def test_the_first_step_in_float32_agrees_with_the_cpu(tmp_path: Path) -> None:
     """Of one step: Adam's first ones turn differences of rounding into differences of 0.3 % after four."""
     losses = []
     for gpu in (False, True):
-        first = next(iter(run_trial(trial("fp32", train=16), Site(tmp_path / str(gpu), gpu=gpu))))
+        first = next(iter(run_trial(trial("fp32", train=16), at(tmp_path / str(gpu), gpus=int(gpu)))))
         assert isinstance(first, Epoch)
         losses.append(first.loss)
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_an_interrupted_gpu_trial_goes_on_from_its_state(tmp_path: Path) -> None:
-    site = Site(tmp_path, gpu=True, checkpoint_minutes=0)
+    site = at(tmp_path, gpus=1, checkpoint_minutes=0)
     events = run_trial(trial("fp32"), site)
     first = next(events)
     events.close()

@@ -11,6 +11,7 @@ import pytest
 from s3fs import S3FileSystem
 from small_studies import COMMAND, TESTS, small_study, write_study
 from stored import ARRAYS, result, trial
+from trained import at
 
 from ablate.errors import StoreError
 from ablate.running.outcome import dead
@@ -69,10 +70,10 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from ablate.study import Design
 from ablate.training.run_trial import run_trial
-from ablate.training.site import Site
 from ablate.study import load
+from trained import at
 trial = Design(load({file!r})).trials[0]
-for event in run_trial(trial, Site(results={where!r}, checkpoint_minutes=0, owner={owner!r})):
+for event in run_trial(trial, at({where!r}, checkpoint_minutes=0, owner={owner!r})):
     if event.epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -107,7 +108,7 @@ def begun(tmp_path, where: str, epochs: int):
     recipe = small_study()["recipe"]
     recipe["train"] |= {"epochs": 5}
     first = Design(load(write_study(tmp_path, recipe=recipe))).trials[0]
-    events = run_trial(first, Site(results=where, checkpoint_minutes=0))
+    events = run_trial(first, at(where, checkpoint_minutes=0))
     rows = [next(events) for _ in range(epochs)]
     events.close()
     return first, rows
@@ -128,7 +129,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(called, req
     assert status == 0
     assert "begun" in out
     assert f"damaged: {where}/trials/{first.id}/state: cut short" in err
-    events = run_trial(first, Site(results=where, checkpoint_minutes=0))
+    events = run_trial(first, at(where, checkpoint_minutes=0))
     again = [next(events) for _ in range(3)]
     assert again[:2] == rows[:2]  # the very rows, with their times: they were not trained again
     assert (again[2].loss, again[2] != rows[2]) == (rows[2].loss, True)
@@ -172,7 +173,7 @@ def test_a_disk_that_fills_up_while_training_stops_the_trial_and_room_lets_it_go
     recipe = small_study()["recipe"]
     recipe["model"]["width"] = 64  # states of some tens of kilobytes
     first = Design(load(write_study(tmp_path, recipe=recipe))).trials[0]
-    place = Site(results=str(tiny_disk / "results"), checkpoint_minutes=0)
+    place = at(str(tiny_disk / "results"), checkpoint_minutes=0)
     events = run_trial(first, place)
     rows = [next(events)]
     filler = tiny_disk / "filler"

@@ -80,10 +80,10 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from ablate.study import Design
 from ablate.training.run_trial import run_trial
-from ablate.training.site import Site
 from ablate.study import load
+from trained import at
 trial = Design(load({file!r})).trials[0]
-for event in run_trial(trial, Site(results=Path({results!r}), checkpoint_minutes=0)):
+for event in run_trial(trial, at(Path({results!r}), checkpoint_minutes=0)):
     if event.epoch == {epoch}:
         os.kill(os.getpid(), signal.SIGKILL)
 """

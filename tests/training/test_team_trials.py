@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from launched import results
 from small_studies import COMMAND, small_study, write_study
+from trained import at
 
 from ablate.errors import DataError, StoreError, TeamError
 from ablate.machine import origin
 from ablate.storage import Result, Store
 from ablate.study import Part, Recipe, TrainSpec, Trial
 from ablate.training.run_trial import run_trial
-from ablate.training.site import Site
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def built(task: Part, dataset: Part, model: Part, **spec) -> Trial:
 
 
 def finish(trial: Trial, folder: Path, processes: int = 1, **site) -> Result:
-    *_, last = run_trial(trial, Site(folder, processes=processes, **site))
+    *_, last = run_trial(trial, at(folder, processes=processes, **site))
     assert isinstance(last, Result)
     return last
 
@@ -98,7 +98,7 @@ def test_a_network_of_one_process_is_scored_exactly_alike_by_two(tmp_path, task)
         if processes == 2:
             Store(folder).folder(trial.id).mkdir(parents=True)
             (Store(folder).folder(trial.id) / "state").write_bytes(state)
-        events = run_trial(trial, Site(folder, processes=processes, checkpoint_minutes=0))
+        events = run_trial(trial, at(folder, processes=processes, checkpoint_minutes=0))
         next(events)
         state = (Store(folder).folder(trial.id) / "state").read_bytes()
         *_, result = events
@@ -111,7 +111,7 @@ def test_a_network_of_one_process_is_scored_exactly_alike_by_two(tmp_path, task)
 def test_a_state_is_taken_up_by_another_number_of_processes(tmp_path, first, then):
     trial = drawn_trial("pose", UNET, **ADAM)
     alone = finish(trial, tmp_path / "alone")
-    events = run_trial(trial, Site(tmp_path, processes=first, checkpoint_minutes=0))
+    events = run_trial(trial, at(tmp_path, processes=first, checkpoint_minutes=0))
     begun = next(events)
     events.close()
     result = finish(trial, tmp_path, then)

@@ -15,6 +15,7 @@ import torch
 import torchvision
 from small_studies import small_study, write_study
 from torch import nn
+from trained import at
 
 from ablate import registry
 from ablate.errors import DataError, StudyError
@@ -39,7 +40,7 @@ def saved(path, content) -> Weights:
 
 
 def site(tmp_path, **changes) -> Site:
-    return Site(results=tmp_path / "results", **changes)
+    return at(tmp_path / "results", **changes)
 
 
 def start(backbone: nn.Module, spec: Weights, tmp_path) -> str:
@@ -377,7 +378,7 @@ def test_weights_are_kept_only_where_that_is_asked_and_always_as_the_same_bytes(
     assert Store(tmp_path / "results").weights(trial.id) is None
     digests = set()
     for name in ("one", "two"):
-        result_of(trial, Site(results=tmp_path / name, keep_weights=True))
+        result_of(trial, at(tmp_path / name, keep_weights=True))
         digests.add(hashlib.sha256(Store(tmp_path / name).weights(trial.id)).hexdigest())
     assert len(digests) == 1
 

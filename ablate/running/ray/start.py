@@ -67,7 +67,7 @@ def _launch(
         nodes=lambda: cluster.alive(ray),
     )  # fmt: skip
     relay = hooks.Relay(attempts, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None)
-    with pulse.watched(ray, site.hang_minutes, relay.training, relay.silent.__setitem__):
+    with pulse.watched(ray, site.budget.hang_minutes, relay.training, relay.silent.__setitem__):
         _tune(tune, relay, site, budget, plugins, shares, own)
     if relay.trouble:
         raise AblateError(relay.trouble)

@@ -30,7 +30,7 @@ def trainable(tune: Any) -> type:
 
             os.umask(config["umask"])  # the driver's: a local Ray was started under a narrow one
             self.trial, self.site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
-            minutes = self.site.hang_minutes and max(self.site.hang_minutes, STARTING)
+            minutes = self.site.budget.hang_minutes and max(self.site.budget.hang_minutes, STARTING)
             with watchdog.watched(minutes, self.give_up):
                 import ablate.training.run_trial  # noqa: F401  takes long, and is no training step
                 from ablate.running.ray import team
@@ -53,7 +53,7 @@ def trainable(tune: Any) -> type:
             self.reports = reports(self.trial, self.site, self.team, code=config["code"])
 
         def step(self) -> dict[str, Any]:
-            with watchdog.watched(self.site.hang_minutes, self.give_up):
+            with watchdog.watched(self.site.budget.hang_minutes, self.give_up):
                 report = next(self.reports) | {"nodes": self.nodes}
             if report.get("done"):
                 self.pulse.at("")  # another process may have the trial now
