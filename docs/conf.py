@@ -25,9 +25,10 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "model_config"}
-# What other packages define has no page here, and a few names of ours are no reader's.
+# What other packages define has no page here, nor have type variables and a few names of ours that are no reader's.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ablate|hrnet_core).*"),
+    ("py:.*", r"ablate\.[\w.]+\.(\w+_co|\w+_contra|[A-Z])"),
     ("py:.*", r"ablate\.(registry\.Builder|storage\.cleaning\.Litter|study\.schema\.Key)"),
 ]
 

@@ -16,12 +16,12 @@ BUILT_FROM = ("ablate", "hrnet_core", "studies", "pyproject.toml", "README.md", 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 FOUND = """
 from pathlib import Path
-from ablate.study import expand, load
+from ablate.study import Design, load
 from ablate.training import weights
 from ablate.training.site import Site
 study = load("pretraining")
 site = Site(results="results", beside=Path(study.file).parent)
-print([weights.find(trial.recipe.weights, site) for trial in expand(study) if trial.recipe.weights])
+print([weights.find(trial.recipe.weights, site) for trial in Design(study).trials if trial.recipe.weights])
 """
 pytestmark = pytest.mark.slow
 
