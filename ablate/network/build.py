@@ -5,15 +5,18 @@ common start equal in both (what a number rests on: pairing).
 """
 
 import hashlib
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from ablate.datasets import build_dataset
-from ablate.errors import PartError
+from ablate.errors import PartError, nearest
 from ablate.models import Backbone, Supervised, build_model
 from ablate.study import Recipe
 from ablate.tasks import Outputs, build_task
+
+ALL = "backbone"  # the name that stands for all of it where parts are frozen
 
 
 class Network(nn.Module):
@@ -39,8 +42,29 @@ def build(recipe: Recipe) -> Network:
     """
     info, task, backbone = build_dataset(recipe.dataset).info, build_task(recipe.task), build_model(recipe.model)
     places = backbone.intermediate if isinstance(backbone, Supervised) else ()
-    head = task.head(info, backbone.channels, backbone.strides, intermediate=places)
-    return Network(backbone, head)
+    net = Network(backbone, task.head(info, backbone.channels, backbone.strides, intermediate=places))
+    frozen(net, recipe.train.frozen)  # refuses what is not there
+    return net
+
+
+def frozen(net: nn.Module, names: Collection[str]) -> list[nn.Module]:
+    """The modules of the network's backbone that a recipe freezes, by name.
+
+    Raises:
+        ValueError: the backbone has none of that name.
+    """
+    if not names:
+        return []
+    backbone = net.get_submodule("backbone")
+    modules = {**dict(backbone.named_modules()), ALL: backbone}
+    for name in names:
+        if name not in modules or not name:
+            raise ValueError(f"train.frozen: the backbone has no module {name!r}; {nearest(name, _tops(backbone))}")
+    return [modules[name] for name in names]
+
+
+def _tops(backbone: nn.Module) -> list[str]:
+    return [ALL, *(name for name, _ in backbone.named_children())]
 
 
 def initialise(network: nn.Module, rule: str, *, seed: int) -> None:

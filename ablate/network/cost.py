@@ -88,12 +88,13 @@ def training_memory(recipe: Recipe, *, size: Size | None = None) -> int:
 
 
 def _state_bytes(net: nn.Module, spec: TrainSpec) -> int:
-    """Parameters, gradients, moments and buffers; in bf16 also the copies of weights that layers multiply with."""
+    """Parameters, gradients, moments, buffers and their average; in bf16 also the copies that layers multiply with."""
     weights = sum(parameter.nbytes for parameter in net.parameters())
     copies = sum(parameter.nbytes // 2 for parameter in net.parameters() if parameter.dim() > 1)
     moments = MOMENTS.get(spec.optimizer, int(bool(spec.momentum)))
     buffers = sum(buffer.nbytes for buffer in net.buffers())
-    return weights * (2 + moments) + buffers + (copies if spec.precision == "bf16" else 0)
+    average = weights + buffers if spec.ema else 0
+    return weights * (2 + moments) + buffers + average + (copies if spec.precision == "bf16" else 0)
 
 
 def _bytes(size: int, tensor: Tensor, spec: TrainSpec) -> int:

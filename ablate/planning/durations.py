@@ -105,9 +105,8 @@ def _evaluation_share(recipe: Recipe) -> float:
 
 
 def _evaluations(study: Study, recipe: Recipe) -> int:
-    """How often a trial is evaluated: at the end, and where the budget asks for a curve after the first epoch too."""
-    every, last = study.budget.evaluate_every, recipe.train.epochs
-    return 1 + (len({1, *range(every, last, every)} - {last}) if every else 0)
+    """How often a trial is evaluated."""
+    return len(recipe.train.evaluated_after(study.budget.evaluate_every))
 
 
 def _crop_share(recipe: Recipe) -> float:

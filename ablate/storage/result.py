@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, BaseModel, Field
 
-from ablate.study import FROZEN, Recipe, Trial, key
+from ablate.study import FROZEN, Recipe, Trial, key, later
 
 VERSION = 1
 NAMED = 6  # arms that a sentence names before it only counts
@@ -102,23 +102,15 @@ class Result(BaseModel):
     meanings: dict[str, int]
     status: Literal["done", "failed", "diverged"]
     reason: str = ""  # one line when not done
-    traceback: str = ""  # the last lines of what an exception left; empty where there was none
+    traceback: str = later("")  # the last lines of what an exception left; empty where there was none
     scores: dict[str, Number] = {}
     curve: list[Epoch] = []
     cost: Cost | None = None
     env: dict[str, str] = {}
-    kept_weights: str = ""  # their sha256; empty where the budget kept none
+    kept_weights: str = later("")  # their sha256; empty where the budget kept none
     seconds: Number = Field(default=0.0, ge=0)  # training and evaluation, over all sittings
     finished: str = ""  # UTC, ISO 8601
     imported: Imported | None = Field(default=None, exclude=True)  # None: trained here
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        for name in ("kept_weights", "traceback"):  # as results were before they could say: older versions read them
-            if not document.get(name):
-                document.pop(name, None)
-        return document
 
     def today(self) -> str:
         """The key this result has today: a new knob whose default is the old behaviour orphans nothing.

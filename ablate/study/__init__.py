@@ -19,7 +19,7 @@ from ablate.study.fairness import (
     varied,
 )
 from ablate.study.published_scores import Published, published
-from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key
+from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key, later
 from ablate.study.schema import keys, study_schema
 from ablate.study.study import Scale, Study, blaming, load
 from ablate.study.study_file import Outline, outline, shipped
@@ -52,6 +52,8 @@ __all__ = [
     "dump",
     "key",
     "keys",
+    "label",
+    "later",
     "load",
     "one_recipe",
     "outline",

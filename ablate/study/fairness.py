@@ -4,6 +4,7 @@ Scores of different protocols or different files are refused. Arms that start fr
 different recipes, are compared, but never unnoticed. All of it is read off the recipes themselves.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from ablate import registry
@@ -137,7 +138,7 @@ def _about(design: Design, arm: Arm, parts: tuple[str, ...]) -> bool:
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
-    document = recipe.model_dump(mode="json")
+    document = {**recipe.model_dump(mode="json"), "train": _choices(recipe.train)}
     flat = {f"{part}.{knob}": value for part in TRAINING for knob, value in document[part].items()}
     return {path: value for path, value in flat.items() if path != HEAD}
 
@@ -161,9 +162,9 @@ def _several(names: list[str]) -> str:
 
 def _stated(train: TrainSpec) -> str:
     """The preset that a training follows, with what it changes of it; or its main choices where it follows none."""
-    own, changes = train.model_dump(exclude=MACHINE), {}
+    own, changes = _choices(train, but=MACHINE), {}
     for name, preset in presets().items():
-        published = TrainSpec.model_validate(preset["train"]).model_dump(exclude=MACHINE)
+        published = _choices(TrainSpec.model_validate(preset["train"]), but=MACHINE)
         if all(own[field] == published[field] for field in CHARACTER):
             changes[name] = [f"{field} {_plain(own[field])}" for field in own if own[field] != published[field]]
     if not changes:
@@ -171,6 +172,11 @@ def _stated(train: TrainSpec) -> str:
         return f"{train.optimizer}, {rate}, {train.epochs} epochs, batch {train.batch}, {train.init} initialisation"
     name, departures = min(changes.items(), key=lambda entry: len(entry[1]))
     return f"preset {name}" + (f" with {', '.join(departures)}" if departures else "")
+
+
+def _choices(train: TrainSpec, *, but: Collection[str] = ()) -> dict[str, Any]:
+    """All fields with their values, also those that a document leaves out."""
+    return {field: getattr(train, field) for field in TrainSpec.model_fields if field not in but}
 
 
 def _learning_rates(study: Study) -> str:

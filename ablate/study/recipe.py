@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from ablate import registry
 from ablate.errors import PartError
@@ -22,6 +22,12 @@ WEIGHTS_MEANING = 1  # raised by hand when weights.py loads something else from 
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 STRICT = ConfigDict(**FROZEN, strict=True, allow_inf_nan=False)  # `true` is not 1, '3' not 3
+
+
+def later(default: Any, **rules: Any) -> Any:
+    """A field that documents did not always have. At its default, which is to mean what was done before there was a
+    choice, it is not written: older documents and the ids of older trials stay what they are."""
+    return Field(default=default, exclude_if=lambda value: value == default, **rules)
 
 
 class Part(BaseModel):
@@ -66,11 +72,42 @@ class TrainSpec(BaseModel):
     init: Literal["torch", "normal", "kaiming"] = "torch"  # normal: std 0.001, the official pose code
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device multiplies it natively
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"  # auto: channels_last
+    nesterov: bool = later(False)  # sgd with momentum only: Nesterov's momentum
+    weight_decay_on: Literal["all", "weights"] = later("all")  # weights: neither norms nor biases decay
+    lr_floor: float = later(0.0, ge=0)  # poly, cosine: the learning rate at the end of the schedule
+    warmup: Literal["none", "linear", "constant"] = later("none")  # how lr is reduced at first, whatever its schedule
+    warmup_steps: int = later(0, ge=0)  # for how many optimiser steps
+    warmup_epochs: float = later(0.0, ge=0)  # or for how many epochs
+    warmup_ratio: float = later(0.001, gt=0, lt=1)  # what the first step's lr is multiplied by; constant: every step's
+    head_lr: float = later(1.0, gt=0)  # what lr is multiplied by for the task's head
+    layer_decay: float = later(1.0, gt=0, le=1)  # what lr is multiplied by for each block further from the head
+    clip_norm: float = later(0.0, ge=0)  # the largest norm of a step's gradient, over all parameters; 0: any
+    frozen: list[str] = later([])  # modules of the backbone that are not trained, such as stem; backbone: all of it
+    frozen_norms: bool = later(False)  # the backbone's batch norms use the statistics that they start with
+    norm_momentum: float | None = later(None, gt=0, le=1)  # of every batch norm, as torch counts it; the network's own
+    ema: float = later(0.0, ge=0, lt=1)  # evaluate a running average of the weights: its decay per step; 0: none
+    score_over: int = later(1, ge=1)  # the score is the mean of those after each of so many last epochs
+
+    @field_validator("frozen", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _no_idle_knob(self) -> Self:
         if self.momentum is not None and self.optimizer != "sgd":
             raise ValueError(f"momentum has no effect with optimizer {self.optimizer!r}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov has no effect without momentum")
+        if self.weight_decay_on != "all" and not self.weight_decay:
+            raise ValueError("weight_decay_on has no effect without weight_decay")
+        if self.lr_floor and self.schedule not in ("poly", "cosine"):
+            raise ValueError(f"lr_floor has no effect with schedule {self.schedule!r}")
+        if self.lr_floor >= self.lr:
+            raise ValueError(f"lr_floor is {self.lr_floor:g}, which is not below lr")
+        if self.score_over > self.epochs:
+            raise ValueError(f"score_over is {self.score_over}, there are {self.epochs} epochs")
+        self._refuse_idle_warmup()
         if self.milestones and self.schedule != "step":
             raise ValueError(f"milestones have no effect with schedule {self.schedule!r}")
         if self.schedule == "step" and not self.milestones:
@@ -81,6 +118,20 @@ class TrainSpec(BaseModel):
         if any(not 0 < point < 1 for point in self.milestones):
             raise ValueError("milestones are fractions of the training, between 0 and 1")
         return self
+
+    def _refuse_idle_warmup(self) -> None:
+        for name in ("warmup_steps", "warmup_epochs", "warmup_ratio"):
+            if self.warmup == "none" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect without warmup")
+        if self.warmup != "none" and bool(self.warmup_steps) == bool(self.warmup_epochs):
+            raise ValueError(f"warmup {self.warmup!r} needs either warmup_steps or warmup_epochs")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, there are {self.epochs} epochs")
+
+    def evaluated_after(self, every: int) -> set[int]:
+        """The epochs after which the network is scored: the last ones, and points of a curve, one every so many."""
+        last = range(self.epochs - self.score_over + 1, self.epochs + 1)
+        return {*last, *((1, *range(every, self.epochs, every)) if every else ())}
 
     def settled(self, *, on_gpu: bool) -> Self:
         """The same with `auto` replaced by what the device does best; keys are made of settled recipes only."""
@@ -118,16 +169,9 @@ class Recipe(BaseModel):
     task: Part  # a name with its knobs: {name: pose, size: [64, 64]}
     dataset: Part  # likewise
     model: Part  # likewise
-    weights: Weights | None = None  # what the backbone starts from; drawn by seed when not given
+    weights: Weights | None = later(None)  # what the backbone starts from; drawn by seed when not given
     train: TrainSpec = TrainSpec()  # how it is trained
     evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol: ablate list knobs TASK
-
-    @model_serializer(mode="wrap")
-    def _without_no_weights(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        if self.weights is None:  # as recipes were before they could name any: their keys stay
-            document.pop("weights", None)
-        return document
 
     def filled(self) -> Self:
         """The recipe with the defaults of all knobs filled in by today's code.

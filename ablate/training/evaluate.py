@@ -61,7 +61,7 @@ def evaluate(
     size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
     loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
     start, predictions = clock.now(), list[Prediction]()
-    training.net.eval()
+    training.evaluated.eval()
     with torch.inference_mode(), training.autocast():
         for batch in loader:
             predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
@@ -110,7 +110,7 @@ def _write(predictions: list[Prediction], task: SomeTask, samples: Samples, fold
 
 def _laid_out(training: Training) -> Callable[[torch.Tensor], Outputs]:
     def forward(images: torch.Tensor) -> Outputs:
-        outputs: Outputs = training.net(images.contiguous(memory_format=training.layout))
+        outputs: Outputs = training.evaluated(images.contiguous(memory_format=training.layout))
         return outputs
 
     return forward

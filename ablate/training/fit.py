@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from ablate.datasets import Info
 from ablate.machine import beat, clock
 from ablate.storage import Epoch
-from ablate.study import TrainSpec, Trial
+from ablate.study import Trial
 from ablate.tasks import Batch, Items, SomeTask, WeighsBatches
-from ablate.training import team_norm
+from ablate.training import team_norm, updates
 from ablate.training.batches import Encoded, Loader, Shuffled, batches, to_device
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Team
@@ -49,11 +49,18 @@ class Training:
 
     def __init__(self, trial: Trial, net: nn.Module, device: torch.device, team: Team = ALONE) -> None:
         self.spec, self.device, self.team = trial.recipe.train, device, team
-        team_norm.synchronise(net, team, gpu=device.type == "cuda")
         self.layout = torch.channels_last if self.spec.memory_format == "channels_last" else torch.contiguous_format
+        updates.prepare(net, self.spec)
+        times, self.average = updates.rates(net, self.spec), updates.average(net, self.spec, device, self.layout)
+        team_norm.synchronise(net, team, gpu=device.type == "cuda")
         self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]  # stubs lack it
-        self.optimizer = optimizer(self.net, self.spec)
+        self.optimizer = updates.optimizer(self.net, self.spec, times)
         self.curve: list[Epoch] = []
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose scores count: that of averaged weights, where the recipe has them averaged."""
+        return self.average.module if self.average else self.net
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of forward passes; losses and metrics stay in float32."""
@@ -62,7 +69,7 @@ class Training:
     def step(self, task: SomeTask, batch: Batch, lr: float) -> Tensor:
         """One optimiser step; returns the detached loss, of all processes' shares together."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["times"]
         images = task.prepare(batch).contiguous(memory_format=self.layout)
         with self.autocast(), team_norm.apart(self.net, self.team, when=bool(batch.get("share", 0) == 1)):
             outputs = self.net(images)
@@ -72,7 +79,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         loss = self.team.add_up(self.net.parameters(), loss.detach())
+        updates.clip(self.net, self.spec)
         self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.net)
         return loss
 
     def state(self) -> bytes:
@@ -80,6 +90,8 @@ class Training:
         tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
+        if self.average:
+            tensors |= {f"average/{name}": value for name, value in self.average.state_dict().items()}
         flat = {name: value.cpu().contiguous() for name, value in tensors.items()}
         curve = json.dumps([epoch.model_dump(mode="json") for epoch in self.curve])
         header = {"curve": curve, "digest": _digest(flat, curve)}
@@ -99,7 +111,7 @@ class Training:
                 return False
             curve = TypeAdapter(list[Epoch]).validate_json(header["curve"])
             net = {name[4:]: value for name, value in tensors.items() if name.startswith("net/")}
-            moments = self._moments(tensors)
+            moments, average = self._moments(tensors), updates.averaged(tensors, self.average)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # says nothing of the state
         except (ValueError, TypeError, KeyError, RuntimeError, RecursionError, safetensors.SafetensorError):
@@ -110,6 +122,8 @@ class Training:
             return False
         self.curve = curve
         self.net.load_state_dict(net)
+        if self.average:
+            self.average.load_state_dict(average)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         return True
 
@@ -180,8 +194,7 @@ def fit(
         torch.manual_seed(int(np.random.SeedSequence(source).generate_state(1)[0]))
         torch.empty((), dtype=torch.int64).random_()  # the first one was the loader's before it had its own
         row = _epoch(training, task, loader, number)
-        every = site.budget.evaluate_every
-        if every and (number % every == 0 or number == 1) and number < spec.epochs:
+        if number < spec.epochs and number in spec.evaluated_after(site.budget.evaluate_every):
             row = row.model_copy(update={"scores": score()})
         training.curve.append(row)
         due = number == spec.epochs or time.monotonic() - saved >= 60 * site.budget.checkpoint_minutes
@@ -196,34 +209,11 @@ def fit(
             raise
 
 
-def optimizer(net: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all parameters; weight decay is applied as written, normalisation included."""
-    parameters = list(net.parameters())
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, spec.lr, momentum=spec.momentum or 0.0, weight_decay=spec.weight_decay, fused=True
-        )
-    kind = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, spec.lr, weight_decay=spec.weight_decay, fused=True)
-
-
-def learning_rate(spec: TrainSpec, epoch: int, fraction: float) -> float:
-    """The learning rate within an epoch (0 is the first) at a fraction of its steps."""
-    progress = (epoch + fraction) / spec.epochs
-    if spec.schedule == "step":
-        return spec.lr * spec.gamma ** sum(epoch >= round(point * spec.epochs) for point in spec.milestones)
-    if spec.schedule == "poly":
-        return float(spec.lr * (1 - progress) ** spec.power)
-    if spec.schedule == "cosine":
-        return spec.lr * 0.5 * (1 + math.cos(math.pi * progress))
-    return spec.lr
-
-
 def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> Epoch:
-    training.net.train()
+    updates.train_mode(training.net, training.spec)
     start, total, images, lr = clock.now(), 0.0, 0, 0.0
     for index, batch in enumerate(loader):
-        lr = learning_rate(training.spec, number - 1, index / len(loader))
+        lr = updates.learning_rate(training.spec, number - 1, index / len(loader), steps=len(loader))
         samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
         size = min(training.spec.batch, samples - index * training.spec.batch)
         if training.team.size > 1:

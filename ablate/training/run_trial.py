@@ -205,14 +205,25 @@ def _train_and_evaluate(
     peak = _peak_memory(device)
     price = cost.price(recipe).model_copy(update={"images_per_second": final.images_per_second, "peak_memory": peak})
     seconds = sum(row.seconds for row in training.curve) + final.seconds
-    found = {"scores": final.scores, "curve": training.curve, "cost": price, "data_digest": digests}
+    scores, curve = _declared(final.scores, training.curve, over=recipe.train.score_over)
+    found = {"scores": scores, "curve": curve, "cost": price, "data_digest": digests}
     if site.budget.keep_weights:
-        content = weights.packed(net.backbone, trial_id=trial.id)
+        content = weights.packed(training.evaluated.get_submodule("backbone"), trial_id=trial.id)
         held.hold.write(held.store.name(trial.id, WEIGHTS), content)
         found["kept_weights"] = hashlib.sha256(content).hexdigest()
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)
     yield _result(trial, "done", seconds, facts=facts, **found), final.statistics
+
+
+def _declared(final: dict[str, float], curve: list[Epoch], *, over: int) -> tuple[dict[str, float], list[Epoch]]:
+    """The scores that a trial declares, and its curve: of several last epochs their mean, and the last one's own scores
+    in the curve, for per-image statistics are the last one's."""
+    if over == 1:
+        return final, curve
+    curve = [*curve[:-1], curve[-1].model_copy(update={"scores": final})]
+    rows = [row.scores for row in curve[-over:]]
+    return {name: sum(row[name] for row in rows) / over for name in final}, curve
 
 
 def _settle(site: Site) -> torch.device:

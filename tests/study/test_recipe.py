@@ -45,6 +45,7 @@ SAME = [
     {"recipe": recipe(evaluation={"flip": False})},
     {"recipe": recipe(evaluation={"flip": "no"})},
     {"recipe": recipe(train={**recipe()["train"], "optimizer": "adam", "weight_decay": 0, "memory_format": "channels_last"})},
+    {"recipe": recipe(train={**recipe()["train"], "ema": 0, "warmup": "none", "frozen": [], "norm_momentum": None, "score_over": 1})},
 ]  # fmt: skip
 
 
@@ -68,6 +69,11 @@ OTHER = [
             {"optimizer": "sgd", "momentum": 0.9}, {"schedule": "poly"}, {"schedule": "poly", "power": 1.0},
             {"schedule": "cosine"}, {"schedule": "step", "milestones": [0.5]}, {"precision": "bf16"},
             {"schedule": "step", "milestones": [0.5], "gamma": 0.2}, {"memory_format": "contiguous"},
+            {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, {"weight_decay": 0.1, "weight_decay_on": "weights"},
+            {"schedule": "cosine", "lr_floor": 1e-4}, {"warmup": "linear", "warmup_steps": 5}, {"warmup": "constant", "warmup_steps": 5},
+            {"warmup": "linear", "warmup_epochs": 1}, {"warmup": "linear", "warmup_steps": 5, "warmup_ratio": 0.1},
+            {"head_lr": 2}, {"layer_decay": 0.5}, {"clip_norm": 1}, {"frozen": ["first"]}, {"frozen": "backbone"},
+            {"frozen_norms": True}, {"norm_momentum": 0.1}, {"ema": 0.9}, {"score_over": 2},
         )
     ),
     {"seeds": [2, 3]},

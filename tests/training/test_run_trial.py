@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 from small_studies import TESTS, write_study
-from trained import finish, site, tensors, trials
+from trained import finish, site, trials
 
 from ablate import registry
 from ablate.errors import DataError
@@ -25,10 +25,11 @@ from ablate.storage import Epoch, Store
 from ablate.study import Design, TrainSpec, Trial, load
 from ablate.training import fit
 from ablate.training.batches import Encoded, Shuffled, batches
-from ablate.training.fit import Training, learning_rate, optimizer
+from ablate.training.fit import Training
 from ablate.training.reports import reports
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site, packed
+from ablate.training.updates import learning_rate, optimizer
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
@@ -56,7 +57,17 @@ SPECS = {
     "adam": {"epochs": 4},
     "sgd": {"epochs": 4, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01, "schedule": "cosine"},
     "adamw in bf16": {"epochs": 4, "optimizer": "adamw", "precision": "bf16", "schedule": "step", "milestones": [0.5]},
-}
+    "an average": {"epochs": 4, "ema": 0.7, "score_over": 2},
+    "groups": {
+        "epochs": 4, "optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "head_lr": 3.0,
+        "weight_decay_on": "weights", "layer_decay": 0.8, "clip_norm": 0.5, "norm_momentum": 0.03,
+    },
+    "frozen": {"epochs": 4, "frozen": ["first"], "ema": 0.5, "optimizer": "adamw", "head_lr": 2.0},
+    "warm": {
+        "epochs": 4, "warmup": "linear", "warmup_epochs": 2.5, "schedule": "poly", "lr_floor": 1e-4,
+        "frozen_norms": True, "clip_norm": 1.0,
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -97,13 +108,13 @@ def test_a_killed_process_is_gone_on_from_by_another(tmp_path):
     run = subprocess.run([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert run.returncode == -signal.SIGKILL
     assert (cut.results / "trials" / trial.id / "state").exists()
-    assert_same(whole, finish, tensors(trial, cut), trial, (calm, cut))
+    assert_same(whole, finish(trial, cut), trial, (calm, cut))
 
 
 def test_evaluating_on_the_way_changes_nothing(tmp_path):
     trial = trials(tmp_path, model=HARD)[0]
     plain, curious = site(tmp_path, "plain"), site(tmp_path, "curious", evaluate_every=1)
-    one, other = finish(trial, plain), finish, tensors(trial, curious)
+    one, other = finish(trial, plain), finish(trial, curious)
     assert [bool(row.scores) for row in other[0]] == [True, True, False]
     assert [(row.epoch, row.loss) for row in one[0]] == [(row.epoch, row.loss) for row in other[0]]
     assert (one[1].scores, one[2]) == (other[1].scores, other[2])
@@ -148,6 +159,12 @@ def damage(state: Path, how: str) -> None:
         changed = values | {name: torch.zeros(())}
         digest = fit._digest(changed, header["curve"])
         state.write_bytes(safetensors.torch.save(changed, header | {"digest": digest}))
+    elif how == "an average that nobody asked for":
+        changed = values | {
+            f"average/module.{name[4:]}": v.clone() for name, v in values.items() if name.startswith("net/")
+        }
+        digest = fit._digest(changed, header["curve"])
+        state.write_bytes(safetensors.torch.save(changed, header | {"digest": digest}))
     elif how == "no optimiser":
         state.write_bytes(safetensors.torch.save({k: v for k, v in values.items() if k.startswith("net/")}, header))
 
@@ -155,7 +172,7 @@ def damage(state: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how",
     ["empty", "cut short", "rubbish", "a bit flipped", "no curve", "another network", "strange optimiser",
-     "a moment of another shape", "no optimiser"],
+     "a moment of another shape", "no optimiser", "an average that nobody asked for"],
 )  # fmt: skip
 def test_a_damaged_state_is_not_gone_on_from(tmp_path, how):
     """The trial starts anew, and nothing of the damaged state is in its weights."""
@@ -166,7 +183,7 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path, how):
     next(events), next(events)
     events.close()
     damage(cut.results / "trials" / trial.id / "state", how)
-    assert_same(whole, finish, tensors(trial, cut), trial, (calm, cut))
+    assert_same(whole, finish(trial, cut), trial, (calm, cut))
 
 
 # -- pairing ---------------------------------------------------------------------------------------------------
@@ -259,7 +276,7 @@ def test_a_state_that_finds_no_room_on_the_device_is_kept(tmp_path, monkeypatch)
             list(run_trial(trial, place))
     assert list(Store(place.results).states(trial.id)) == states
     calm = site(tmp_path, "calm")
-    assert_same(finish(trial, calm), finish, tensors(trial, place), trial, (calm, place))
+    assert_same(finish(trial, calm), finish(trial, place), trial, (calm, place))
 
 
 def test_trouble_with_the_place_is_told_not_raised(tmp_path):
@@ -293,7 +310,7 @@ def test_the_number_of_loader_processes_changes_nothing(tmp_path):
     """Nor what dropout draws."""
     trial = trials(tmp_path, model=HARD, train={"epochs": 3})[0]
     alone, shared = site(tmp_path, "alone"), site(tmp_path, "shared", workers=2)
-    assert_same(finish(trial, alone), finish, tensors(trial, shared), trial, (alone, shared))
+    assert_same(finish(trial, alone), finish(trial, shared), trial, (alone, shared))
 
 
 def test_an_augmentation_depends_on_seed_epoch_and_image_alone():
@@ -356,7 +373,7 @@ def test_a_network_that_raises_is_a_result_and_the_next_trial_is_as_ever(tmp_pat
     before = finish(good, calm)
     result = finish(bad, after)[1]
     assert (result.status, result.reason) == ("failed", reason)
-    assert_same(before, finish, tensors(good, after), good, (calm, after))
+    assert_same(before, finish(good, after), good, (calm, after))
 
 
 def test_a_trial_that_fails_in_its_last_epoch_keeps_its_curve(tmp_path):
@@ -389,7 +406,7 @@ def test_settings_of_the_process_do_not_leak_into_the_next_trial(tmp_path):
     torch.manual_seed(99)
     np.random.seed(99)
     torch.set_num_threads(2)
-    assert_same(before, finish, tensors(trial, after), trial, (calm, after))
+    assert_same(before, finish(trial, after), trial, (calm, after))
 
 
 # -- what a result says ----------------------------------------------------------------------------------------
@@ -437,7 +454,7 @@ def test_the_official_pose_schedule():
 def registry_preset() -> TrainSpec:
     from ablate.study import presets
 
-    return TrainSpec.model_validate(presets()["pose"]["train"])
+    return TrainSpec.model_validate(presets.presets()["pose"]["train"])
 
 
 def test_a_shorter_training_keeps_the_schedules_shape():
@@ -498,7 +515,7 @@ def test_optimisers_are_torchs():
     net = torch.nn.Linear(2, 2)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     for name, kind in kinds.items():
-        made = optimizer(net, TrainSpec(optimizer=name, lr=0.3, weight_decay=0.2))
+        made = optimizer(net, TrainSpec(optimizer=name, lr=0.3, weight_decay=0.2), {})
         assert type(made) is kind
         assert (made.defaults["lr"], made.defaults["weight_decay"]) == (0.3, 0.2)
 

@@ -89,6 +89,20 @@ def test_processes_together_give_the_loss_curve_of_one(tmp_path, trial, most):
         assert losses(together) != losses(alone)  # or nothing was shared
 
 
+def test_processes_together_do_all_that_a_recipe_asks_for(tmp_path):
+    """Clipping, rates of their own, frozen modules and the running average: the losses and scores of one process."""
+    asked = {
+        "optimizer": "sgd", "lr": 1e-2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "clip_norm": 0.5,
+        "weight_decay_on": "weights", "warmup": "linear", "warmup_steps": 4, "head_lr": 2.0, "layer_decay": 0.9,
+        "norm_momentum": 0.2, "ema": 0.6, "score_over": 2,
+    }  # fmt: skip
+    for more in ({}, {"frozen_norms": True}):
+        trial = drawn_trial("segmentation", UNET, train=23, **asked | more)
+        alone, together = (finish(trial, tmp_path / f"{n} {len(more)}", n) for n in (1, 2))
+        assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+        assert together.scores["mIoU"] == pytest.approx(alone.scores["mIoU"], abs=1e-3)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_network_of_one_process_is_scored_exactly_alike_by_two(tmp_path, task):
     """Its state is taken up after the last epoch; scores and per-image statistics are equal bit for bit."""
