@@ -1,10 +1,12 @@
 """Where a number was made: revision, versions, hardware and threads, and what this processor can do.
 
-Nothing here imports torch, so that plans and reports stay light; the process that trains adds what only it knows.
+Nothing here imports torch, so that plans and reports stay light; the process that trains adds what only it knows. Nothing
+here costs a result: names and contents are bytes, and what cannot be read counts as that.
 """
 
 import os
 import platform
+import stat
 import subprocess
 from collections.abc import Iterable
 from functools import cache
@@ -39,14 +41,17 @@ def revision() -> dict[str, str]:
 
     root = Path(__file__).parents[2]
     # The repository that an environment happens to lie in is not the one that the code is of.
-    commit = _git(root, "rev-parse", "HEAD") if _git(root, "ls-files", "--", THIS) else ""
+    commit = _git(root, "rev-parse", "HEAD") if _git(root, "ls-files", "--", THIS) else None
     if not commit:
         return _copied(root)
-    changes = _git(root, "diff", "HEAD", "--", *OURS)
-    for name in _git(root, "ls-files", "--others", "--exclude-standard", "--", *OURS).splitlines():
-        changes += name + (root / name).read_bytes().hex()
-    dirty = hashlib.blake2b(changes.encode(), digest_size=6).hexdigest() if changes else "no"
-    return {"revision": commit, "dirty": dirty}
+    changes = _git(root, "diff", "--no-ext-diff", "--no-textconv", "HEAD", "--", *OURS)
+    new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *OURS)
+    if changes is None or new is None:
+        return {"revision": commit.decode().strip(), "dirty": "unknown"}
+    for name in filter(None, new.split(b"\0")):
+        changes += name + b"\0" + _content(root / os.fsdecode(name))
+    dirty = hashlib.blake2b(changes, digest_size=6).hexdigest() if changes.strip() else "no"
+    return {"revision": commit.decode().strip(), "dirty": dirty}
 
 
 def _copied(root: Path) -> dict[str, str]:
@@ -78,9 +83,9 @@ def sources() -> str:
 
 
 def _files(root: Path) -> list[Path]:
-    """Our code below a folder."""
+    """Our code below a folder. Hidden files hold no code that runs; an editor's come and go."""
     files = [path for package in OURS for path in sorted((root / package).rglob("*"))]
-    return [path for path in files if path.suffix in (".py", ".json")]
+    return [path for path in files if path.suffix in (".py", ".json") and not path.name.startswith(".")]
 
 
 def decisive() -> dict[str, str]:
@@ -112,8 +117,21 @@ def digest(files: Iterable[Path]) -> str:
 
     content = hashlib.blake2b(digest_size=8)
     for file in files:
-        content.update(file.name.encode() + b"\0" + (file.read_bytes() if file.is_file() else b""))
+        content.update(os.fsencode(file.name) + b"\0" + _content(file))
     return content.hexdigest()
+
+
+def _content(file: Path) -> bytes:
+    """What a file holds; of a link that leads nowhere or to a folder, where it leads; a word where it cannot be read."""
+    try:
+        if stat.S_ISREG(file.stat().st_mode):
+            return file.read_bytes()
+    except OSError:
+        pass
+    try:
+        return b"a link to " + os.fsencode(file.readlink())
+    except OSError:
+        return b"cannot be read"
 
 
 def processor() -> str:
@@ -139,20 +157,23 @@ def _cpuinfo() -> tuple[str, ...]:
 def version(package: str) -> str:
     """Of an installed package, or 'absent'."""
     try:
-        return metadata.version(package)
+        return str(metadata.version(package) or "unknown")  # None where an installation is damaged
     except metadata.PackageNotFoundError:
         return "absent"
+    except KeyError:
+        return "unknown"
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """What git says of the repository that `root` lies in; empty where it says nothing."""
+def _git(root: Path, *arguments: str) -> bytes | None:
+    """What git says of the repository that `root` lies in, in bytes, for names and contents may be no UTF-8.
+
+    None where it does not answer.
+    """
     # Git keeps away from another user's checkout, whose settings may name programs; but its Python files run already.
     command = ["git", "-c", "safe.directory=*", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a git hook
     try:
-        run = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=30, check=False
-        )
+        run = subprocess.run(command, cwd=root, env=environment, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return run.stdout.strip() if run.returncode == 0 else ""
+        return None
+    return run.stdout if run.returncode == 0 else None
