@@ -1,7 +1,7 @@
 """Where a number was made: revision, versions, hardware and threads, and what this processor can do.
 
-Nothing here imports torch, so that plans and reports stay light; the process that trains adds what only it knows. Nothing
-here costs a result: names and contents are bytes, and what cannot be read counts as that.
+Nothing here imports torch, so that plans and reports stay light; the process that trains adds what only it knows.
+Nothing here costs a result: names and contents are bytes, and what cannot be read counts as that.
 """
 
 import os
@@ -122,7 +122,7 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def _content(file: Path) -> bytes:
-    """What a file holds; of a link that leads nowhere or to a folder, where it leads; a word where it cannot be read."""
+    """What a file holds; of a link to nothing or to a folder, where it leads; a word where it cannot be read."""
     try:
         if stat.S_ISREG(file.stat().st_mode):
             return file.read_bytes()

@@ -1,10 +1,7 @@
 """Provenance: what a result says of the machine and code that made it."""
 
-<<<<<<< HEAD
 import base64
 import hashlib
-=======
->>>>>>> 3424fdd (Provenance never costs a result: files that cannot be read, odd names and bytes of uncommitted code are counted, not tripped over)
 import os
 import subprocess
 from importlib import metadata
@@ -76,7 +73,66 @@ def test_a_new_file_of_code_is_a_change(checkout, tmp_path):
     assert look()["dirty"] != "no"
 
 
-<<<<<<< HEAD
+def odd_files(folder: Path) -> dict[str, str]:
+    """By what they are, names in the folder: each made, none readable as what its name says."""
+    (folder / ".#fit.py").symlink_to("user@host.1:1")  # an editor's lock
+    (folder / "gone.py").symlink_to("nowhere.py")
+    (folder / "a_folder.py").symlink_to(folder.parent, target_is_directory=True)
+    (folder / "folder.py").mkdir()
+    (folder / "folder.py" / "inner.py").write_text("")
+    (folder / "größe.py").write_text("z = 1\n")
+    (folder / 'a "quote"\nand a line.py').write_text("z = 1\n")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.py")).write_text("z = 1\n")
+    os.mkfifo(folder / "pipe.py")  # git lists none, sources() finds it
+    return {path.name: str(path) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_files_that_cannot_be_read_or_named_cost_nothing(checkout, tmp_path, odd):
+    """They count as a change all the same."""
+    if odd:
+        odd_files(tmp_path / "ablate")
+    origin.sources.cache_clear()
+    assert (look()["dirty"] != "no") is odd
+    assert len(origin.sources()) == 16
+    origin.sources.cache_clear()
+    if odd:
+        first = look()["dirty"]
+        (tmp_path / "ablate" / "größe.py").write_text("z = 2\n")
+        second = look()["dirty"]
+        (tmp_path / "ablate" / "gone.py").unlink()
+        (tmp_path / "ablate" / "gone.py").symlink_to("elsewhere.py")
+        assert len({first, second, look()["dirty"]}) == 3
+
+
+def test_an_editors_lock_is_no_other_code(checkout, tmp_path):
+    """A worker that starts while a file is being edited has the driver's code."""
+    origin.sources.cache_clear()
+    before = origin.sources()
+    (tmp_path / "ablate" / ".#origin.py").symlink_to("user@host.1:1")
+    origin.sources.cache_clear()
+    assert origin.sources() == before
+    origin.sources.cache_clear()
+
+
+def test_a_byte_that_is_no_utf8_in_a_change_costs_nothing(checkout, tmp_path):
+    file = tmp_path / "ablate" / "machine" / "origin.py"
+    file.write_bytes(b"# caf\xe9\nx = 1\n")
+    latin = look()["dirty"]
+    file.write_bytes(b"# caf\xe8\nx = 1\n")
+    assert len({"no", latin, look()["dirty"]}) == 3
+
+
+def test_a_git_that_does_not_answer_costs_nothing(checkout, monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    slow = tmp_path / "bin" / "git"
+    answers = "*rev-parse*) echo abc;; *ls-files*origin.py*) echo ablate/machine/origin.py;; *) exit 1;;"
+    slow.write_text(f'#!/bin/sh\ncase "$*" in {answers} esac\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    assert look() == {"revision": "abc", "dirty": "unknown"}
+
+
 def test_git_answers_for_another_users_checkout_too(checkout, tmp_path):
     if os.geteuid():
         pytest.skip("takes root")
@@ -133,73 +189,6 @@ def test_any_other_copy_is_told_by_its_files(checkout, tmp_path, monkeypatch):
     assert first["revision"] == "unknown"
     own.write_text("x = 2\n")
     assert look()["dirty"] != first["dirty"]
-=======
-def odd_files(folder: Path) -> dict[str, str]:
-    """By what they are, names in the folder: each made, none readable as what its name says."""
-    (folder / ".#fit.py").symlink_to("user@host.1:1")  # an editor's lock
-    (folder / "gone.py").symlink_to("nowhere.py")
-    (folder / "a_folder.py").symlink_to(folder.parent, target_is_directory=True)
-    (folder / "folder.py").mkdir()
-    (folder / "folder.py" / "inner.py").write_text("")
-    (folder / "größe.py").write_text("z = 1\n")
-    (folder / 'a "quote"\nand a line.py').write_text("z = 1\n")
-    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.py")).write_text("z = 1\n")
-    os.mkfifo(folder / "pipe.py")  # git lists none, sources() finds it
-    return {path.name: str(path) for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("odd", [False, True])
-def test_files_that_cannot_be_read_or_named_cost_nothing(checkout, tmp_path, odd):
-    """They count as a change all the same."""
-    if odd:
-        odd_files(tmp_path / "ablate")
-    origin.sources.cache_clear()
-    assert (look()["dirty"] != "no") is odd
-    assert len(origin.sources()) == 16
-    origin.sources.cache_clear()
-    if odd:
-        first = look()["dirty"]
-        (tmp_path / "ablate" / "größe.py").write_text("z = 2\n")
-        second = look()["dirty"]
-        (tmp_path / "ablate" / "gone.py").unlink()
-        (tmp_path / "ablate" / "gone.py").symlink_to("elsewhere.py")
-        assert len({first, second, look()["dirty"]}) == 3
-
-
-def test_an_editors_lock_is_no_other_code(checkout, tmp_path):
-    """A worker that starts while a file is being edited has the driver's code."""
-    origin.sources.cache_clear()
-    before = origin.sources()
-    (tmp_path / "ablate" / ".#origin.py").symlink_to("user@host.1:1")
-    origin.sources.cache_clear()
-    assert origin.sources() == before
-    origin.sources.cache_clear()
-
-
-def test_a_byte_that_is_no_utf8_in_a_change_costs_nothing(checkout, tmp_path):
-    file = tmp_path / "ablate" / "machine" / "origin.py"
-    file.write_bytes(b"# caf\xe9\nx = 1\n")
-    latin = look()["dirty"]
-    file.write_bytes(b"# caf\xe8\nx = 1\n")
-    assert len({"no", latin, look()["dirty"]}) == 3
-
-
-def test_a_git_that_does_not_answer_costs_nothing(checkout, monkeypatch, tmp_path):
-    (tmp_path / "bin").mkdir()
-    slow = tmp_path / "bin" / "git"
-    slow.write_text('#!/bin/sh\n[ "$1" = rev-parse ] && echo abc && exit 0\nexit 1\n')
-    slow.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
-    assert look() == {"revision": "abc", "dirty": "unknown"}
-
-
-def test_outside_a_checkout_the_revision_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(origin, "__file__", str(tmp_path / "ablate" / "machine" / "origin.py"))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    facts = look()
-    origin.revision.cache_clear()
-    assert facts["revision"] == facts["dirty"] == "unknown"
->>>>>>> 3424fdd (Provenance never costs a result: files that cannot be read, odd names and bytes of uncommitted code are counted, not tripped over)
 
 
 def test_bf16_is_what_the_processor_says():
