@@ -52,7 +52,6 @@ __all__ = [
     "dump",
     "key",
     "keys",
-    "label",
     "later",
     "load",
     "one_recipe",
