@@ -21,7 +21,7 @@ from ablate.errors import PartError
 from ablate.registry import dataset
 
 
-@dataset("figures", meaning=1, tasks=("pose", "segmentation"))
+@dataset("figures", meaning=1, tasks=("pose", "segmentation"), training=("train",))
 @dataclass(frozen=True)
 class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.datasets import Remarks, Samples
-from ablate.errors import PartError, printable
+from ablate.errors import PartError, StudyError, printable
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
@@ -121,9 +121,14 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
     where.store.create()
     where.store.refuse_full()
     found: dict[str, None] = {}
-    for recipe in {_looked_at(trial.recipe): trial.recipe for trial in trials}.values():
-        splits, _ = batches.opened(recipe, where.data)
+    evaluated: dict[str, str] = {}  # digest of the evaluation split -> an arm that has it
+    for trial in {_looked_at(trial.recipe): trial for trial in trials}.values():
+        splits, digests = batches.opened(trial.recipe, where.data)
         found |= {remark: None for samples in splits.values() for remark in _remarks(samples)}
+        evaluated.setdefault(digests["val"], design.arm(trial).label)
+    if len(evaluated) > 1:
+        said = " and ".join(f"{label} on {digest}" for digest, label in list(evaluated.items())[:2])
+        raise StudyError(f"arms are evaluated on different files, {said}: these are not scores of one table")
     return list(found)
 
 

@@ -100,12 +100,12 @@ def refuse_different_protocols(design: Design) -> None:
     def protocol(recipe: Recipe) -> dict[str, object]:
         knobs = {} if "evaluation" in paths else recipe.evaluation
         fixed = {knob: value for knob, value in knobs.items() if knob not in free}
-        return {"task": recipe.task.name, **_test_images(recipe)} | fixed
+        return {"task": recipe.task.name, **_test_images(recipe), **_truth(recipe)} | fixed
 
     first = protocol(design.control.recipe)
     for arm in design.contrasts:
         this = protocol(arm.recipe)
-        for name in first.keys() | this.keys():
+        for name in dict.fromkeys([*first, *this]):
             if first.get(name) != this.get(name):
                 raise StudyError(
                     f"arm {arm.label} is evaluated with {name} {this.get(name)!r}, "
@@ -124,6 +124,24 @@ def _test_images(recipe: Recipe) -> dict[str, object]:
         "so many test images": (info.images or {}).get("val"),
         "pictures of size": info.size,
     }
+
+
+def _truth(recipe: Recipe) -> dict[str, object]:
+    """What scores are measured against: the set's joints or classes, and the knobs that decide what is evaluated.
+
+    A data set's decorator names the others (`training`): they say what is trained on, or nothing of the numbers.
+    """
+    part = recipe.dataset
+    info = registry.build("dataset", part.name, part.knobs).info
+    facts = registry.describe("dataset", part.name).facts
+    decisive = {knob: value for knob, value in part.knobs.items() if knob not in facts.get("training", part.knobs)}
+    return {
+        "joints": list(info.joints or ()),
+        "sigmas of joints": list(getattr(info.joints, "sigmas", ())),
+        "classes": list(info.classes or ()),
+        "numbers of classes": list(getattr(info.classes, "label_ids", ())),
+        "categories of classes": list(getattr(info.classes, "categories", ())),
+    } | {f"dataset.{knob}": value for knob, value in decisive.items()}
 
 
 def _about(design: Design, arm: Arm, parts: tuple[str, ...]) -> bool:

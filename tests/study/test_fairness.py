@@ -7,10 +7,19 @@ from small_studies import TESTS, small_study, write_study
 
 from ablate import registry, report
 from ablate.analysis import gather
+from ablate.errors import StudyError
 from ablate.planning.match import solve
 from ablate.report.blocks import Table, Text
 from ablate.storage import Store
-from ablate.study import Design, load, one_recipe, presets, starts_from, unlike_starts
+from ablate.study import (
+    Design,
+    load,
+    one_recipe,
+    presets,
+    refuse_different_protocols,
+    starts_from,
+    unlike_starts,
+)
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 ONE, OTHER = ({"file": f"checkpoints/{name}.pth", "sha256": name * 64} for name in "ab")
@@ -165,3 +174,49 @@ def test_networks_that_are_trained_on_more_outputs_are_named():
     assert said.endswith(" The loss of hourglass matched, cpn matched also counts outputs between.")
     alike = load(TESTS.parent / "studies" / "fusion_count.yaml", scale="demo")
     assert "outputs between" not in one_recipe(Design(alike))
+
+
+# -- what is true and how it is scored ---------------------------------------------------------------------------
+
+
+PLAIN = {"name": "label_folder", "set": "mine", "classes": ["a", "b", "c"]}
+PEOPLE = {"name": "coco_pose", "set": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "levels", "what"),
+    [
+        ("segmentation", PLAIN, [{"dataset.classes": ["a", "b", "c"]}, {"dataset.classes": ["a", "b"]}], "classes"),
+        ("segmentation", PLAIN, [{}, {"dataset.label_ids": [2, 1, 0]}], "numbers of classes"),
+        ("segmentation", PLAIN, [{}, {"dataset.ignored": [255, 9]}], "dataset.ignored"),
+        ("segmentation", PLAIN, [{}, {"dataset.categories": ["x", "x", "y"]}], "categories of classes"),
+        ("segmentation", PLAIN, [{}, {"dataset.labels": "other/{split}/{name}.png"}], "dataset.labels"),
+        ("segmentation", PLAIN, [{}, {"dataset.images": "other/{split}"}], "dataset.images"),
+        ("segmentation", PLAIN, [{}, {"dataset.test": "held_out"}], "dataset.test"),
+        ("segmentation", {"name": "cityscapes"}, [{}, {"dataset.test": "test"}], "so many test samples"),
+        ("pose", PEOPLE, [{}, {"dataset.joints": "lsp14"}], "joints"),
+        ("pose", PEOPLE, [{}, {"dataset.set": "other"}], "data set"),
+    ],
+)
+def test_a_factor_changes_nothing_that_scores_are_measured_against(tmp_path, task, data, levels, what):
+    shared = {"task": {"name": task, "size": [32, 32]}, "dataset": data, "model": "hrnet", "train": {"epochs": 1}}
+    factors = {"f": {"levels": {"one": levels[0], "other": levels[1]}}}
+    study = write_study(tmp_path, recipe=shared, factors=factors, metrics=["AP" if task == "pose" else "mIoU"])
+    with pytest.raises(StudyError, match=rf"arm other is evaluated with {what} .*these are not scores of one table"):
+        refuse_different_protocols(Design(load(study)))
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "level"),
+    [
+        ("segmentation", PLAIN, {"dataset.train": "train_small"}),
+        ("segmentation", {"name": "figures"}, {"dataset.train": 50}),
+        ("pose", {"name": "figures"}, {"task.size": [64, 64]}),
+        ("pose", {"name": "figures"}, {"evaluation.flip": False}),
+    ],
+)
+def test_what_is_trained_on_and_how_pictures_are_seen_may_be_a_factor(tmp_path, task, data, level):
+    shared = {"task": {"name": task, "size": [32, 32]}, "dataset": data, "model": "hrnet", "train": {"epochs": 1}}
+    factors = {"f": {"levels": {"one": {}, "other": level}}}
+    study = write_study(tmp_path, recipe=shared, factors=factors, metrics=["AP" if task == "pose" else "mIoU"])
+    refuse_different_protocols(Design(load(study)))
