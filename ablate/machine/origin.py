@@ -56,24 +56,27 @@ def revision() -> dict[str, str]:
 
 def _copied(root: Path) -> dict[str, str]:
     """The revision of a copy that is no checkout."""
+    import csv
+
     for installed in metadata.distributions(name=PACKAGE, path=[str(root)]):
-        as_installed = {root / str(file): file.hash for file in installed.files or () if file.hash}
+        record = csv.reader((installed.read_text("RECORD") or "").splitlines())  # `files` leaves out what is gone
+        as_installed = {root / line[0]: line[1] for line in record if len(line) == 3 and line[1]}
         if root / THIS in as_installed:
             ours = [path for path in as_installed if path.relative_to(root).parts[0] in OURS]
-            changed = {path for path in ours if not _is_as_installed(path, as_installed[path])}
+            changed = {path for path in ours if _recorded(path) != as_installed[path]}
             changed |= {path for path in _files(root) if path not in as_installed}
             return {"revision": installed.version, "dirty": digest(sorted(changed)) if changed else "no"}
     return {"revision": "unknown", "dirty": f"files {digest(_files(root))}"}
 
 
-def _is_as_installed(path: Path, recorded: metadata.FileHash) -> bool:
+def _recorded(path: Path) -> str:
+    """A file's content as an installation records it; empty for none."""
     import base64
     import hashlib
 
     if not path.is_file():
-        return False
-    content = hashlib.new(recorded.mode, path.read_bytes()).digest()
-    return base64.urlsafe_b64encode(content).decode().rstrip("=") == recorded.value
+        return ""
+    return f"sha256={base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode().rstrip('=')}"
 
 
 @cache

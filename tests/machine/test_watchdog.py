@@ -45,7 +45,7 @@ def test_an_ended_watch_ends_nobody():
 
 STOPPED = """
 import time
-from ablate import watchdog
+from ablate.machine import watchdog
 watchdog.SLICE = 0.2
 with watchdog.watched(1.5 / 60, lambda reason: print("ended", flush=True)):
     print("begun", flush=True)

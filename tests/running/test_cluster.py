@@ -169,17 +169,19 @@ def test_nodes_that_are_not_ready_are_named_before_any_trial(ablate, ray_cluster
 import ray
 from importlib import metadata
 from pathlib import Path
-from ablate import cluster, design, preflight, registry, study
+from ablate import registry
+from ablate.running.ray import cluster, nodes
+from ablate.study import Design, load
 from ablate.errors import ServiceError
 from ablate.training.site import Site
 from ablate.training.site import packed
 registry.load_plugins(("small_parts",))
 cluster.quiet(alone=False)
-cluster.connect(ray, {ray_cluster.address!r})
-opened = study.load(Path({str(file)!r}))
+cluster.connect(ray, {ray_cluster.address!r}, Path())
+opened = load(Path({str(file)!r}))
 try:
     site, budget, plugins = Site({str(folder)!r}), opened.budget, opened.plugins
-    preflight.check_nodes(ray, design.expand(opened), site, budget, plugins, patience=60)
+    nodes.check_nodes(ray, Design(opened).trials, site, budget, plugins, patience=60)
 except ServiceError as error:
     print(error, *error.__notes__, sep="\\n")
 """
@@ -197,11 +199,11 @@ def test_a_token_that_others_can_read_is_narrowed(tmp_path, monkeypatch):
     token.chmod(0o644)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     with pytest.raises(ServiceError, match="cannot be reached"):
-        cluster.connect(None, f"127.0.0.1:{free_port()}")
+        cluster.connect(None, f"127.0.0.1:{free_port()}", tmp_path)
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     token.unlink()
     with pytest.raises(ServiceError, match=r"RAY_AUTH_TOKEN_PATH: .* is not there"):
-        cluster.connect(None, None)
+        cluster.connect(None, None, tmp_path)
 
 
 def test_a_node_that_does_not_see_the_drivers_lock_is_told_apart(tmp_path):

@@ -60,10 +60,10 @@ def test_a_hang_without_ray_ends_the_run_with_one_line(ablate, tmp_path):
 ON_A_SHARED_DEVICE = """
 import sys
 from dataclasses import replace
-from ablate import launch
-run_on_ray = launch.run_on_ray
+from ablate.running import drive
+run_on_ray = drive.run_on_ray
 # Ray counts a GPU that torch does not see: trials run on the CPU.
-launch.run_on_ray = lambda trials, site, *rest, **more: run_on_ray(trials, replace(site, gpu=False), *rest, **more)
+drive.run_on_ray = lambda trials, site, *rest, **more: run_on_ray(trials, replace(site, gpu=False), *rest, **more)
 from ablate.cli import main
 main()
 """

@@ -17,7 +17,8 @@ BOTH = pytest.mark.parametrize("flags", [["--local"], []], ids=["here", "ray"])
 pytestmark = pytest.mark.cluster
 SLOW_STATES = """
 import time
-from ablate import fit, registry
+from ablate import registry
+from ablate.training import fit
 whole = fit.Training.state
 fit.Training.state = lambda training: (time.sleep(15), whole(training))[1]
 @registry.model("nothing", meaning=1)
