@@ -99,26 +99,25 @@ def leave(ray: Any, own: Path) -> None:
 def _end_children(own: Path) -> None:
     """Wait for the helpers of a local Ray, which look for its logs once more before they end; kill those that stay.
 
-    Each has the folder in its command line.
+    Of a Ray that was ended while it started none is known to Ray itself yet.
     """
-    left = _children(own)
-    for _ in range(100):
-        if not left:
+    for _ in range(50):
+        if not _children(own):
             return
         time.sleep(0.1)
-        left = _children(own)
-    for number in left:
+    for number in _children(own):
         with suppress(OSError):
             os.kill(number, signal.SIGKILL)
 
 
-def _children(own: Path) -> list[int]:
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+def _children(own: Path) -> set[int]:
+    """The other processes that have a file in the folder open: their logs, whatever they call themselves."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
-            if os.fsencode(own) in file.read_bytes():
-                found.append(int(file.parent.name))
-    return found
+            if link.readlink().is_relative_to(own):
+                found.add(int(link.parts[2]))
+    return found - {os.getpid()}
 
 
 def umask() -> int:

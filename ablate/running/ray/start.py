@@ -44,9 +44,9 @@ def run_on_ray(
     from ray import tune
 
     with scratch.folder(None if address else cluster.short_place()) as own:
-        cluster.connect(ray, address, own)
-        stop.listen()  # should Ray have taken a signal
         try:
+            cluster.connect(ray, address, own)
+            stop.listen()  # should Ray have taken a signal
             with cluster.watched(ray, lost):
                 _launch(ray, tune, trials, site, budget, listeners, own, stop=stop, plugins=plugins, address=address)
         finally:
