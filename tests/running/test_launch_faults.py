@@ -62,8 +62,10 @@ import sys
 from dataclasses import replace
 from ablate.running import drive
 run_on_ray = drive.run_on_ray
+def without_gpu(site):
+    return replace(site, budget=site.budget.model_copy(update={"gpus": 0.0}))
 # Ray counts a GPU that torch does not see: trials run on the CPU.
-drive.run_on_ray = lambda trials, site, *rest, **more: run_on_ray(trials, replace(site, gpu=False), *rest, **more)
+drive.run_on_ray = lambda trials, site, *rest, **more: run_on_ray(trials, without_gpu(site), *rest, **more)
 from ablate.cli import main
 main()
 """
