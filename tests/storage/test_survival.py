@@ -199,7 +199,7 @@ def test_a_run_that_may_not_write_its_states_is_one_line(tmp_path, ablate):
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    command = [*COMMAND, "run", study, "--local", "--mlflow", f"sqlite:///{tmp_path}/absent/x.db"]
+    command = [*COMMAND, "run", study, "--local"]
     run = subprocess.run(
         command, cwd=tmp_path, env=ablate.environment, preexec_fn=limited, capture_output=True, text=True, check=False
     )
