@@ -406,12 +406,6 @@ def test_one_trial_that_cannot_be_written_does_not_stop_the_others(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_experiment_may_be_named(tmp_path):
-    drive_here(tmp_path, seeds=1, experiment="elsewhere")
-    assert len(runs(local_uri(tmp_path / "results"), "elsewhere")[1]) == 2
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("mend", ["run", "track"])
 def test_a_driver_that_is_killed_leaves_nothing_running(ablate, tmp_path, mend):
     """Killed in the middle of a trial; the next command mends, and a driver that is alive keeps its runs."""
