@@ -131,7 +131,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise StoreError(f"{url}: no kind of place {scheme!r}; {nearest(scheme, ('s3', 'gs', 'az', 'memory', 'file'))}")
     if without_credentials(url) != url or ".." in rest.split("/"):
         raise StoreError(
-            f"{scheme}://...: a URL of results holds neither credentials (set them in the environment) nor @, ? or .."
+            f"{scheme}://...: a URL of results holds neither credentials (set them in the environment) nor .., @ or ?"
         )
     try:
         return fsspec.url_to_fs(url, use_listings_cache=False)  # type: ignore[no-any-return]  # untyped

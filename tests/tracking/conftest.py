@@ -15,7 +15,7 @@ def tables(tmp_path_factory):
     return place / "mlflow.db"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def prepared(tables, tmp_path):
     """The results folder of each test, with a tracker that has its tables."""
     (tmp_path / "results").mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from ablate.study import Design, load
 from ablate.tracking import Tracker
 from ablate.tracking.experiment import Experiment, answering, local, local_uri, make_file
 
-pytestmark = [pytest.mark.usefixtures("small_shelf"), *QUIET]
+pytestmark = [pytest.mark.usefixtures("small_shelf", "prepared"), *QUIET]
 
 
 SECRET = "s3cr3t"

@@ -19,7 +19,7 @@ from ablate.tracking.experiment import Experiment, local, local_uri
 from ablate.tracking.mirror import Mirror
 from ablate.tracking.writer import Writer
 
-pytestmark = [pytest.mark.usefixtures("small_shelf"), *QUIET]
+pytestmark = [pytest.mark.usefixtures("small_shelf", "prepared"), *QUIET]
 
 
 def opened(store, design) -> Mirror:
