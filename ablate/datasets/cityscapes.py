@@ -23,7 +23,7 @@ from ablate.registry import dataset
 IMAGE, LABELS = "_leftImg8bit", "_gtFine_labelIds"
 
 
-@dataset("cityscapes", meaning=1, tasks=("segmentation",), training=("train", "version", "group"))
+@dataset("cityscapes", meaning=1, tasks=("segmentation",), training=("train", "version", "group"), later=("group",))
 @dataclass(frozen=True)
 class Cityscapes:
     """Street scenes with maps of classes from a folder in the Cityscapes layout.

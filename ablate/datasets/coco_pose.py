@@ -35,7 +35,7 @@ from ablate.registry import dataset
 COPIED = ("id", "image_id", "bbox", "area", "keypoints", "iscrowd")
 
 
-@dataset("coco_pose", meaning=1, tasks=("pose",), training=("version", "group_field"))
+@dataset("coco_pose", meaning=1, tasks=("pose",), training=("version", "group_field"), later=("group_field",))
 @dataclass(frozen=True)
 class CocoPose:
     """People with keypoints from a folder in COCO's layout.

@@ -21,7 +21,7 @@ from ablate.registry import dataset
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-@dataset("label_folder", meaning=1, tasks=("segmentation",), training=("train", "version", "group"))
+@dataset("label_folder", meaning=1, tasks=("segmentation",), training=("train", "version", "group"), later=("group",))
 @dataclass(frozen=True)
 class LabelFolder:
     """Images with maps of classes from a plain folder.

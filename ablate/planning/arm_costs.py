@@ -79,8 +79,10 @@ def counted(recipe: Recipe, levels: Levels, *, file: str = "") -> Cost:
 
 
 def network_key(recipe: Recipe) -> str:
-    """Equal for recipes whose networks cost the same."""
-    return recipe.model_copy(update={"train": type(recipe.train)(), "weights": None}).model_dump_json()
+    """Equal for recipes whose networks cost the same, and have the modules that are frozen, or lack them."""
+    return recipe.model_copy(
+        update={"train": type(recipe.train)(frozen=recipe.train.frozen), "weights": None}
+    ).model_dump_json()
 
 
 def sentence(prices: list[ArmPrice]) -> str:

@@ -51,8 +51,15 @@ class Part(BaseModel):
         return {"name": self.name, **self.knobs}
 
     def filled(self, kind: str) -> Self:
-        """The same part with every knob's default filled in by today's code."""
-        return self.model_copy(update={"knobs": _filled(kind, self.name, self.knobs, at=kind)})
+        """The same part with every knob's default filled in by today's code.
+
+        Knobs that came later, which the part's decorator names (`later`), are left out where they are None.
+        """
+        knobs = _filled(kind, self.name, self.knobs, at=kind)
+        for name in registry.describe(kind, self.name).facts.get("later", ()):  # older ids stay what they are
+            if knobs[name] is None:
+                del knobs[name]
+        return self.model_copy(update={"knobs": knobs})
 
 
 class TrainSpec(BaseModel):

@@ -358,5 +358,6 @@ def test_the_whole_way_from_plan_to_published_report(tmp_path, monkeypatch, caps
 
     run("report", file, "--to", "report", "--publish")
     assert run("import", "report", "--results", "mine") == "6 results taken in, 0 refused\n"
+    run("plan", file, "--results", "mine")  # what others solved is solved again
     assert kept(tmp_path / "mine") == kept(tmp_path / "results")
     assert all(row["status"] == "done" for row in json.loads(run("status", file, "--json", "--results", "mine")))

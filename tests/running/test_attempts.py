@@ -101,7 +101,7 @@ with Store(sys.argv[1]).lock(sys.argv[2]) as hold:
 def test_it_is_told_whom_a_run_waits_for(tmp_path, trials, heard, monkeypatch):
     monkeypatch.setattr(attempts, "LOOK_AGAIN", 0)
     store, trial = Store(tmp_path), trials[0]
-    line = Attempts([trial], store, heard)
+    line = Attempts([trial], store, [heard])
     assert line.take()
     command = [sys.executable, "-c", HOLDER, tmp_path, trial.id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:

@@ -19,7 +19,7 @@ from small_studies import TESTS, write_study
 from ablate.errors import ServiceError, StoreError
 from ablate.running.ray import cluster, nodes
 from ablate.storage import opened
-from ablate.study import design, study
+from ablate.study import Design, load
 from ablate.training.site import Site, packed
 
 ROOT = TESTS.parent
@@ -218,7 +218,7 @@ def test_a_node_that_does_not_see_the_drivers_lock_is_told_apart(tmp_path):
 
 def test_what_a_node_lacks_is_told_with_its_remedy(small_shelf, tmp_path):
     """Asked here, as if this were a node whose data and results were never mounted and whose torch sees no GPU."""
-    trial = design.expand(study.load(write_study(tmp_path)))[0]
+    trial = Design(load(write_study(tmp_path))).trials[0]
     dataset = trial.recipe.dataset.model_copy(update={"name": "coco_pose", "knobs": {"set": "mine"}})
     trial = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"dataset": dataset})})
     site = Site(results=str(tmp_path / "nowhere"), data=tmp_path)

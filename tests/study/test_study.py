@@ -143,7 +143,7 @@ WRONG = [
     ({"factors": {"f": {"at": "dataset", "levels": ["noise", "figures"]}}}, "recipe.dataset: 'figures' has no labels for the task"),
     ({"factors": {"f": {"at": "model.depth", "levels": {"a": 1, "b": 1}}}}, "factors.f: levels 'a' and 'b' are the same trial"),
     ({"factors": {"f": {"levels": {"default": {}, "spelt": {"model.dropout": 0}}}}}, "factors.f: levels 'default' and 'spelt' are the same trial"),
-    ({"factors": {"f": {"at": "model.depth", "levels": [1, 2]}, "g": {"at": "model.depth", "levels": [1, 2]}}}, "factors.f: levels"),
+    ({"factors": {"f": {"at": "model.depth", "levels": [1, 2]}, "g": {"at": "model.depth", "levels": [1, 2]}}}, "factors.f and factors.g both set model.depth"),
     ({"default_scale": "demo"}, "scales: no scale 'demo'; there is none to choose from"),
     ({"scales": {"demo": {}}, "default_scale": "dmo"}, "scales: no scale 'dmo'; did you mean 'demo'?"),
     ({"scales": {"demo": {"recipe": {"train": {"preset": "x"}}}}}, "recipe.train.preset: no preset 'x'"),

@@ -287,7 +287,7 @@ def test_trouble_with_the_place_is_told_not_raised(tmp_path):
 
 def test_a_process_with_other_code_trains_nothing(tmp_path):
     one = worker.trainable(SimpleNamespace(Trainable=object))()
-    one.pulse, one.nodes = SimpleNamespace(at=lambda trial_id: None), ["a"]
+    one.pulse, one.nodes, one.team = SimpleNamespace(at=lambda trial_id: None), ["a"], None
     trial = trials(tmp_path)[0]
     config = {"trial": trial.model_dump_json(), "site": packed(site(tmp_path)), "gpus": 0}
     one.begin(config | {"code": "another"})
@@ -414,7 +414,7 @@ def test_settings_of_the_process_do_not_leak_into_the_next_trial(tmp_path):
 
 def test_a_result_says_what_it_cost_and_where_it_ran(tmp_path):
     trial = trials(tmp_path)[0]
-    result = finish(trial, site(tmp_path, threads=1))[1]
+    result = finish(trial, site(tmp_path))[1]
     assert result.id == trial.id
     # first: 4 * 27 + 4 of the convolution and 8 of the normalisation; head: 4 + 1
     assert (result.cost.parameters, result.cost.used_parameters) == (125, 125)
