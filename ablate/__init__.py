@@ -98,10 +98,11 @@ def run(
     """
     from ablate.planning.open_study import designed
     from ablate.running.drive import Where, drive, selected
-    from ablate.storage import Store
+    from ablate.storage import Store, kind_to_train
 
     store, design = Store(results), designed(study, results)
     trials = selected(design, only)
+    store = store.of(kind_to_train(study, trials, store.read()))
     if retry:
         store.forget_failed(trials)
     folder = Path(data).expanduser() if data is not None else None
@@ -122,10 +123,13 @@ def results(where: Path | str = "results") -> Shelf:
     return Store(where).read()
 
 
-def evidence(study: Study, *, results: Path | str = "results", images: bool = True) -> Evidence:
+def evidence(
+    study: Study, *, results: Path | str = "results", images: bool = True, device: str | None = None
+) -> Evidence:
     """What the results of a study show: scores, effects with their intervals, verdicts. Needs no torch.
 
-    Without `images` the intervals over test images are left out, which takes most of the time.
+    Without `images` the intervals over test images are left out, which takes most of the time. `device` is `cpu` or
+    `cuda`, the kind of device that the results are of; that of most of them when not given.
 
     Raises:
         StudyError: arms are evaluated by different protocols.
@@ -135,4 +139,4 @@ def evidence(study: Study, *, results: Path | str = "results", images: bool = Tr
     from ablate.planning.open_study import designed
     from ablate.storage import Store
 
-    return gather(designed(study, results, keep=False), Store(results), images=images)
+    return gather(designed(study, results, keep=False), Store(results, device), images=images)

@@ -10,9 +10,8 @@ in an underscore, which its knob's name lacks.
 import ast
 import dataclasses
 import importlib
-import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
-from ablate.errors import PartError, invalid, nearest, one_line
+from ablate.errors import PartError, invalid, nearest
+from ablate.machine import modules, source
 
 FOLDERS = {
     "model": "models",
@@ -30,10 +30,11 @@ FOLDERS = {
     "section": "report/sections",
 }
 HOME = Path(__file__).parent
+INSTALLED = "ablate.parts"  # the group of entry points by which a package says which of its modules hold parts
 REQUIRED: Any = ...
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
-_plugins: dict[tuple[str, str], Path] = {}
+_plugins: dict[tuple[str, str], modules.Module] = {}
 _builders: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
@@ -73,6 +74,11 @@ class Description:
         """Raised by hand when the part's code changes what it computes; a part of every trial's key."""
         return int(self.facts.get("meaning", 1))
 
+    def gives(self, score: str) -> bool:
+        """Whether a metric gives a score of that name, of all classes or of one."""
+        of_class = self.facts.get("of_class")
+        return score in self.facts.get("scores", ()) or (of_class is not None and score.startswith(of_class))
+
 
 def _decorator(kind: str) -> Callable[..., Callable[[Builder], Builder]]:
     def decorate(name: str, /, **facts: Any) -> Callable[[Builder], Builder]:
@@ -95,11 +101,8 @@ section = _decorator("section")
 
 
 def names(kind: str) -> list[str]:
-    """The names on a shelf, plugins included, in alphabetical order."""
-    shelf = "task" if kind == "protocol" else kind
-    files = (HOME / FOLDERS[shelf]).glob("*.py")
-    own = {file.stem for file in files if not file.stem.startswith("_")}
-    return sorted(own | {name for plugin_kind, name in _plugins if plugin_kind == kind})
+    """The names on a shelf, in alphabetical order; those of plugins and of installed packages are among them."""
+    return sorted(_shipped(kind) | {name for other, name in [*_plugins, *_installed()] if other == kind})
 
 
 @cache
@@ -109,7 +112,7 @@ def describe(kind: str, name: str) -> Description:
     Raises:
         PartError: the shelf has no such part (the nearest name is given), or its file holds no builder.
     """
-    if name not in names(kind):
+    if (kind, name) not in _plugins and name not in _shipped(kind) and name not in names(kind):
         raise PartError(f"unknown {kind} {name!r}; {nearest(name, names(kind))}")
     path = _path(kind, name)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -154,25 +157,23 @@ def build(kind: str, name: str, knobs: dict[str, Any]) -> Any:
     return builder(**{f"{knob}_" if f"{knob}_" in fields else knob: value for knob, value in values.items()})
 
 
-def load_plugins(modules: tuple[str, ...]) -> None:
-    """Put parts from other packages on the shelves. A plugin runs only because the user named it.
+def load_plugins(named: Iterable[str], *, beside: Path | None = None) -> None:
+    """Put parts from elsewhere on the shelves: modules by name, or by file (./mynet.py, from the folder `beside`).
+
+    A plugin runs only because the user named it.
 
     Raises:
         PartError: the module cannot be imported, or holds no part.
     """
-    for module in modules:
-        try:
-            imported = importlib.import_module(module)
-        except (ImportError, SyntaxError, TypeError, ValueError) as error:  # TypeError, ValueError: '.x' and ''
-            raise PartError(f"plugins: cannot import {module!r}: {one_line(error)}") from None
-        path = Path(imported.__file__ or "")
-        parts = [key for key, builder in _builders.items() if builder.__module__ == module]
+    for given in named:
+        found = modules.imported(given, beside)
+        parts = [key for key, builder in _builders.items() if builder.__module__ == found.module]
         if not parts:
-            raise PartError(f"plugins: {module!r} holds no decorated part")
+            raise PartError(f"plugins: {given!r} holds no decorated part")
         for kind, name in parts:
-            if _path(kind, name) != path and name in names(kind):  # two meanings of one name would share keys
-                raise PartError(f"plugins: {module!r} brings a {kind} {name!r}, which is there already")
-            _plugins[kind, name] = path
+            if _path(kind, name) != found.path and name in names(kind):  # two parts of one name would share keys
+                raise PartError(f"plugins: {given!r} brings a {kind} {name!r}, which is there already")
+            _plugins[kind, name] = found
     describe.cache_clear()
     _knob_model.cache_clear()
 
@@ -183,11 +184,58 @@ def is_plugin(kind: str, name: str) -> bool:
 
 
 def plugins() -> list[str]:
-    """The modules that `load_plugins` has put on the shelves."""
-    return sorted({_builders[key].__module__ for key in _plugins})
+    """What `load_plugins` has put on the shelves, by names with which another process can do it too."""
+    return sorted({module.name for module in _plugins.values()})
+
+
+def module_of(kind: str, name: str) -> modules.Module | None:
+    """The module that a part comes from, with the digest of its content; None of a part of this repository.
+
+    Raises:
+        PartError: its source cannot be read.
+    """
+    if (kind, name) in _plugins:
+        return _plugins[kind, name]
+    if name in _shipped(kind) or (kind, name) not in _installed():
+        return None
+    return _read(*_installed()[kind, name])
+
+
+@cache
+def _read(module: str, path: Path) -> modules.Module:
+    return modules.Module(module, module, path, source.digest(path, source.root_of(path, module)))
+
+
+@cache
+def _installed() -> dict[tuple[str, str], tuple[str, Path]]:
+    """Parts of installed packages, by the modules that they name as entry points; their files are read, not imported.
+
+    The first one of a name counts, and one of this repository before them.
+    """
+    found: dict[tuple[str, str], tuple[str, Path]] = {}
+    for module, path in modules.installed(INSTALLED):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue
+        for node in tree.body:
+            for call in getattr(node, "decorator_list", ()):
+                for kind in (*FOLDERS, "protocol"):
+                    if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+                        name = str(call.args[0].value)
+                        if _decorates(call, kind, name):
+                            found.setdefault((kind, name), (module, path))
+    return found
+
+
+def _shipped(kind: str) -> set[str]:
+    files = (HOME / FOLDERS["task" if kind == "protocol" else kind]).glob("*.py")
+    return {file.stem for file in files if not file.stem.startswith("_")}
 
 
 def _builder(kind: str, name: str) -> Callable[..., Any]:
+    if (kind, name) not in _builders and name not in _shipped(kind) and (kind, name) in _installed():
+        load_plugins((_installed()[kind, name][0],))
     if (kind, name) not in _builders:
         folder = FOLDERS["task" if kind == "protocol" else kind].replace("/", ".")
         importlib.import_module(f"ablate.{folder}.{name}")
@@ -195,8 +243,11 @@ def _builder(kind: str, name: str) -> Callable[..., Any]:
 
 
 def _path(kind: str, name: str) -> Path:
-    folder = FOLDERS["task" if kind == "protocol" else kind]
-    return _plugins.get((kind, name), HOME / folder / f"{name}.py")
+    if (kind, name) in _plugins:
+        return _plugins[kind, name].path
+    if name not in _shipped(kind) and (kind, name) in _installed():
+        return _installed()[kind, name][1]
+    return HOME / FOLDERS["task" if kind == "protocol" else kind] / f"{name}.py"
 
 
 def _decorates(decorator: ast.expr, kind: str, name: str) -> bool:

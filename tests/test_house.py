@@ -18,7 +18,8 @@ PACKAGES = ("ablate", "hrnet_core")
 # A room imports only rooms before it; those of one line know nothing of each other.
 ORDER = """
     errors
-    registry machine
+    machine
+    registry
     study datasets models
     tasks metrics storage
     network analysis tracking

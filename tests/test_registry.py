@@ -231,6 +231,7 @@ for kind in (*registry.FOLDERS, "protocol"):
     for name in registry.names(kind):
         registry.check_knobs(kind, name, {})
 parts = [m for m in sys.modules if m.startswith("ablate.") and m.count(".") > 1 or m in ("torch", "numpy")]
+parts = [m for m in parts if not m.startswith("ablate.machine.")]
 print(parts)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

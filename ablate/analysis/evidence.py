@@ -102,6 +102,8 @@ class Evidence:
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
     command: str  # that runs the study
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
+    device: str  # the kind of device that all results are of: cpu or cuda
+    left_out: str  # how many results are of another kind of device, in a sentence; empty where none are
     rows: list[Row]  # the control first
     cautions: Cautions  # what the table of final scores cannot show
     comparisons: list[Comparison]  # by metric in the study's order, then by arm

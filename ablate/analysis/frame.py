@@ -261,7 +261,10 @@ def _images(evidence: "Evidence") -> Iterator["DataFrame"]:
     import pandas
 
     names = _measuring(evidence.recipe.task.name)
-    metrics, store = {name: registry.build("metric", name, {}) for name in names}, Store(evidence.place)
+    metrics, store = (
+        {name: registry.build("metric", name, {}) for name in names},
+        Store(evidence.place, evidence.device),
+    )
     for _, cells, result in _each(evidence):
         if result is None or result.status != "done" or not metrics:
             continue

@@ -14,7 +14,7 @@ from ablate.analysis.cautions import cautions
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.resample import NO_INTERVAL, TestImages
 from ablate.errors import StoreError
-from ablate.storage import Arrays, Cost, Result, Store
+from ablate.storage import Arrays, Cost, Result, Store, kind_of, left_out
 from ablate.study import (
     Arm,
     Design,
@@ -33,12 +33,16 @@ from ablate.study import (
 def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
     """The evidence of a study at one scale, from a results folder. `images=False` leaves out resampling.
 
+    It is of one kind of device: the store's, where it is of one, or else of which there are more results.
+
     Raises:
         StudyError: arms are evaluated by different protocols, or the study names an unknown published table.
         StoreError: results of one data set were made from different files.
         PartError: a part that no shelf has.
     """
-    study, shelf = design.study, store.read()
+    study, everything = design.study, store.of(None).read()
+    kind = kind_of(study, design.trials, everything, store.kind)
+    store, shelf = store.of(kind), everything.of(kind)
     results = {trial.id: shelf.results[trial.id] for trial in design.trials if trial.id in shelf.results}
     refuse_different_protocols(design)
     refuse_different_data(results.values())
@@ -56,6 +60,8 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         one_recipe=one_recipe(design),
         command=_command(study),
         unlike_starts=unlike_starts(design),
+        device=kind,
+        left_out=left_out(design.trials, everything, kind),
         rows=rows,
         cautions=cautions(rows, comparisons[:planned], study.metrics[0], lost=lost),
         comparisons=comparisons,
@@ -64,7 +70,7 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         failures=failures,
         missing=[(design.arm(trial).label, trial.seed) for trial in design.trials if trial.id not in results],
         damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
-        provenance=_tally(result.env for result in results.values()),
+        provenance=_tally(result.env | _plugins(result) for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         imported={
             trial: f"from {result.imported.source} on {result.imported.when}"
@@ -200,6 +206,10 @@ def _failures(design: Design, results: Mapping[str, Result]) -> list[Failure]:
         reason = f"{metric} is not a finite number" if unscored else result.reason
         failures.append(Failure(trial.id, design.arm(trial).label, trial.seed, status, reason, result.traceback))
     return failures
+
+
+def _plugins(result: Result) -> dict[str, str]:
+    return {f"plugin {plugin.name}": f"digest {plugin.digest}" for plugin in result.plugins.values()}
 
 
 def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:

@@ -31,7 +31,7 @@ class TestImages:
         self._arrays: dict[str, Arrays] = {}
         self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
-        self._facts = {str(name): registry.describe("metric", name).facts for name in names}
+        self._metrics = {str(name): registry.describe("metric", name) for name in names}
 
     def interval(self, control: list[str], level: list[str], metric: str) -> tuple[float, float]:
         """The 95 % interval of the mean score of `level` minus that of `control`, trials by id; nan without any.
@@ -55,10 +55,7 @@ class TestImages:
 
     def _part(self, score: str) -> str | None:
         """The metric's part that gives a score, of all classes or of one."""
-        for name, facts in self._facts.items():
-            if score in facts.get("scores", ()) or ("of_class" in facts and score.startswith(facts["of_class"])):
-                return name
-        return None
+        return next((name for name, metric in self._metrics.items() if metric.gives(score)), None)
 
     def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
         return lambda counts: float(np.mean([self._score(trial, metric, counts) for trial in trials]))

@@ -27,20 +27,36 @@ def command(what: str, prefix: str, scale: str | None, results: str, as_json: bo
     The run that has them goes on with its other trials. Cancelled trials count as missing: the next `ablate run` asks
     for them again. Example: ablate cancel 3f2a9c0b1d2e4f56
     """
-    from ablate.storage import Store, notes
+    from ablate.storage import KINDS, RESULT, Store, kind_to_train, notes
 
     store = Store(results)
     if options.names_study(what):
         design = opened(what, scale=scale, results=results, keep=False)
-        ids = [trial.id for trial in store.missing(design.trials)]
+        kind = kind_to_train(design.study, design.trials, store.read())
+        ids = [trial.id for trial in store.of(kind).missing(design.trials)]
         ids = [_only(store, prefix, ids)] if prefix else ids
     else:
-        ids = [_only(store, what, store.place.children("trials"))]
+        ids = [_only(store, what, _unfinished(store, what))]
     for trial_id in ids:
-        notes.leave(store, trial_id, notes.CANCEL, "cancelled")
+        for view in (store.of(kind) for kind in KINDS):
+            if view.place.read(view.name(trial_id, RESULT)) is None:
+                notes.leave(view, trial_id, notes.CANCEL, "cancelled")
     if as_json:
         document({"cancelled": ids})
     say(f"{len(ids)} trials end at their next epoch, or before they begin")
+
+
+def _unfinished(store: "Store", prefix: str) -> list[str]:
+    """The trials that have a folder and no result in it, of one kind of device or another."""
+    from ablate.storage import RESULT
+
+    store.name(prefix)  # refuses what is no id
+    return [
+        name
+        for view in store.views()
+        for name in view.place.children(view.branch)
+        if name.startswith(prefix) and view.place.read(f"{view.branch}/{name}/{RESULT}") is None
+    ]
 
 
 def _only(store: "Store", prefix: str, ids: list[str]) -> str:
@@ -48,8 +64,7 @@ def _only(store: "Store", prefix: str, ids: list[str]) -> str:
     from ablate.errors import StoreError
 
     store.name(prefix)  # refuses what is no id
-    begun = [name for name in ids if name.startswith(prefix)]
-    begun = [name for name in begun if store.place.read(store.name(name, "result.json")) is None]
+    begun = sorted({name for name in ids if name.startswith(prefix)})
     if len(begun) != 1:
         how = "no trial" if not begun else f"{len(begun)} trials"
         raise StoreError(f"{store.place.name}: {how} without a result and with an id that begins {prefix!r}")

@@ -43,6 +43,7 @@ Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
 )
 @click.option("--measure", "timed", is_flag=True, help="Time predictions on this machine too.")
 @options.scale
+@options.plugin
 @options.as_json
 @options.as_csv
 def command(

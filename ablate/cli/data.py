@@ -44,6 +44,7 @@ def command(context: click.Context, as_json: bool) -> None:
 @options.data
 @click.option("--part", help="The data set on the shelf that reads it; of a known set the one that does.")
 @click.option("--knobs", default="{}", metavar="JSON", help="Its other knobs, as in a study's recipe.")
+@options.plugin
 @click.option("--quick", is_flag=True, help="Decode no images and compare none; maps of classes are decoded.")
 @options.as_json
 def check(name: str, data: Path | None, part: str | None, knobs: str, quick: bool, as_json: bool) -> None:

@@ -16,8 +16,9 @@ from ablate.cli.talk import tell
     help="Where the checkpoint is written.",
 )  # fmt: skip
 @options.results
+@options.device
 @options.as_json
-def command(id: str, target: Path, results: str, as_json: bool) -> None:
+def command(id: str, target: Path, results: str, device: str | None, as_json: bool) -> None:
     """Write the backbone that a finished trial trained, and print how a recipe names it.
 
     The study's budget must have kept it (keep_weights: true). Example:
@@ -29,7 +30,7 @@ def command(id: str, target: Path, results: str, as_json: bool) -> None:
     from ablate.machine import write_atomically
     from ablate.storage import WEIGHTS, Store
 
-    store = Store(results)
+    store = Store(results, device)
     result = store.find(id)
     content, kept = store.weights(result.id), f"{store.place.name}/{store.name(result.id, WEIGHTS)}"
     if content is None:

@@ -23,6 +23,7 @@ SHELVES = {
 @click.argument("what", type=click.Choice([*SHELVES, "knobs", "keys"]))
 @click.argument("name", required=False, shell_complete=completion.parts_with_knobs)
 @click.option("--schema", is_flag=True, help="keys: the JSON schema of a study file, for editors (docs/editor.md).")
+@options.plugin
 @options.as_json
 @options.as_csv
 def command(what: str, name: str | None, schema: bool, as_json: bool, as_csv: bool) -> None:

@@ -29,6 +29,10 @@ data = click.option(
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+device = click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]),
+    help="Take results of this kind of device; of the one with more results otherwise.",
+)  # fmt: skip
 MOST = 10_000_000  # seconds, minutes or hours: what clocks and simulations take
 
 
@@ -47,15 +51,20 @@ def bounded(context: click.Context, parameter: click.Parameter, value: float | N
 
 
 def _load(context: click.Context, parameter: click.Parameter, named: tuple[str, ...]) -> None:
-    """Put the plugins on the shelves before the command begins."""
+    """Put the plugins on the shelves before the command begins; of a study, those that it names."""
     from ablate import registry
+    from ablate.study import load
 
-    registry.load_plugins(named)
+    for name in named:
+        if Path(name).suffix in (".yaml", ".yml"):
+            load(name)
+        else:
+            registry.load_plugins((name,))
 
 
 plugin = click.option(
-    "--plugin", multiple=True, metavar="MODULE", callback=_load, expose_value=False,
-    help="Load the parts of a module of yours; repeatable. It is imported.",
+    "--plugin", multiple=True, metavar="MODULE|FILE.py|STUDY.yaml", callback=_load, expose_value=False,
+    help="Load the parts of a module or file of yours, or those that a study names; repeatable. It is imported.",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @options.study_file
 @options.scale
 @options.results
+@options.device
 @click.option(
     "--devices", type=click.IntRange(1), multiple=True,
     help="GPUs of a node, or CPUs where the budget asks for no GPU; repeatable.",
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 @options.as_json
 @options.as_csv
 def command(
-    study: Path, scale: str | None, results: str, arm: str | None, devices: tuple[int, ...], nodes: int,
+    study: Path, scale: str | None, results: str, device: str | None, arm: str | None, devices: tuple[int, ...],
+    nodes: int,
     preempted_every: float | None, back_after: float, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Trials, what is done, price, power, and when it will be done. Trains nothing, needs no data.
@@ -57,7 +59,7 @@ def command(
     from ablate.planning.plan import plan
     from ablate.storage import Store
 
-    store, design = Store(results), opened(study, scale=scale, results=results)
+    store, design = Store(results, device), opened(study, scale=scale, results=results)
     if arm is not None:
         _recipe(design, arm, as_json=as_json)
         return
@@ -174,7 +176,7 @@ def _sentences(made: "Plan") -> list[str]:
         )
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
-    lines += [line for line in (made.estimated, made.little_trained) if line]
+    lines += [line for line in (made.left_out, made.estimated, made.little_trained) if line]
     if study.budget.share and made.missing:
         from ablate.planning import gpu_share
 

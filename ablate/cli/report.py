@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @options.study_file
 @options.scale
 @options.results
+@options.device
 @click.option(
     "--format",
     "formats",
@@ -37,6 +38,7 @@ def command(
     study: Path,
     scale: str | None,
     results: str,
+    device: str | None,
     formats: tuple[str, ...],
     to: Path | None,
     publish: bool,
@@ -50,11 +52,11 @@ def command(
     from ablate.storage import Store
     from ablate.study import load
 
-    store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
+    store, design = Store(results, device), opened(study, scale=scale, results=results, keep=False)
     target = to or usual_place(design.study, store)
     written = write(design, store, target, formats, quiet=as_json)
     if publish:
-        publish_results(design, store, target)
+        publish_results(design, store.of(written["device"]), target)
         match.publish(load(study, scale=scale), results, target / "results")
     if as_json:
         document(written)
@@ -74,7 +76,7 @@ def usual_place(study: "Study", store: "Store") -> Path:
 def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = (), *, quiet: bool = False) -> Row:
     """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are.
 
-    Returns the answer's lines and the documents' paths; `quiet` keeps the paths off stdout.
+    Returns the answer's lines, the kind of device and the documents' paths; `quiet` keeps the paths off stdout.
     """
     from ablate.analysis import frame, gather
     from ablate.report import FORMATS, blocks
@@ -87,11 +89,11 @@ def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ..
     for kind in ("csv", "parquet"):
         paths += frame.write(evidence, target / "tables", kind) if kind in formats else []
     answer = [block.text for block in blocks(evidence) if isinstance(block, Text) and block.style == "answer"]
-    for line in answer:
+    for line in [*answer, evidence.left_out] if evidence.left_out else answer:
         say(line)
     for path in [] if quiet else paths:
         say(path, err=False)
-    return {"answer": answer, "files": paths}
+    return {"answer": answer, "device": evidence.device, "files": paths}
 
 
 def publish_results(design: "Design", store: "Store", target: Path) -> None:

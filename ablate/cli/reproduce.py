@@ -28,11 +28,16 @@ def _percent(context: click.Context, parameter: click.Parameter, value: str | No
     return share
 
 
+if TYPE_CHECKING:
+    from ablate.storage import Result
+
+
 @click.command("reproduce")
 @click.argument("id", required=False, shell_complete=completion.ended)
 @click.option("--sample", metavar="PERCENT", callback=_percent, help="So many of the imported results, at least one.")
 @click.option("--seed", type=click.IntRange(0), help="Draws the same sample again; drawn by chance otherwise.")
 @options.results
+@options.device
 @options.plugin
 @options.data
 @click.option(
@@ -41,8 +46,9 @@ def _percent(context: click.Context, parameter: click.Parameter, value: str | No
 )  # fmt: skip
 @options.as_json
 def command(
-    id: str | None, sample: float | None, seed: int | None, results: str, data: Path | None, beside: Path, as_json: bool
-) -> None:
+    id: str | None, sample: float | None, seed: int | None, results: str, device: str | None, data: Path | None,
+    beside: Path, as_json: bool,
+) -> None:  # fmt: skip
     """Train one stored trial again, with its threads and processes, and compare score by score.
 
     With --sample, some of the imported results, drawn by chance, and how many agree. Exit status 1 when a score
@@ -56,7 +62,7 @@ def command(
     if (id is None) == (sample is None):
         raise AblateError("reproduce: name one result by its id, or a share of the imported ones as --sample 1%")
     if id is not None:
-        one = _again(Store(results).find(id), data, beside, quiet=as_json)
+        one = _again(Store(results, device).find(id), data, beside, quiet=as_json)
         if as_json:
             document(one)
         sys.exit(0 if one["same"] else 1)
@@ -101,7 +107,14 @@ def _again(old: "Result", data: Path | None, beside: Path, *, quiet: bool) -> Ro
     from ablate.training.run_trial import run_trial
     from ablate.training.site import Site
 
-    trial = Trial(arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings)
+    _refuse_missing_parts(old)
+    trial = Trial(
+        arm={}, seed=old.seed, recipe=old.recipe, data_version=old.data_version, meanings=old.meanings,
+        plugins=old.recipe.plugins(),
+    )  # fmt: skip
+    for role, plugin in old.plugins.items():
+        if trial.plugins.get(role) != plugin:
+            say(f"{plugin.name}, which brings the {role}: other content than the result was made with")
     with scratch.folder() as own:
         processes = _number(old.env.get("processes", "1"), "processes")
         budget = Budget(
@@ -138,6 +151,22 @@ def _compared(old: "Result", new: "Result") -> Row:
         "scores": {name: {"was": was, "is": new.scores.get(name, math.nan)} for name, was in old.scores.items()},
         "environment": {name: {"was": old.env.get(name), "is": new.env.get(name)} for name in facts},
     }
+
+
+def _refuse_missing_parts(old: "Result") -> None:
+    """A result says which parts it was made with; what runs is what the user names.
+
+    Raises:
+        PartError: one is on no shelf; how to put it there.
+    """
+    from ablate import registry
+    from ablate.errors import PartError
+
+    for kind in ("task", "dataset", "model"):
+        name = getattr(old.recipe, kind).name
+        if name not in registry.names(kind):
+            flag = f"--plugin {old.plugins[kind].name}" if kind in old.plugins else "--plugin MODULE|FILE.py"
+            raise PartError(f"trial {old.id} used the {kind} {name!r} of a plugin: add {flag}")
 
 
 def _number(text: str, of: str) -> int:

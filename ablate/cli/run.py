@@ -66,12 +66,13 @@ def command(
     from ablate.planning.last_run import compared, last_run
     from ablate.running.drive import Where, drive, selected
     from ablate.running.outcome import failures
-    from ablate.storage import Store
+    from ablate.storage import Store, kind_to_train
 
     if local and address:
         raise StudyError("--local and --address: a trial runs here or there, choose one")
     store, design = Store(results), opened(study, scale=scale, results=results)
     trials = selected(design, only)
+    store = store.of(kind_to_train(design.study, trials, store.read()))
     if retry and (held := store.forget_failed(trials)):
         say(f"{held} failed trials are held by another process, and stay as they are")
     where = Where(

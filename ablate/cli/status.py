@@ -14,17 +14,20 @@ from ablate.planning.open_study import opened
 @options.study_file
 @options.scale
 @options.results
+@options.device
 @options.as_json
 @options.as_csv
-def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv: bool) -> None:
+def command(study: Path, scale: str | None, results: str, device: str | None, as_json: bool, as_csv: bool) -> None:
     """Every trial: done, failed, begun or missing, with its id and score.
 
     Example: ablate status studies/fusion_count.yaml
     """
-    from ablate.storage import Store, begun, damage, holdings
+    from ablate.storage import Store, begun, damage, holdings, kind_of, left_out
 
     store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
-    shelf, held = store.read(), holdings(store)
+    everything, held = store.read(), holdings(store)
+    kind = kind_of(design.study, design.trials, everything, device)
+    shelf = everything.of(kind)
     primary = design.study.metrics[0]
     rows: list[Row] = []
     for trial in design.trials:
@@ -50,11 +53,13 @@ def command(study: Path, scale: str | None, results: str, as_json: bool, as_csv:
     own, total = sum(row["bytes"] for row in rows), sum(sum(documents.values()) for documents in held.values())
     say(f"{done} of {len(rows)} trials done in {results}")
     say(f"{own:,} bytes, {total:,} with other trials")
+    if others := left_out(design.trials, everything, kind):
+        say(others)
     if any(theirs):
         say(f"{sum(map(bool, theirs))} of them were imported, not trained here; ablate show ID says when")
     for line in shelf.spare:
         say(f"counts nowhere: {line}")
-    for line in shelf.damaged + damage(store, held):
+    for line in shelf.damaged + damage(store):
         say(f"damaged: {line}")
     if (aside := store.root / "mlflow.db.damaged").exists():
         say(f"damaged: {aside}: was set aside; all results were written to MLflow anew, so delete it")

@@ -48,7 +48,7 @@ def command(
     from ablate.errors import StudyError
     from ablate.running.drive import Where, drive
     from ablate.running.outcome import failures
-    from ablate.storage import Store
+    from ablate.storage import Store, kind_to_train
 
     store, design = Store(results), opened(study, scale=scale, results=results)
     wanted = dict(design.study.control)
@@ -60,6 +60,7 @@ def command(
         named, seeds = ", ".join(f"{name}={level}" for name, level in wanted.items()), [t.seed for t in of_arm]
         there = f"its seeds are {', '.join(map(str, seeds))}" if seeds else "no arm combines these levels"
         raise StudyError(f"{study}: no trial of {named} with seed {seed}; {there}")
+    store = store.of(kind_to_train(design.study, matches, store.read()))
     if retry:
         store.forget_failed(matches)
     if predictions:

@@ -3,7 +3,7 @@
 Every room may call it.
 """
 
-from ablate.machine import clock, files, origin, process, scratch, watchdog
+from ablate.machine import clock, files, modules, origin, process, scratch, source, watchdog
 from ablate.machine.digests import fingerprint
 from ablate.machine.files import refuse_outside, write_atomically
 from ablate.machine.process import HEARTBEAT
@@ -18,10 +18,12 @@ __all__ = [
     "clock",
     "files",
     "fingerprint",
+    "modules",
     "origin",
     "process",
     "refuse_outside",
     "scratch",
+    "source",
     "watchdog",
     "write_atomically",
 ]

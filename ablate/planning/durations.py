@@ -161,7 +161,7 @@ def _comparable(study: Study, shelf: Shelf) -> list[Result]:
     threads, processor = str(max(1, int(study.budget.cpus))), origin.processor()
     return [
         result
-        for result in shelf.results.values()
+        for result in shelf.everything
         if result.status == "done" and result.cost and result.curve
         if result.env.get("processor") == processor and result.env.get("threads") == threads
         if (result.env.get("device") == "cpu") == (study.budget.gpus == 0)

@@ -57,7 +57,9 @@ class Question:
 
         def network(trial: Trial) -> dict[str, Any]:
             parts = trial.recipe.model_dump(mode="json", include=set(NETWORK))
-            return {"parts": parts, "meanings": {kind: trial.meanings[kind] for kind in NETWORK}}
+            document = {"parts": parts, "meanings": {kind: trial.meanings[kind] for kind in NETWORK}}
+            digests = {kind: plugin.digest for kind, plugin in trial.plugins.items() if kind in NETWORK}
+            return document | ({"plugins": digests} if digests else {})
 
         aim = network(self.aim) if isinstance(self.aim, Trial) else self.aim
         return fingerprint({"by": self.by, "level": network(self.trial), "aim": aim})

@@ -7,6 +7,7 @@ import math
 import os
 import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ablate.analysis import LAST, Shown, stats
@@ -14,7 +15,7 @@ from ablate.errors import StudyError
 from ablate.planning import arm_costs
 from ablate.planning.durations import durations
 from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
-from ablate.storage import Cost, Result, Shelf, Store, little_trained
+from ablate.storage import Cost, Result, Shelf, Store, kind_to_train, left_out, little_trained
 from ablate.study import (
     Arm,
     Design,
@@ -53,7 +54,7 @@ class Plan:
     design: Design
     arms: list[ArmPlan]
     missing: list[Trial]
-    results: dict[str, Result]  # all of the results folder, by trial id
+    results: Mapping[str, Result]  # all of the results folder, by trial id
     damaged: list[str]
     basis: str  # where the seconds come from
     estimated: str  # how many costs are estimates, and how near, in a sentence
@@ -62,6 +63,7 @@ class Plan:
     curves: str  # what would tell whether scores still rise at the end, in a sentence; empty where the budget does
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
+    left_out: str  # how many results are of another kind of device, in a sentence; empty where none are
 
     def __repr__(self) -> str:
         return self._shown().text()
@@ -115,15 +117,18 @@ class Plan:
 
 
 def plan(design: Design, store: Store) -> Plan:
-    """Check, price and time a study.
+    """Check, price and time a study. What counts as done is of one kind of device: the store's, where it is of one, or
+    else that which `run` would complete.
 
     Raises:
         StudyError, PartError: one line with the key and the nearest valid choice.
     """
     check_study(design)
-    study, shelf = design.study, store.read()
+    study, everything = design.study, store.of(None).read()
+    kind = store.kind or kind_to_train(study, design.trials, everything)
+    shelf = everything.of(kind)
     priced = arm_costs.arm_prices(design)
-    seconds, basis = durations(design, [price.cost for price in priced], shelf)
+    seconds, basis = durations(design, [price.cost for price in priced], everything)
     return Plan(
         design=design,
         arms=[_row(study, *line, shelf) for line in zip(design.arms, priced, seconds, strict=True)],
@@ -137,6 +142,7 @@ def plan(design: Design, store: Store) -> Plan:
         curves=_curves(design),
         one_recipe=one_recipe(design),
         unlike_starts=unlike_starts(design),
+        left_out=left_out(design.trials, everything, kind),
     )
 
 

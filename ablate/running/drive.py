@@ -9,7 +9,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablate.datasets import Remarks, Samples
@@ -21,7 +21,7 @@ from ablate.running.here import run_here
 from ablate.running.outcome import Outcome
 from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
-from ablate.storage import Store, notes
+from ablate.storage import Store, kind_to_train, notes
 from ablate.study import Design, Recipe, Trial, check_study
 from ablate.tasks import WritesPredictions, build_task
 from ablate.tracking import Tracker
@@ -55,7 +55,9 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
     study, shelf = design.study, where.store.read()
-    waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf)}
+    kind = kind_to_train(study, trials, shelf)
+    where = replace(where, store=where.store.of(kind))
+    waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf.of(kind))}
     missing = [trial for trial in trials if trial.id in waiting]
     outcome, tracker = Outcome(missing), Tracker(where.store, design, where.tracker, where.experiment)
     if not missing:
@@ -94,9 +96,8 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
             if where.here:
                 run_here(missing, site, hear, stop=stop, wait=where.wait)
             else:
-                run_on_ray(
-                    missing, site, budget, hear, stop=stop, lost=lost, plugins=study.plugins, address=where.address
-                )
+                names = study.plugin_names
+                run_on_ray(missing, site, budget, hear, stop=stop, lost=lost, plugins=names, address=where.address)
         status = "KILLED" if stop.asked else "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

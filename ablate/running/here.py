@@ -23,7 +23,7 @@ def run_here(trials: list[Trial], site: Site, listeners: Sequence[Listener], *, 
     Raises:
         AblateError: what is wrong with the data or the results folder.
     """
-    attempts = Attempts(trials, Store(site.results), listeners, wait=wait)
+    attempts = Attempts(trials, Store(site.results, site.kind), listeners, wait=wait)
     while not (stop.asked or attempts.over):
         attempt = attempts.take()
         if attempt is None:

@@ -53,7 +53,8 @@ def dead(store: Store, trial: Trial, reason: str, *, owner: str = "") -> str:
         status = _stored(store, trial) or ("failed" if hold else "busy")
         if hold and not _stored(store, trial):
             finished = datetime.now(UTC).isoformat(timespec="seconds")
-            result = Result(**whose(trial), status="failed", reason=reason, env=origin.provenance(), finished=finished)
+            env = {**origin.provenance(), "device": store.kind or "cpu"}
+            result = Result(**whose(trial), status="failed", reason=reason, env=env, finished=finished)
             store.put(result, {}, hold=hold, keep=True)
     return status
 

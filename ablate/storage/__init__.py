@@ -10,10 +10,12 @@ from ablate.storage.cleaning import begun, damage, holdings, sweep
 from ablate.storage.importing import imported
 from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
-from ablate.storage.result import Cost, Epoch, Result, little_trained, whose
-from ablate.storage.store import RESULT, WEIGHTS, Shelf, Store
+from ablate.storage.result import KINDS, Cost, Epoch, Result, little_trained, whose
+from ablate.storage.shelf import Shelf, kind_of, kind_to_train, left_out
+from ablate.storage.store import RESULT, WEIGHTS, Store
 
 __all__ = [
+    "KINDS",
     "RESULT",
     "WEIGHTS",
     "Arrays",
@@ -28,6 +30,9 @@ __all__ = [
     "damage",
     "holdings",
     "imported",
+    "kind_of",
+    "kind_to_train",
+    "left_out",
     "little_trained",
     "notes",
     "opened",

@@ -37,11 +37,11 @@ def refuse_untrue(result: Result, body: dict[str, Any], statistics: Arrays, *, a
     if unknown := unknown_parts(result):
         raise PartError(f"{at}: of parts that are on no shelf here: {', '.join(unknown)}")
     try:
-        today = result.today()
+        today = result.answers()
     except PartError as error:
         raise DamagedError(f"{at}: its recipe is none of this version ({error})") from None
-    if result.id not in (today, key_as_written(body)):
-        raise DamagedError(f"{at}: its id {result.id} is not that of its recipe and seed, which is {today}")
+    if result.id not in (*today, key_as_written(body)):
+        raise DamagedError(f"{at}: its id {result.id} is not that of its recipe and seed, which is {today[0]}")
     found = _scores(statistics, at=at)
     if result.status == "done" and not found:
         raise DamagedError(f"{at}: is done, and has no per-image statistics that its scores could come of")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ablate.errors import DamagedError
 from ablate.storage.notes import CANCEL
-from ablate.storage.store import DAMAGED, RESULT, STATES, Store
+from ablate.storage.store import DAMAGED, FIRST, RESULT, STATES, Store
 
 Documents = dict[str, int]  # name -> bytes
 UNFINISHED = re.compile(r"\..+\.\d+")  # what a file is called while it is written
@@ -26,10 +26,20 @@ class Litter:
 
 
 def holdings(store: Store) -> dict[str, Documents]:
-    """The documents of every trial that has any, by its id, from one listing."""
+    """The documents of every trial that has any, by its id, from one listing; of its second kind of device, too."""
     found: dict[str, Documents] = {}
-    for path, size in store.place.sizes("trials").items():
-        _, trial_id, *document = path.split("/", 2)
+    for view in store.views():
+        for trial_id, documents in _holdings(view).items():
+            second = view.branch.removeprefix(FIRST).replace("/", " ").strip()  # second cuda
+            named = {f"{second} {name}".strip(): size for name, size in documents.items()}
+            found[trial_id] = found.get(trial_id, {}) | named
+    return found
+
+
+def _holdings(view: Store) -> dict[str, Documents]:
+    found: dict[str, Documents] = {}
+    for path, size in view.place.sizes(view.branch).items():
+        trial_id, *document = path.removeprefix(f"{view.branch}/").split("/", 1)
         if document and not set(trial_id) - set("0123456789abcdef"):
             found.setdefault(trial_id, {})[document[0]] = size
     return found
@@ -40,19 +50,20 @@ def begun(documents: Documents) -> bool:
     return any(state in documents for state in STATES)
 
 
-def damage(store: Store, held: dict[str, Documents]) -> list[str]:
+def damage(store: Store) -> list[str]:
     """One line for each document that was set aside and each training state that is cut short.
 
     That a state's bytes are the right ones is found out when it is taken up; here only its length is looked at.
     """
     lines = []
-    for trial_id, documents in held.items():
-        for document, size in documents.items():
-            at = f"{store.place.name}/{store.name(trial_id, document)}"
-            if document.endswith(DAMAGED):
-                lines.append(f"{at}: was set aside; the trial goes on without it")
-            elif document in STATES and not _is_whole(store, store.name(trial_id, document), size):
-                lines.append(f"{at}: cut short; the trial goes on from the state before, or anew")
+    for view in store.views():
+        for trial_id, documents in _holdings(view).items():
+            for document, size in documents.items():
+                at = f"{view.place.name}/{view.name(trial_id, document)}"
+                if document.endswith(DAMAGED):
+                    lines.append(f"{at}: was set aside; the trial goes on without it")
+                elif document in STATES and not _is_whole(view, view.name(trial_id, document), size):
+                    lines.append(f"{at}: cut short; the trial goes on from the state before, or anew")
     return lines
 
 
@@ -62,10 +73,11 @@ def sweep(store: Store, trials: Collection[str] | None, *, dry: bool) -> tuple[l
     A trial that some process holds is left alone, and so is every result.
     """
     swept, busy = [], 0
-    for trial_id, documents in holdings(store).items():
-        if (trials is not None and trial_id not in trials) or not (litter := _litter(store, trial_id, documents)):
+    everything = [(view, *entry) for view in store.views() for entry in _holdings(view).items()]
+    for view, trial_id, documents in everything:
+        if (trials is not None and trial_id not in trials) or not (litter := _litter(view, trial_id, documents)):
             continue
-        is_free = not store.place.is_held(store.name(trial_id)) if dry else _cleaned(store, trial_id)
+        is_free = not view.place.is_held(view.name(trial_id)) if dry else _cleaned(view, trial_id)
         swept += [litter] if is_free else []
         busy += not is_free
     if trials is None:

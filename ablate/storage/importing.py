@@ -15,7 +15,8 @@ from ablate.errors import AblateError, DamagedError, PartError, StoreError
 from ablate.storage.arrays import Arrays
 from ablate.storage.checking import unknown_parts
 from ablate.storage.result import Imported, Result
-from ablate.storage.store import RESULT, STATES, Shelf, Store
+from ablate.storage.shelf import Shelf
+from ablate.storage.store import RESULT, STATES, Store
 
 Data = tuple[str, str]  # a data set with its knobs, and a split
 
@@ -35,7 +36,8 @@ def published_in(source: Path) -> Path:
 
 
 def imported(source: Path, store: Store) -> Taken:
-    """Copy published results into the folder, each marked with where it is from and when it was taken in.
+    """Copy published results into the folder, each marked with where it is from and when it was taken in; one of a
+    trial for each kind of device.
 
     Results of parts that are on no shelf here are taken in unchecked. They count nowhere until the parts are known,
     and are checked then, whenever they are read.
@@ -56,17 +58,18 @@ def imported(source: Path, store: Store) -> Taken:
     shelf, when = store.read(), datetime.now(UTC).isoformat(timespec="seconds")
     known = _known_data(shelf, found)
     for result in found:
-        name, unknown = published.name(result.id), unknown_parts(result)
+        theirs, unknown = published.of(result.kind), unknown_parts(result)
+        name = theirs.name(result.id)
         try:
-            statistics = published.statistics(result.id) if unknown else published.checked(result.id)
+            statistics = theirs.statistics(result.id) if unknown else theirs.checked(result.id)
         except (DamagedError, PartError) as error:
             taken.refused.append(str(error))
             continue
-        if _is_here(result, store, shelf):
+        if _is_here(result, store.of(result.kind), shelf):
             continue
         mark = Imported(source=str(source)[:4096], when=when, checked=not unknown)
         marked = result.model_copy(update={"imported": mark})
-        if refusal := _other_data(result, known) or _put(marked, statistics, store, shelf):
+        if refusal := _other_data(result, known) or _put(marked, statistics, store.of(result.kind), shelf):
             taken.refused.append(f"{name}: {refusal}")
             continue
         taken.new.append(result.id)
@@ -109,13 +112,13 @@ def _put(result: Result, statistics: Arrays, store: Store, shelf: Shelf) -> str:
 
 
 def _of_that_trial(result: Result, shelf: Shelf) -> Result | None:
-    return shelf.results.get(_today(result))
+    return shelf.of(result.kind).results.get(_today(result))
 
 
 def _today(result: Result) -> str:
     """The key it has today; the id that it was given where its parts are on no shelf."""
     with suppress(PartError):
-        return result.today()
+        return result.answers()[0]
     return result.id
 
 
@@ -132,7 +135,7 @@ def _known_data(shelf: Shelf, found: list[Result]) -> dict[Data, set[str]]:
             published.setdefault(data, Counter())[digest] += 1
     known = {data: {digests.most_common(1)[0][0]} for data, digests in published.items()}
     ours: dict[Data, set[str]] = {}
-    for result in shelf.results.values():
+    for result in shelf.everything:
         for data, digest in _data(result):
             ours.setdefault(data, set()).add(digest)
     return known | ours

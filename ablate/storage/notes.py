@@ -45,7 +45,7 @@ def clear(store: Store, trials: Iterable[Trial]) -> None:
     Raises:
         StoreError: the place cannot be reached or written.
     """
-    lie = store.place.sizes("trials")
+    lie = {**store.place.sizes("trials"), **store.place.sizes("second")}
     for trial in trials:
         found = [note for name in (CANCEL, LAST_WORDS) if (note := store.name(trial.id, name)) in lie]
         if found and not store.place.is_held(store.name(trial.id)):

@@ -1,14 +1,15 @@
 """Result: the one typed document that a trial leaves, whether it went well or not."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from ablate.study import FROZEN, Recipe, Trial, key, later
+from ablate.study import FROZEN, Plugin, Recipe, Trial, later, trial_keys
 
 VERSION = 1
+KINDS = ("cpu", "cuda")  # of devices
 NAMED = 6  # arms that a sentence names before it only counts
 NEWEST = 1000  # a document that claims a version beyond it is damaged, and none of a newer ablate
 LARGEST = 1e39  # more than any float32; the squares and sums of what is larger are no numbers
@@ -99,7 +100,8 @@ class Result(BaseModel):
     seed: Count
     data_version: str | None = None  # declared by the data set
     data_digest: dict[str, str] = {}  # found on disk, per split
-    meanings: dict[str, int]
+    meanings: dict[str, int]  # of every part, the metrics that nobody asked for included
+    plugins: dict[str, Plugin] = later({})  # that brought one of these parts
     status: Literal["done", "failed", "diverged"]
     reason: str = ""  # one line when not done
     traceback: str = later("")  # the last lines of what an exception left; empty where there was none
@@ -112,21 +114,33 @@ class Result(BaseModel):
     finished: str = ""  # UTC, ISO 8601
     imported: Imported | None = Field(default=None, exclude=True)  # None: trained here
 
-    def today(self) -> str:
-        """The key this result has today: a new knob whose default is the old behaviour orphans nothing.
+    @property
+    def kind(self) -> str:
+        """The kind of device that it ran on; those that do not say are of CPUs."""
+        return kind_named(self.env)
+
+    def answers(self) -> list[str]:
+        """The keys that trials have today which this result is of: those that ask for all of its metrics first, then
+        those that ask for some. A new knob whose default is the old behaviour orphans nothing, nor does a new metric.
 
         Raises:
             PartError: a part or knob of its recipe is on no shelf of today.
         """
-        return key(self.recipe.filled(), self.seed, self.data_version, self.meanings)
+        return list(trial_keys(self.recipe.filled(), self.seed, self.data_version, self.meanings, self.plugins))
+
+
+def kind_named(env: Mapping[str, str]) -> str:
+    """The kind of device that a result's provenance names."""
+    return KINDS[env.get("device", "cpu") != "cpu"]
 
 
 def whose(trial: Trial) -> dict[str, Any]:
-    """What a result says of the trial that it belongs to."""
+    """What a result says of the trial that it belongs to; its scores are those of all of the task's metrics."""
     return {
         "id": trial.id,
         "recipe": trial.recipe,
         "seed": trial.seed,
         "data_version": trial.data_version,
-        "meanings": trial.meanings,
+        "meanings": trial.recipe.meanings() | trial.meanings,
+        "plugins": trial.recipe.plugins() | trial.plugins,
     }

@@ -11,6 +11,7 @@
                   *.damaged       what could not be trusted, set aside until the trial is finished
                   weights.safetensors  the trained backbone, where the budget keeps it
                   lock, lease.*   held by the process that trains
+      second/<kind>/<id>/         the same of a trial that has a result of another kind of device already: cpu or cuda
 
 The process that trains writes its own trial's folder, so a result exists before a driver hears of it. Whatever is
 damaged is named and counted as missing, never trusted.
@@ -19,11 +20,11 @@ damaged is named and counted as missing, never trusted.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from socket import gethostname
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import ValidationError
@@ -34,53 +35,27 @@ from ablate.storage.arrays import Arrays, packed, unpacked
 from ablate.storage.checking import refuse_untrue
 from ablate.storage.lease import Hold
 from ablate.storage.place import Folder, opened
-from ablate.storage.result import NEWEST, VERSION, Imported, Result
+from ablate.storage.result import KINDS, NEWEST, VERSION, Imported, Result, kind_named
+from ablate.storage.shelf import Shelf
 from ablate.study import Trial
 
 RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
     "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
 )  # fmt: skip
+FIRST = "trials"
+BRANCHES = (FIRST, *(f"second/{kind}" for kind in KINDS))
 HEXADECIMAL = set("0123456789abcdef")
 REMEDY = "delete it: it holds the format's version alone, and the next run writes it anew"
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """What a look into the place found: results by today's key, and what could not be trusted.
-
-    Where several documents are of one trial, one that was trained here comes before one that was imported.
-    """
-
-    results: dict[str, Result] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)  # one line each
-    spare: list[str] = field(default_factory=list)  # imported ones in whose place another stands, one line each
-
-    def add(self, result: Result) -> None:
-        """Put a result under today's key.
-
-        Raises:
-            PartError: a part or knob of its recipe is on no shelf of today.
-        """
-        today = result.today()
-        other = self.results.get(today)
-        if other and result.imported:
-            self._spare(result, other)
-            return
-        if other and other.imported:
-            self._spare(other, result)
-        self.results[today] = result
-
-    def _spare(self, result: Result, other: Result) -> None:
-        source = result.imported.source if result.imported else ""
-        self.spare.append(f"trials/{result.id}: imported from {source}; trials/{other.id} stands for that trial")
-
-
 class Store:
-    """A results folder or URL; made on first write."""
+    """A results folder or URL; made on first write. Of one `kind` of device (cpu or cuda) it knows that kind's results
+    alone; otherwise a trial's result is the one that was there first."""
 
-    def __init__(self, where: Path | str) -> None:
-        self.place = opened(where)
+    def __init__(self, where: Path | str, kind: str | None = None) -> None:
+        self.place, self.kind, self.branch = opened(where), kind, ""
+        self._branches: dict[str, str] = {}  # where trials lie of which that is settled
         try:
             marker = self._json("store.json", self.place.read("store.json"))
         except DamagedError as error:
@@ -92,6 +67,19 @@ class Store:
             if version > VERSION:
                 newer = f"written by a newer ablate (format {version}, this one reads {VERSION})"
                 raise StoreError(f"{self.place.name}: {newer}")
+
+    def of(self, kind: str | None) -> Self:
+        """The same place, its results of that kind of device alone."""
+        other = copy(self)
+        other.kind, other._branches = kind, {}
+        return other
+
+    def views(self) -> list[Self]:
+        """The parts of the place that hold trials, each as a store of its own."""
+        parts = [self.of(None) for _ in BRANCHES]
+        for part, branch in zip(parts, BRANCHES, strict=True):
+            part.branch = branch
+        return parts
 
     @property
     def root(self) -> Path:
@@ -130,7 +118,22 @@ class Store:
         """What the place calls a trial's folder or a document in it. Ids are hexadecimal, so none leads elsewhere."""
         if not trial_id or set(trial_id) - HEXADECIMAL:
             raise StoreError(f"{trial_id!r} is not a trial's id: ids are hexadecimal digits")
-        return f"trials/{trial_id}/{document}".rstrip("/")
+        return f"{self._branch(trial_id)}/{trial_id}/{document}".rstrip("/")
+
+    def _branch(self, trial_id: str) -> str:
+        """Where a trial of this kind lies: with the others, unless a result of another kind was there before it."""
+        if self.branch or not self.kind:
+            return self.branch or FIRST
+        if trial_id in self._branches:
+            return self._branches[trial_id]
+        branch = FIRST
+        with suppress(DamagedError, KeyError, TypeError, AttributeError):
+            document: Any = self._json(RESULT, self.place.read(f"{FIRST}/{trial_id}/{RESULT}"))
+            if document and kind_named(document["result"]["env"]) != self.kind:
+                branch = f"second/{self.kind}"
+            if document:
+                self._branches[trial_id] = branch
+        return branch
 
     def read(self) -> Shelf:
         """All results by the key that they have today; those of parts that are not on today's shelves are left out.
@@ -145,7 +148,7 @@ class Store:
                 continue
             with suppress(PartError):  # another study's, with plugins that this one does not name
                 shelf.add(result)
-        return shelf
+        return shelf.of(self.kind) if self.kind else shelf
 
     def each(self) -> Iterator[tuple[str, Result | StoreError]]:
         """Every result, whatever parts it is of, by the name of its folder; the error of what cannot be trusted.
@@ -154,7 +157,10 @@ class Store:
             StoreError: a result of a newer version.
         """
         names = [
-            f"trials/{folder}/{document}" for folder in self.place.children("trials") for document in (RESULT, ARRAYS)
+            f"{branch}/{folder}/{document}"
+            for branch in BRANCHES
+            for folder in self.place.children(branch)
+            for document in (RESULT, ARRAYS)
         ]
         documents = self.place.read_many(names)
         for (name, content), (_, arrays) in zip(documents, documents, strict=True):
@@ -173,11 +179,14 @@ class Store:
             StoreError: none, or several.
         """
         self.name(prefix)
-        begun = [folder for folder in self.place.children("trials") if folder.startswith(prefix)]
-        matches = [result for result in map(self.get, begun) if result]
-        matches = matches or [result for today, result in self.read().results.items() if today.startswith(prefix)]
+        begun = {folder for branch in BRANCHES for folder in self.place.children(branch) if folder.startswith(prefix)}
+        matches = [result for result in map(self.get, sorted(begun)) if result]
+        if not matches:
+            results = self.read().results.by_prefix(prefix)
+            matches = list({result.id: result for result in results}.values())
         if len(matches) != 1:
             how = "no trial" if not matches else f"{len(matches)} trials"
+            how += f" of {self.kind}" if self.kind else ""
             raise StoreError(f"{self.place.name}: {how} with an id that begins {prefix!r}; see `ablate status`")
         return matches[0]
 
@@ -291,9 +300,18 @@ class Store:
                     self.place.remove(self.name(result.id, RESULT))
         return held
 
-    def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> AbstractContextManager[Hold | None]:
+    @contextmanager
+    def lock(self, trial_id: str, *, owner: str = "", wait: bool = True) -> Iterator[Hold | None]:
         """Hold a trial for this process; yields None when another holds it. Freed if the holder dies, see `Place`."""
-        return self.place.hold(self.name(trial_id), owner=owner, wait=wait)
+        while True:
+            name = self.name(trial_id)
+            with self.place.hold(name, owner=owner, wait=wait) as hold:
+                if hold and self.name(trial_id) != name:
+                    continue  # while we waited, a result of another kind took this place
+                if hold and self.kind:
+                    self._branches[trial_id] = name.rpartition("/")[0]
+                yield hold
+                return
 
     def holder(self, trial_id: str) -> str:
         """Which process holds a trial, in words; meaningless where none does."""

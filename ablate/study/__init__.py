@@ -19,7 +19,7 @@ from ablate.study.fairness import (
     varied,
 )
 from ablate.study.published_scores import Published, published
-from ablate.study.recipe import FROZEN, STRICT, Part, Recipe, TrainSpec, Trial, Weights, key, later
+from ablate.study.recipe import FROZEN, STRICT, Part, Plugin, Recipe, TrainSpec, Trial, Weights, later, trial_keys
 from ablate.study.schema import keys, study_schema
 from ablate.study.study import Scale, Study, blaming, load
 from ablate.study.study_file import Outline, outline, shipped
@@ -38,6 +38,7 @@ __all__ = [
     "Match",
     "Outline",
     "Part",
+    "Plugin",
     "Published",
     "Recipe",
     "RecipePath",
@@ -50,7 +51,6 @@ __all__ = [
     "check_study",
     "differences",
     "dump",
-    "key",
     "keys",
     "later",
     "load",
@@ -62,6 +62,7 @@ __all__ = [
     "shipped",
     "starts_from",
     "study_schema",
+    "trial_keys",
     "unlike_starts",
     "varied",
 ]

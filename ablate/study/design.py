@@ -132,7 +132,8 @@ class Design:
 
     def _arm(self, levels: Levels) -> Arm:
         recipe = _recipe(self.study, levels)
-        version, meanings = _data_version(recipe), recipe.meanings()
+        asked, version = self.study.metrics, _data_version(recipe)
+        meanings, plugins = recipe.meanings(asked), recipe.plugins(asked)
         control = self.study.control
         changed = [name for name in levels if levels[name] != control[name]]
         shown = changed or list(levels)
@@ -142,7 +143,7 @@ class Design:
             levels=levels,
             recipe=recipe,
             trials=tuple(
-                Trial(arm=levels, seed=seed, recipe=recipe, data_version=version, meanings=meanings)
+                Trial(arm=levels, seed=seed, recipe=recipe, data_version=version, meanings=meanings, plugins=plugins)
                 for seed in self.study.seeds
             ),
             bare=bare,

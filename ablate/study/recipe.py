@@ -1,13 +1,17 @@
 """Recipe and Trial: one set of decisions with one seed, and the key that says when two of them are the same.
 
 The key is a hash of what decides the numbers: the recipe with its defaults filled in, the seed, the data's declared
-version, and the `meaning` numbers of the parts and of our own training code. Budget, study and arm are not in it.
+version, the `meaning` numbers of the parts and of our own training code, and the content of plugins whose parts are
+used. Budget, study and arm are not in it; of a study's metrics those parts are that give them.
 """
 
 import hashlib
 import os
+import platform
 import re
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,6 +22,7 @@ from ablate.errors import PartError
 from ablate.machine import fingerprint, origin
 
 CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
+MOST_METRICS = 6  # of a task, of which every choice has an identity of its own
 WEIGHTS_MEANING = 1  # raised by hand when weights.py loads something else from the same file
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -169,6 +174,14 @@ class Weights(BaseModel):
         return value
 
 
+class Plugin(BaseModel):
+    """A module of parts from elsewhere, as a trial used it."""
+
+    model_config = FROZEN
+    name: str  # of the module, or of its file
+    digest: str  # of its code and of what it imports from beside it
+
+
 class Recipe(BaseModel):
     """Everything that decides a number except the seed: the task, the data, the model, its training, its test."""
 
@@ -199,15 +212,25 @@ class Recipe(BaseModel):
         """
         return self.filled().model_copy(update={"train": self.train.settled(on_gpu=on_gpu)})
 
-    def meanings(self) -> dict[str, int]:
-        """The `meaning` numbers of today's code for every part that has a say in this recipe's scores."""
-        kinds = {kind: registry.describe(kind, getattr(self, kind).name) for kind in ("task", "dataset", "model")}
-        numbers = {kind: description.meaning for kind, description in kinds.items()}
-        for name in kinds["task"].facts.get("metrics", ()):
-            numbers[f"metric {name}"] = registry.describe("metric", name).meaning
+    def meanings(self, scores: Collection[str] | None = None) -> dict[str, int]:
+        """The `meaning` numbers of today's code for every part that has a say in these scores, or in all."""
+        numbers = {role: part.meaning for role, part in self._parts(scores).items()}
         if self.weights:
             numbers["weights"] = WEIGHTS_MEANING
         return numbers | {"corridor": CORRIDOR_MEANING}
+
+    def plugins(self, scores: Collection[str] | None = None) -> dict[str, Plugin]:
+        """The plugins that bring a part with a say in these scores, or in all, by the part's role; often none."""
+        found = {role: registry.module_of(part.kind, part.name) for role, part in self._parts(scores).items()}
+        return {role: Plugin(name=m.shown, digest=m.digest) for role, m in found.items() if m}
+
+    def _parts(self, scores: Collection[str] | None) -> dict[str, registry.Description]:
+        parts = {kind: registry.describe(kind, getattr(self, kind).name) for kind in ("task", "dataset", "model")}
+        for name in parts["task"].facts.get("metrics", ()):
+            metric = registry.describe("metric", name)
+            if scores is None or any(metric.gives(score) for score in scores):
+                parts[f"metric {name}"] = metric
+        return parts
 
 
 class Trial(BaseModel):
@@ -219,11 +242,25 @@ class Trial(BaseModel):
     recipe: Recipe
     data_version: str | None = None
     meanings: dict[str, int]
+    plugins: dict[str, Plugin] = later({})  # that bring one of its parts, by the part's role: model, metric closeness
 
     @cached_property
     def id(self) -> str:
-        """16 hexadecimal digits; equal for equal recipe, seed, data version and meanings."""
-        return key(self.recipe, self.seed, self.data_version, self.meanings)
+        """16 hexadecimal digits; equal for equal recipe, seed, data version, meanings and content of plugins."""
+        return key(self.recipe, self.seed, self.data_version, self.meanings, self.plugins)
+
+    def refuse_other_plugins(self) -> None:
+        """Another process may have other files of a plugin, or none.
+
+        Raises:
+            PartError: a part here is not the one that the trial is named after.
+        """
+        here = self.recipe.plugins()
+        for role, plugin in self.plugins.items():
+            if role not in here or here[role].digest != plugin.digest:
+                raise PartError(
+                    f"plugins: {platform.node()}: {plugin.name}, which brings the {role}, is not what the driver has"
+                )
 
 
 def _filled(kind: str, name: str, knobs: dict[str, Any], *, at: str) -> dict[str, Any]:
@@ -246,14 +283,36 @@ def _digest_of(file: str) -> str:
         return f"sha256sum {file} prints it"
 
 
-def key(recipe: Recipe, seed: int, data_version: str | None, meanings: dict[str, int]) -> str:
+def key(
+    recipe: Recipe,
+    seed: int,
+    data_version: str | None,
+    meanings: Mapping[str, int],
+    plugins: Mapping[str, Plugin] = {},
+) -> str:
     """The identity of a trial, from a settled recipe."""
+    return next(trial_keys(recipe, seed, data_version, meanings, plugins))
+
+
+def trial_keys(
+    recipe: Recipe,
+    seed: int,
+    data_version: str | None,
+    meanings: Mapping[str, int],
+    plugins: Mapping[str, Plugin],
+) -> Iterator[str]:
+    """The identities of the trials that ask for all of these metrics, and of those that ask for some of them."""
     document = recipe.model_dump(mode="json")
     document.get("weights", {}).pop("file", None)  # the same content under another name is the same start
-    decided = {
-        "recipe": document,
-        "seed": seed,
-        "data": data_version,
-        "meanings": meanings,
-    }
-    return fingerprint(decided, digits=16)
+    metrics = [role for role in meanings if role.startswith("metric ")]
+    fewer = range(len(metrics) - 1, 0, -1) if len(metrics) <= MOST_METRICS else ()
+    for left_out in chain([()], *(combinations(metrics, len(metrics) - count) for count in fewer)):
+        decided = {
+            "recipe": document,
+            "seed": seed,
+            "data": data_version,
+            "meanings": {role: number for role, number in meanings.items() if role not in left_out},
+        }
+        if used := {role: plugin.digest for role, plugin in plugins.items() if role not in left_out}:
+            decided["plugins"] = used
+        yield fingerprint(decided, digits=16)

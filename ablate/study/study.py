@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validat
 
 from ablate import registry
 from ablate.errors import PartError, StudyError, invalid, nearest
+from ablate.machine import modules
 from ablate.study import presets, yaml_subset
 from ablate.study.budget import Budget
 from ablate.study.factor import Factor
@@ -52,7 +53,7 @@ class Study(BaseModel):
     note: str = ""  # printed in the plan and the report
     budget: Budget = Budget()  # where and how trials run
     sections: list[str] | None = None  # of the report; all when not given
-    plugins: tuple[str, ...] = ()  # modules of yours that hold parts; they are imported
+    plugins: tuple[str, ...] = ()  # modules of yours that hold parts, or files beside the study (./mynet.py)
     scales: dict[str, Scale] = {}  # protocols by name, for --scale
     default_scale: str | None = None  # without --scale
 
@@ -91,6 +92,11 @@ class Study(BaseModel):
         if self.design == "full_factorial" and any(factor.match for factor in self.factors.values()):
             raise ValueError("match needs the design one_at_a_time: elsewhere a level's cost depends on other factors")
         return self
+
+    @property
+    def plugin_names(self) -> tuple[str, ...]:
+        """The plugins by names with which other processes load them: files by their absolute paths."""
+        return tuple(modules.absolute(name, Path(self.file).absolute().parent) for name in self.plugins)
 
     @property
     def control(self) -> dict[str, str]:
@@ -134,7 +140,7 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
         for name in SET_BY_LOAD & document.keys():
             raise StudyError(f"{name}: unknown key; it is set by ablate itself")
         if isinstance(document.get("plugins"), list):
-            registry.load_plugins(tuple(str(name) for name in document["plugins"]))
+            registry.load_plugins(map(str, document["plugins"]), beside=file.absolute().parent)
         if isinstance(document.get("recipe"), dict):
             document["recipe"] = presets.expand(document["recipe"])
         study = _validated(Study, {**document, "file": str(file), "source": text}, "")

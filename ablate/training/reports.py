@@ -1,9 +1,10 @@
 """What a process that trains tells of its trial, as small documents, and who hears of it."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
+from ablate import registry
 from ablate.errors import AblateError, TeamError, one_line
 from ablate.machine import origin
 from ablate.storage import Epoch, Result, Store
@@ -60,11 +61,18 @@ class Listener(Protocol):
         """It was tried as often as the budget lets."""
 
 
-def reports(trial: Trial, site: Site, assembly: "Assembly | None" = None, *, code: str = "") -> Generator[Report]:
+def reports(
+    trial: Trial,
+    site: Site,
+    assembly: "Assembly | None" = None,
+    *,
+    code: str = "",
+    plugins: Sequence[str] = (),
+) -> Generator[Report]:
     """What is told of a trial: its epochs, then how it ended. Closed in between, it saves its state.
 
     `assembly` calls its processes together, on this machine where none is given. `code` is what another process expects
-    of this one, see `origin.code`.
+    of this one, see `origin.code`; `plugins` are to be loaded here, and to be what the trial is named after.
 
     Raises:
         TeamError: its processes lost each other.
@@ -79,6 +87,8 @@ def reports(trial: Trial, site: Site, assembly: "Assembly | None" = None, *, cod
     try:
         if code:
             origin.refuse_other(code)
+        registry.load_plugins(plugins)
+        trial.refuse_other_plugins()
         store = Store(site.results)
         store.refuse_missing()
         store.refuse_full()  # else a trial that found no room would train as far again, to find none

@@ -68,7 +68,7 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
         Cancelled: see there.
         torch.OutOfMemoryError: of a trial that shares its device, and may fit alone; nothing is stored.
     """
-    store = Store(site.results)
+    store = Store(site.results, site.kind)
     with store.lock(trial.id, owner=site.owner) as hold, suppress(LostError):
         if not hold:
             return

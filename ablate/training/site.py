@@ -26,6 +26,11 @@ class Site:
         """Whether trials run on GPUs."""
         return self.budget.gpus > 0
 
+    @property
+    def kind(self) -> str:
+        """The kind of device that trials run on: cpu or cuda."""
+        return "cuda" if self.gpu else "cpu"
+
 
 def packed(site: Site) -> str:
     """A site as text, for the way to other processes."""

@@ -37,6 +37,7 @@ def follow(job: str, *, address: str | None = None) -> None:
         origin.refuse_other(said["code"])
         registry.load_plugins(tuple(said["plugins"]))
         trial, site = Trial.model_validate_json(said["trial"]), unpacked(said["site"])
+        trial.refuse_other_plugins()
         store.set(f"here/{rank}", "")
         with joined(rank, size, store, address or said["address"], gpu=site.gpu) as team, _reporting(store, rank):
             run_trial.follow(trial, site, team)

@@ -48,7 +48,7 @@ def fill(folder: Path, arms: int, seeds: int) -> None:
         curve = [Epoch(epoch=i + 1, loss=1 / (i + 1), lr=0.01, seconds=1, images_per_second=20) for i in range(3)]
         result = Result(
             id=trial.id, recipe=trial.recipe, seed=trial.seed, data_version=trial.data_version, cost=cost,
-            meanings=trial.meanings, status="done", scores=scores, curve=curve, seconds=3.0,
+            meanings=trial.meanings, plugins=trial.plugins, status="done", scores=scores, curve=curve, seconds=3.0,
             env={"processor": "made up", "threads": "1", "device": "cpu"}, finished="2026-01-01T00:00:00+00:00",
         )  # fmt: skip
         arrays = {"closeness/image_ids": np.arange(1, 9), "closeness/error": rng.uniform(0, 0.4, 8)}

@@ -10,7 +10,7 @@ from ablate.planning.arm_costs import MOST_COUNTED, arm_prices, sentence
 from ablate.planning.durations import launch_order
 from ablate.planning.last_run import Run, compared, last_run
 from ablate.planning.plan import forecast_on, plan
-from ablate.storage import Cost, Epoch, Result, Shelf, Store
+from ablate.storage import Cost, Epoch, Result, Shelf, Store, whose
 from ablate.study import Design, load
 
 WIDTHS = {"width": {"at": "model.width", "levels": [2, 4, 8]}}
@@ -20,7 +20,7 @@ def finished(trial, seconds: float, macs: int) -> Result:
     from ablate.machine import origin
 
     return Result(
-        id=trial.id, recipe=trial.recipe, seed=trial.seed, meanings=trial.meanings, status="done", seconds=seconds,
+        **whose(trial), status="done", seconds=seconds,
         cost=Cost(parameters=1, used_parameters=1, macs=macs),
         curve=[Epoch(epoch=1, loss=1, lr=1, seconds=1, images_per_second=1000)],
         env={"processor": origin.processor(), "threads": "1", "device": "cpu"},
@@ -42,7 +42,10 @@ def test_what_ran_here_outdoes_multiply_adds(tmp_path):
     study = load(write_study(tmp_path, factors=WIDTHS, seeds=2))
     trials = Design(study).trials
     times = {"2": 50.0, "4": 90.0, "8": 10.0}
-    shelf = Shelf({t.id: finished(t, times[t.arm["width"]], 1000) for t in trials if t.seed == 0})
+    shelf = Shelf()
+    for t in trials:
+        if t.seed == 0:
+            shelf.add(finished(t, times[t.arm["width"]], 1000))
     order = [trial.arm["width"] for trial in launch_order(Design(study), trials[3:], shelf)]
     assert order == ["4", "2", "8"]
 

@@ -13,7 +13,7 @@ from ablate.planning import plan as planning
 from ablate.planning.arm_costs import arm_prices
 from ablate.planning.match import solve
 from ablate.planning.plan import plan, power
-from ablate.storage import Result, Shelf, Store
+from ablate.storage import Result, Shelf, Store, whose
 from ablate.study import Design, check_study, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
@@ -92,15 +92,16 @@ def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
     study = load(write_study(tmp_path, seeds=6))
     trials = Design(study).trials
     gaps = np.array([0.03, 0.05, 0.04, 0.06, 0.02, 0.04])
-    shelf = Shelf(
-        {
-            trial.id: Result(
-                id=trial.id, recipe=trial.recipe, seed=trial.seed, meanings=trial.meanings, status="done",
-                scores={"closeness": 0.5 + (gaps[trial.seed] if trial.arm["depth"] == "2" else 0.0)},
-            )
-            for trial in trials
-        }
-    )  # fmt: skip
+    results = [
+        Result(
+            **whose(trial), status="done",
+            scores={"closeness": 0.5 + (gaps[trial.seed] if trial.arm["depth"] == "2" else 0.0)},
+        )
+        for trial in trials
+    ]  # fmt: skip
+    shelf = Shelf()
+    for result in results:
+        shelf.add(result)
     needed = stats.seeds_for(0.01, gaps.std(ddof=1), comparisons=1)
     assert needed is not None
     assert needed > 6  # 1.8 standard deviations of 0.014 is what six seeds detect

@@ -66,7 +66,8 @@ def result(trial, *, status="done", effect=None, **changes) -> tuple[Result, dic
     }  # fmt: skip
     made = Result(
         id=trial.id, recipe=trial.recipe, seed=trial.seed, data_version=trial.data_version,
-        data_digest={"train": "0f" * 16, "val": "1e" * 16}, meanings=trial.meanings, status=status,
+        data_digest={"train": "0f" * 16, "val": "1e" * 16}, meanings=trial.meanings, plugins=trial.plugins,
+        status=status,
         scores=scores, curve=curve, cost=cost, env=facts, seconds=700.0, finished="2026-01-02T03:04:05+00:00",
     ).model_copy(update=changes)  # fmt: skip
     arrays = {"toy_score/image_ids": np.arange(IMAGES), "toy_score/value": values} if status == "done" else {}

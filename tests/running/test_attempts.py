@@ -47,7 +47,9 @@ def heard():
 
 
 def stored(store, trial, status="done"):
-    result = Result(id=trial.id, recipe=trial.recipe, seed=trial.seed, meanings=trial.meanings, status=status)
+    result = Result(
+        id=trial.id, recipe=trial.recipe, seed=trial.seed, meanings=trial.meanings, plugins=trial.plugins, status=status
+    )
     store.put(result, {})
 
 

@@ -15,8 +15,9 @@ from small_studies import small_study, write_study
 
 from ablate import registry
 from ablate.machine import origin
-from ablate.storage import Result, Store
-from ablate.study import Design, Part, Recipe, TrainSpec, Trial, key, load
+from ablate.storage import Result, Store, whose
+from ablate.study import Design, Part, Recipe, TrainSpec, Trial, load, trial_keys
+from ablate.study.recipe import key
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
@@ -167,7 +168,7 @@ PARTS = '''
         """A network."""
 
 
-    @task("growing_task", meaning=1, metrics=("growing_score",))
+    @task("growing_task", meaning=1, metrics={metrics})
     def growing_task(*, size: tuple[int, int] = (8, 8){task_knob}):
         """A task."""
 
@@ -186,6 +187,11 @@ PARTS = '''
     @metric("growing_score", meaning=1, scores=("score",))
     def growing_score():
         """A score."""
+
+
+    @metric("other_score", meaning={other}, scores=("other",), of_class="other/")
+    def other_score():
+        """Another."""
 '''
 
 
@@ -197,7 +203,11 @@ def code(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_builders", dict(registry._builders))
 
     def write(**values) -> None:
-        knobs = dict.fromkeys(("model_knob", "task_knob", "protocol_knob", "data_knob"), "") | {"meaning": 1}
+        knobs = dict.fromkeys(("model_knob", "task_knob", "protocol_knob", "data_knob"), "") | {
+            "meaning": 1,
+            "other": 1,
+        }
+        knobs["metrics"] = ("growing_score",)
         (tmp_path / "growing.py").write_text(textwrap.dedent(PARTS).format(**knobs | values))
         sys.modules.pop("growing", None)
         registry.load_plugins(("growing",))
@@ -205,13 +215,13 @@ def code(tmp_path, monkeypatch):
     return write
 
 
-def growing_trials(tmp_path) -> list[Trial]:
+def growing_trials(tmp_path, metrics=("score",)) -> list[Trial]:
     changes = {
         "plugins": ["growing"],
         "recipe": {"task": "growing_task", "dataset": "growing_data", "model": "growing"},
     }
     factors = {"width": {"at": "model.width", "levels": [8, 4]}}
-    return Design(load(write_study(tmp_path, metrics=["score"], factors=factors, **changes))).trials
+    return Design(load(write_study(tmp_path, metrics=list(metrics), factors=factors, **changes))).trials
 
 
 def store_all(store: Store, trials: list[Trial]) -> None:
@@ -226,8 +236,14 @@ def store_all(store: Store, trials: list[Trial]) -> None:
         store.put(Result(**fields, status="done", scores={"score": 0.5}), {"growing_score/value": np.ones(2)})
 
 
+@pytest.fixture
+def as_shipped(monkeypatch):
+    """Parts count as this repository's own: their meaning is in identities, their content is not."""
+    monkeypatch.setattr(registry, "module_of", lambda kind, name: None)
+
+
 @pytest.mark.parametrize("place", ["model_knob", "task_knob", "protocol_knob", "data_knob"])
-def test_a_new_knob_with_the_old_behaviour_orphans_nothing(tmp_path, code, place):
+def test_a_new_knob_with_the_old_behaviour_orphans_nothing(tmp_path, code, as_shipped, place):
     code()
     store = Store(tmp_path / "results")
     before = growing_trials(tmp_path)
@@ -241,13 +257,79 @@ def test_a_new_knob_with_the_old_behaviour_orphans_nothing(tmp_path, code, place
     assert [store.statistics(shelf.results[t.id].id)["growing_score/value"].tolist() for t in after] == [[1, 1]] * 4
 
 
-def test_a_raised_meaning_orphans(tmp_path, code):
+def test_a_raised_meaning_orphans(tmp_path, code, as_shipped):
     code()
     store = Store(tmp_path / "results")
     store_all(store, growing_trials(tmp_path))
     code(meaning=2)
     after = growing_trials(tmp_path)
     assert store.missing(after) == after
+
+
+BOTH = ("growing_score", "other_score")
+
+
+def test_a_new_metric_of_a_task_orphans_only_trials_that_ask_for_it(tmp_path, code, as_shipped):
+    code()
+    store = Store(tmp_path / "results")
+    before = growing_trials(tmp_path)
+    store_all(store, before)
+    code(metrics=BOTH)
+    assert [t.id for t in growing_trials(tmp_path)] == [t.id for t in before]
+    assert store.missing(growing_trials(tmp_path)) == []
+    for asked in (("score", "other"), ("other",), ("other/leg",)):
+        trials = growing_trials(tmp_path, metrics=asked)
+        assert store.missing(trials) == trials
+
+
+def test_results_answer_whoever_asks_for_some_of_their_metrics(tmp_path, code, as_shipped):
+    """What a task measures is measured always; results of older versions name all metrics of their task."""
+    code(metrics=BOTH)
+    store = Store(tmp_path / "results")
+    trials = growing_trials(tmp_path, metrics=("score",))
+    all_named = [Trial.model_validate(t.model_dump() | {"meanings": t.recipe.meanings()}) for t in trials]
+    assert {t.id for t in all_named}.isdisjoint(t.id for t in trials)
+    store_all(store, all_named)
+    for asked in (("score",), ("other",), ("other", "score")):
+        assert store.missing(growing_trials(tmp_path, metrics=asked)) == []
+    assert len(store.read().results) == 4
+    assert store.find(trials[0].id[:9]).id == all_named[0].id
+
+
+def test_a_metric_that_changed_its_meaning_orphans_only_trials_that_ask_for_it(tmp_path, code, as_shipped):
+    code(metrics=BOTH)
+    store = Store(tmp_path / "results")
+    store_all(store, growing_trials(tmp_path, metrics=("score", "other")))
+    code(metrics=BOTH, other=2)
+    assert store.missing(growing_trials(tmp_path)) == []
+    assert len(store.missing(growing_trials(tmp_path, metrics=("other",)))) == 4
+
+
+def test_a_result_says_the_meaning_of_every_metric_that_it_has(tmp_path):
+    asked = trial(meanings=trial().recipe.meanings([]))
+    assert "metric closeness" not in asked.meanings
+    assert whose(asked)["meanings"] == trial().meanings
+
+
+def test_a_result_with_very_many_metrics_is_found_by_all_of_them():
+    """Published meanings are somebody else's word: every choice of forty would be 2^40 ids."""
+    many = trial(meanings=trial().meanings | {f"metric {number}": 1 for number in range(40)})
+    assert list(trial_keys(many.recipe, 0, "1", many.meanings, {})) == [many.id]
+
+
+def test_what_is_at_a_later_default_is_not_written():
+    """So documents and ids of before are those of today."""
+    document = trial().recipe.model_dump(mode="json")
+    assert set(document) == {"task", "dataset", "model", "train", "evaluation"}
+    assert set(document["train"]) == {
+        "epochs", "batch", "optimizer", "lr", "momentum", "weight_decay", "schedule", "milestones", "gamma", "power",
+        "init", "precision", "memory_format",
+    }  # fmt: skip
+    assert {"plugins", "kept_weights"}.isdisjoint(Result(**whose(trial(recipe=shipped())), status="done").model_dump())
+
+
+def shipped() -> Recipe:
+    return Recipe.model_validate({"task": "pose", "dataset": "figures", "model": "hrnet"}).settled(on_gpu=False)
 
 
 def test_results_of_parts_that_are_gone_are_not_damaged(tmp_path, code, monkeypatch):

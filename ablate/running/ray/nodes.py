@@ -4,7 +4,6 @@ A task pinned to each node tells what it finds there, the driver looks likewise 
 line per node. The results folder is known again by a marker that the driver writes and each node answers.
 """
 
-import importlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from ablate import registry
 from ablate.datasets import build_dataset
 from ablate.errors import AblateError, ServiceError, StoreError
-from ablate.machine import origin
+from ablate.machine import modules, origin
 from ablate.running.ray import cluster
 from ablate.storage import Place, opened
 from ablate.study import Budget, Part, Trial
@@ -184,7 +183,7 @@ def _answer_marker(results: str, marker: str, name: str) -> str:
 
 def _plugin(plugin: str) -> str:
     registry.load_plugins((plugin,))
-    return origin.digest([Path(importlib.import_module(plugin).__file__ or "")])
+    return modules.imported(plugin).digest
 
 
 def _data(trial: Trial, site: Site) -> Facts:

@@ -63,7 +63,7 @@ def _launch(
         nodes.check_nodes(ray, trials, site, budget, plugins)
     shares = gpu_share.shares(trials, cluster.gpu_memory(ray)) if budget.share else {}
     attempts = Attempts(
-        trials, Store(site.results), listeners, owner=site.owner, retries=budget.retries,
+        trials, Store(site.results, site.kind), listeners, owner=site.owner, retries=budget.retries,
         nodes=lambda: cluster.alive(ray),
     )  # fmt: skip
     relay = hooks.Relay(attempts, stop, slots=lambda: cluster.slots(ray, budget), patient=address is not None)

@@ -35,7 +35,8 @@ def trainable(tune: Any) -> type:
                 import ablate.training.run_trial  # noqa: F401  takes long, and is no training step
                 from ablate.running.ray import team
 
-                registry.load_plugins(tuple(config["plugins"]))
+                with suppress(AblateError):  # `reports` says what is wrong
+                    registry.load_plugins(config["plugins"])
                 origin.code()
                 self.team, self.nodes = team.on_ray, team.nodes()
             self.pulse = pulse.Pulse(ray.get_runtime_context().get_node_id())
@@ -50,7 +51,7 @@ def trainable(tune: Any) -> type:
             self.trial, site = Trial.model_validate_json(config["trial"]), unpacked(config["site"])
             self.pulse.at(self.trial.id)
             self.site = replace(site, gpu_share=min(1.0, config["gpus"] or 1.0))
-            self.reports = reports(self.trial, self.site, self.team, code=config["code"])
+            self.reports = reports(self.trial, self.site, self.team, code=config["code"], plugins=config["plugins"])
 
         def step(self) -> dict[str, Any]:
             with watchdog.watched(self.site.budget.hang_minutes, self.give_up):
@@ -64,7 +65,7 @@ def trainable(tune: Any) -> type:
 
             def leave() -> None:
                 with suppress(AblateError):
-                    notes.leave(Store(self.site.results), self.trial.id, notes.LAST_WORDS, reason)
+                    notes.leave(Store(self.site.results, self.site.kind), self.trial.id, notes.LAST_WORDS, reason)
 
             writer = threading.Thread(target=leave, daemon=True)
             writer.start()
