@@ -18,7 +18,7 @@ from ablate.study.recipe import Recipe, TrainSpec, Trial
 from ablate.study.study import Study, blaming, merge
 
 Levels = dict[str, str]  # factor name -> level label
-YES_OR_NO = ("yes", "no", "true", "false", "none")
+YES_OR_NO = ("yes", "no", "true", "false")
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _is_number(level: str) -> bool:
     for kind in (float, Fraction):
         with suppress(ValueError, ZeroDivisionError):
             kind(level)
-            return True
+            return any(character.isdigit() for character in level)  # nan and inf are names
     return False
 
 
