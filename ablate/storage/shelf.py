@@ -73,7 +73,7 @@ class Shelf:
             self._spare(other, result)
         alike.put(ids, result)
         first = self.results.own(ids[0])
-        if first is None or first.kind == result.kind:
+        if first is None or first.kind == result.kind or (first.imported and not result.imported):
             self.results.put(ids, result)
 
     def of(self, kind: str) -> "Shelf":

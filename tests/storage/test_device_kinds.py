@@ -22,6 +22,8 @@ from ablate.storage import (
     sweep,
     whose,
 )
+from ablate.storage.result import Imported
+from ablate.storage.shelf import Shelf
 from ablate.study import Budget, Design, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
@@ -41,7 +43,8 @@ def both(place: str) -> Store:
     """A trial's result of a CPU, then of a GPU."""
     store = Store(place)
     store.of("cpu").put(result(), ARRAYS)
-    store.of("cuda").put(result(env=GPU, scores={"closeness": 0.5}), {**ARRAYS, "closeness/error": np.zeros(5)})
+    exact = result(env=GPU, scores={"closeness": 1.0, "near": 1.0})
+    store.of("cuda").put(exact, {**ARRAYS, "closeness/error": np.zeros(5)})
     return store
 
 
@@ -49,7 +52,7 @@ def test_each_kind_has_a_place_and_statistics_of_its_own(place):
     store = both(place)
     assert store.place.read(f"trials/{trial().id}/{RESULT}") is not None
     assert store.place.read(f"second/cuda/{trial().id}/{RESULT}") is not None
-    for kind, score, error in (("cpu", 0.75, 1.0), ("cuda", 0.5, 0.0)):
+    for kind, score, error in (("cpu", 0.5, 1.0), ("cuda", 1.0, 0.0)):
         mine = Store(place, kind)
         assert mine.get(trial().id).scores["closeness"] == score
         assert mine.read().results[trial().id].kind == mine.find(trial().id[:6]).kind == kind
@@ -118,8 +121,8 @@ def test_import_takes_one_of_each_kind(tmp_path):
     mine.put(result(env=GPU), ARRAYS)
     taken = imported(source.root, mine)
     assert (taken.new, len(taken.refused)) == ([trial().id], 1)  # the GPU's has other scores here, and stays
-    assert Store(mine.root, "cpu").get(trial().id).scores["closeness"] == 0.75
-    assert Store(mine.root, "cuda").get(trial().id).scores["closeness"] == 0.75
+    assert Store(mine.root, "cpu").get(trial().id).scores["closeness"] == 0.5
+    assert Store(mine.root, "cuda").get(trial().id).scores["closeness"] == 0.5
     assert imported(source.root, mine).new == []
 
 
@@ -176,3 +179,13 @@ def test_two_published_studies_that_share_trials_keep_their_effects(called, tmp_
     status, _, err = called("report", file, "--scale", "laptop", "--format", "md")
     assert status == 0
     assert "hourglass matched (+12.8, 95% interval [+11.5, +14.1])" in err
+
+
+def test_what_was_trained_here_comes_before_what_others_published_on_another_device():
+    theirs = result(imported=Imported(source="reports/x", when="2026-11-29T00:00:00+00:00", checked=True))
+    ours = result(env=GPU, scores={"closeness": 0.25})
+    for order in ([theirs, ours], [ours, theirs]):
+        shelf = Shelf()
+        for found in order:
+            shelf.add(found)
+        assert shelf.results[trial().id].scores["closeness"] == 0.25
