@@ -1,9 +1,8 @@
 """Site: where a trial runs, which is never part of what it is: folders, and the study's budget."""
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from ablate.study import Budget
@@ -13,7 +12,7 @@ from ablate.study import Budget
 class Site:
     """Travels to every worker with the trial; all paths are absolute."""
 
-    results: Annotated[str, BeforeValidator(str)]  # a folder's absolute path, or a URL
+    results: str | Path  # a folder's absolute path, or a URL; a text stays one on its way
     data: Path | None = None  # holds the data sets' folders
     beside: Path | None = None  # the study file's folder: starting weights may lie there
     budget: Budget = Budget()
