@@ -290,7 +290,7 @@ def test_a_process_with_other_code_trains_nothing(tmp_path):
     one.pulse, one.nodes, one.team = SimpleNamespace(at=lambda trial_id: None), ["a"], None
     trial = trials(tmp_path)[0]
     config = {"trial": trial.model_dump_json(), "site": packed(site(tmp_path)), "gpus": 0}
-    one.begin(config | {"code": "another"})
+    one.begin(config | {"code": "another", "plugins": []})
     assert "other code of ablate, or other packages, than the driver began with" in one.step()["trouble"]
     one.cleanup()
     assert not (tmp_path / "results").exists()

@@ -54,11 +54,16 @@ def small_trials(tmp_path, **recipe) -> list[Trial]:
     return Design(load(write_study(tmp_path, recipe=small_study()["recipe"] | recipe))).trials
 
 
+def without_plugins(trial) -> str:
+    """The id before the content of plug-ins was in it."""
+    return trial.model_validate(trial.model_dump(exclude={"plugins"})).id
+
+
 def test_keys_are_those_of_recipes_that_could_not_name_weights(tmp_path):
     # As computed before recipes had starting weights.
     ids = ["e5c808dbc8cc8997", "b5c8bb22a3de31e8", "a659b5f01066e046", "c0d72c4583180672"]
-    assert [trial.id for trial in small_trials(tmp_path)] == ids
-    assert [trial.id for trial in small_trials(tmp_path, weights=None)] == ids
+    assert [without_plugins(trial) for trial in small_trials(tmp_path)] == ids
+    assert [without_plugins(trial) for trial in small_trials(tmp_path, weights=None)] == ids
     assert "weights" not in small_trials(tmp_path)[0].recipe.model_dump()
 
 

@@ -149,7 +149,7 @@ def look(question: dict[str, Any], name: str) -> Facts:
     site = unpacked(question["site"])
     facts = origin.decisive()
     facts["ablate"] = origin.sources()
-    facts["results"] = _told(_answer_marker, site.results, question["marker"], name)
+    facts["results"] = _told(_answer_marker, str(site.results), question["marker"], name)
     for plugin in question["plugins"]:
         facts[f"plugin {plugin}"] = _told(_plugin, plugin)
     for text in question["trials"]:
