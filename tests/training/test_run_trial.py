@@ -28,7 +28,7 @@ from ablate.training.batches import Encoded, Shuffled, batches
 from ablate.training.fit import Training
 from ablate.training.reports import reports
 from ablate.training.run_trial import run_trial
-from ablate.training.site import Site, packed
+from ablate.training.site import Site, packed, unpacked
 from ablate.training.updates import learning_rate, optimizer
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
@@ -526,3 +526,8 @@ def test_memory_format_is_what_the_recipe_says(tmp_path, layout):
     training = Training(trial, build(trial.recipe), torch.device("cpu"))
     weight = training.net.backbone.first[0].weight
     assert weight.is_contiguous(memory_format=getattr(torch, f"{layout}_format", None) or torch.channels_last)
+
+
+@pytest.mark.parametrize("results", ["s3://bucket/prefix", "/srv/results"])
+def test_where_results_lie_is_the_same_in_other_processes(results):
+    assert unpacked(packed(Site(results))) == Site(results)
