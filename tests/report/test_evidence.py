@@ -115,7 +115,8 @@ def test_image_interval_is_that_of_a_mean_of_differences(tmp_path):
 def test_image_intervals_repeat_and_can_be_left_out(tmp_path):
     chosen, store = made_up.study(seeds=3), Store(tmp_path)
     made_up.fill(store, chosen)
-    assert gather(Design(chosen), store).comparisons == gather(Design(chosen), store).comparisons
+    # By their texts: nan is not nan, and from Python 3.13 on equal fields are asked one by one.
+    assert repr(gather(Design(chosen), store).comparisons) == repr(gather(Design(chosen), store).comparisons)
     quick = gather(Design(chosen), store, images=False)
     assert quick.images == 0
     assert all(math.isnan(comparison.image_low) for comparison in quick.comparisons)
