@@ -25,12 +25,18 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "model_config"}
-# What other packages define has no page here, nor have type variables and a few names of ours that are no reader's.
+# Types without a page here: those of other packages and of rooms that a reader does not call, and type variables.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ablate|hrnet_core).*"),
-    ("py:.*", r"ablate\.[\w.]+\.(\w+_co|\w+_contra|[A-Z])"),
-    ("py:.*", r"ablate\.(registry\.Builder|storage\.cleaning\.Litter|study\.schema\.Key)"),
+    ("py:.*", r"ablate\.(machine|storage|training|planning|running)\..*"),
+    ("py:.*", r"ablate\.[\w.]+\.(\w+_co|\w+_contra|[A-Z]|Builder|_\w+)"),
+    ("py:.*", r"ablate\.study\.schema\.Key"),
 ]
+
+
+def links_stay_inside(app: Any, page: str, source: list[str]) -> None:
+    """A link to a document outside docs/ leads there on a code host; the site has no such page, and shows its text."""
+    source[0] = re.sub(r"\[([^]]*)\]\(\s*\.\./[^)]*\.md[^)]*\)", r"\1", source[0])
 
 
 def comments_document_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -63,6 +69,7 @@ def defaults_are_plain(app: Any, context: Any, lines: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
+    app.connect("source-read", links_stay_inside)
     app.connect("autodoc-process-docstring", comments_document_fields)
     app.connect("sphinx-click-process-description", examples_stand_alone)
     app.connect("sphinx-click-process-options", defaults_are_plain)
