@@ -6,7 +6,9 @@ computes something else: then the part's `meaning` rises, else it stays, and the
 """
 
 import json
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 from ablate import registry
 from ablate.machine import source
@@ -15,13 +17,18 @@ from ablate.study import recipe
 ROOT = Path(__file__).parents[1]
 FILE = Path(__file__).with_suffix(".json")
 SHELVES = ("model", "task", "dataset", "metric")
-COMPUTING = {"models", "tasks", "datasets", "metrics"}  # rooms of parts; what others hold is not a part's own
+COMPUTING = ("hrnet_core", "ablate.models", "ablate.tasks", "ablate.datasets", "ablate.metrics")  # else it is no part's
 CORRIDOR = ("training/fit.py", "training/updates.py", "training/evaluate.py", "training/batches.py", "network/build.py")
 CORRIDOR += ("training/team.py", "training/team_norm.py")
 
 
 def digests() -> dict[str, dict[str, int | str]]:
     """What computes -> its meaning, and the digest of its code."""
+    with mock.patch.object(source, "_parsed", cache(source._parsed)):  # most files serve many parts
+        return _digests()
+
+
+def _digests() -> dict[str, dict[str, int | str]]:
     found = {
         f"{kind} {name}": {"meaning": part.meaning, "digest": _of_part(part.path)}
         for kind in SHELVES
@@ -35,14 +42,14 @@ def digests() -> dict[str, dict[str, int | str]]:
 
 
 def _of_part(path: Path) -> str:
-    files = source.closure(path, ROOT, within=("ablate", "hrnet_core"))
+    files = source.closure(path, ROOT, within=COMPUTING)
     own = [file for file in files if file == path or _is_of_parts(file)]
     return source.digest_of(own, ROOT)
 
 
 def _is_of_parts(file: Path) -> bool:
     house, *rooms = file.relative_to(ROOT).parts
-    return house == "hrnet_core" or (rooms[0] in COMPUTING and file.name != "__init__.py")
+    return house == "hrnet_core" or (f"{house}.{rooms[0]}" in COMPUTING and file.name != "__init__.py")
 
 
 def _together(names: list[str] | tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ LENGTH = 8  # bytes of a digest
 
 def digest(module: Path, root: Path, *, within: tuple[str, ...] = ()) -> str:
     """16 hexadecimal digits of a module's file and of all that it imports from under `root`, which modules are named
-    from; from these packages alone, where any are named.
+    from; from these packages and folders of packages alone, where any are named.
 
     Raises:
         PartError: a file that cannot be read, or is no Python.
@@ -59,10 +59,15 @@ def closure(module: Path, root: Path, *, within: tuple[str, ...] = ()) -> list[P
         found.add(file)
         if file.suffix == ".py":
             for dotted in _imports(_parsed(file), file, root):
-                top = dotted.split(".")[0]
-                if top in within or not (within or top in OURS or top == "__future__"):
+                if _inside(dotted, within):
                     waiting += [path for path in _located(dotted, root) if path not in found]
     return sorted(found)
+
+
+def _inside(dotted: str, within: tuple[str, ...]) -> bool:
+    if within:
+        return any(f"{dotted}.".startswith(f"{package}.") for package in within)
+    return dotted.split(".", maxsplit=1)[0] not in {*OURS, "__future__"}
 
 
 def located(file: Path) -> tuple[Path, str]:
