@@ -58,7 +58,7 @@ def test_all_ends_of_trials_through_ray(ablate, tmp_path, up):
         budget={"retries": 1, "checkpoint_minutes": 0},
     )  # fmt: skip
     run = ablate("run", "small.yaml", "--mlflow", up.uri, "--experiment", "ends", timeout=600)
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 1, run.stderr  # some trials failed
     assert "MLflow was not written" not in run.stderr
     store = Store(tmp_path / "results")
     assert (store.root / "mlflow.link").read_text().startswith(f"{up.uri}/#/experiments/")
