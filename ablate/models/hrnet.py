@@ -26,7 +26,12 @@ class Backbone(nn.Module):
         return maps
 
 
-@model("hrnet", meaning=1, imagenet="github.com/HRNet/HRNet-Image-Classification (W18 to W64); timm")
+@model(
+    "hrnet",
+    meaning=1,
+    later=("stem_width",),
+    imagenet="github.com/HRNet/HRNet-Image-Classification (W18 to W64); timm",
+)
 def hrnet(
     *,
     width: int = 32,  # channels of the finest stream, C; the others double it (CVPR 3, "Instantiation")
@@ -36,6 +41,7 @@ def hrnet(
     blocks: int | tuple[int, ...] = 4,  # residual blocks per stream and module, or per stage (CVPR 3)
     stage1_blocks: int = 4,  # bottleneck blocks of stage 1 (CVPR 3)
     stage1_planes: int = 64,  # their inner width (CVPR 3)
+    stem_width: int = 64,  # channels of the stem's two convolutions; twice `width` keeps W32's proportions (CVPR 3)
     stem_stride: Literal[1, 2, 4] = 4,  # what the stem reduces the image by (CVPR 3)
     fusions: str | tuple[int, ...] = "within",  # within (8), across (3), final (1), or the modules that fuse (CVPR 4.3)
     routes: str = "full",  # full, neighbours, fine_to_coarse, coarse_to_fine: who sends to whom (CVPR 3)
@@ -59,6 +65,7 @@ def hrnet(
         blocks=blocks,
         stage1_blocks=stage1_blocks,
         stage1_planes=stage1_planes,
+        stem_width=stem_width,
         stem_stride=stem_stride,
         fusions=fusions,
         routes=routes,

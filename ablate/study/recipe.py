@@ -58,11 +58,13 @@ class Part(BaseModel):
     def filled(self, kind: str) -> Self:
         """The same part with every knob's default filled in by today's code.
 
-        Knobs that came later, which the part's decorator names (`later`), are left out where they are None.
+        Knobs that came later, which the part's decorator names (`later`), are left out at their default.
         """
         knobs = _filled(kind, self.name, self.knobs, at=kind)
-        for name in registry.describe(kind, self.name).facts.get("later", ()):  # older ids stay what they are
-            if knobs[name] is None:
+        described = registry.describe(kind, self.name)
+        defaults = {knob.name: knob.default for knob in described.knobs}
+        for name in described.facts.get("later", ()):  # older ids stay what they are
+            if knobs[name] == defaults[name]:
                 del knobs[name]
         return self.model_copy(update={"knobs": knobs})
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +81,37 @@ def test_the_pose_body_lacks_the_78_tensors_of_the_coarser_outputs():
 
 def test_presets_have_the_released_widths():
     assert {name: config.stream_widths[0] for name, config in PRESETS.items()} == {
+        "tiny": 18,
+        "small": 24,
         "w18_small_v1": 16,
         "w18_small_v2": 18,
         **{f"w{width}": width for width in (18, 30, 32, 40, 44, 48, 64)},
     }
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_narrow_presets_keep_the_proportions_of_w32(preset):
+    """Each stage's share of the multiply-adds is that of W32 within three points; with the published stem it is not."""
+    wanted = shares(HRNetConfig(multi_scale_output=False))
+    found = shares(replace(PRESETS[preset], multi_scale_output=False))
+    assert found == {stage: pytest.approx(share, abs=0.03) for stage, share in wanted.items()}
+    assert shares(HRNetConfig(width=8))["stage1"] > wanted["stage1"] + 0.4
+
+
+def shares(config: HRNetConfig) -> dict[str, float]:
+    """Stage -> its part of the multiply-adds; stage 1 ends where the second stream is opened."""
+    with torch.device("meta"):
+        net = HRNet(config).eval()
+    macs: Counter[str] = Counter()
+
+    def count(stage):
+        return lambda layer, _, output: macs.update({stage: output.numel() * layer.weight[0].numel()})
+
+    stages = {"conv1": "stem", "conv2": "stem", "layer1": "stage1", "transition1": "stage1", "transition2": "stage3"}
+    stages |= {"transition3": "stage4"}
+    for name, layer in net.named_modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            top = name.split(".")[0]
+            layer.register_forward_hook(count(stages.get(top, top)))
+    net(torch.empty(1, 3, 64, 64, device="meta"))
+    return {stage: count / macs.total() for stage, count in macs.items()}
