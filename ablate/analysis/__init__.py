@@ -4,6 +4,7 @@ The report, and whoever wants the numbers behind it, call `gather`; `stats` is a
 """
 
 from ablate.analysis import frame, stats
+from ablate.analysis.breakdown import Breakdown
 from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Row
 from ablate.analysis.gathering import gather
@@ -11,6 +12,7 @@ from ablate.analysis.shown import Shown
 
 __all__ = [
     "LAST",
+    "Breakdown",
     "Comparison",
     "Evidence",
     "Row",

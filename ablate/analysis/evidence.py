@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ablate.analysis.breakdown import Breakdown
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
 from ablate.storage import Cost, Epoch, Result, little_trained
@@ -106,6 +107,7 @@ class Evidence:
     left_out: str  # how many results are of another kind of device, in a sentence; empty where none are
     rows: list[Row]  # the control first
     cautions: Cautions  # what the table of final scores cannot show
+    breakdowns: list[Breakdown]  # by class or joint; none when per-image statistics were not read
     comparisons: list[Comparison]  # by metric in the study's order, then by arm
     planned: int  # comparisons in the primary metric
     seeds_needed: int  # the fewest with which so many comparisons can have a verdict

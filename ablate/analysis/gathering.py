@@ -7,9 +7,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from statistics import median
 
 from ablate.analysis import stats
+from ablate.analysis.breakdown import breakdowns
 from ablate.analysis.cautions import cautions
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.resample import NO_INTERVAL, TestImages
@@ -31,7 +33,8 @@ from ablate.study import (
 
 
 def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
-    """The evidence of a study at one scale, from a results folder. `images=False` leaves out resampling.
+    """The evidence of a study at one scale, from a results folder. `images=False` reads no per-image statistics,
+    which leaves out intervals over test images and what is said of classes and joints.
 
     It is of one kind of device: the store's, where it is of one, or else of which there are more results.
 
@@ -48,14 +51,15 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
     rows = [_row(design, arm, results, table) for arm in design.arms]
-    images_of = TestImages(design.control.recipe, _stored(store, results), draws=study.name) if images else None
+    recipe, stored = design.control.recipe, _stored(store, results)
+    images_of = TestImages(recipe, stored, draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
     comparisons, failures = _comparisons(study, rows, images_of), _failures(design, results)
     lost = Counter(failure.arm for failure in failures)
     return Evidence(
         study=study,
-        recipe=design.control.recipe,
+        recipe=recipe,
         varied=varied(study),
         one_recipe=one_recipe(design),
         command=_command(study),
@@ -64,6 +68,7 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         left_out=left_out(design.trials, everything, kind),
         rows=rows,
         cautions=cautions(rows, comparisons[:planned], study.metrics[0], lost=lost),
+        breakdowns=breakdowns(recipe, _finished(rows, study.metrics[0]), stored) if images else [],
         comparisons=comparisons,
         planned=planned,
         seeds_needed=stats.seeds_needed(planned),
@@ -106,7 +111,13 @@ def refuse_different_data(results: Iterable[Result]) -> None:
 
 
 def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arrays]:
-    return lambda trial: store.statistics(results[trial].id)
+    """The statistics of a trial by its id, read once."""
+    return cache(lambda trial: store.statistics(results[trial].id))
+
+
+def _finished(rows: list[Row], metric: str) -> dict[str, list[str]]:
+    """An arm's label -> the ids of its trials with a score."""
+    return {row.label: [row.ids[seed] for seed in row.scores[metric]] for row in rows}
 
 
 def _command(study: Study) -> str:

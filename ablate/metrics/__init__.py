@@ -1,6 +1,6 @@
 """The metric shelf's contract: statistics per image first, numbers late, so that one bootstrap serves every metric."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,25 @@ class Metric(Protocol):
 
     def aggregate(self, statistics: Statistics, weights: Array | None = None) -> dict[str, float]:
         """The scores, nan where undefined. `weights` (I,) says how often each image counts; by default once."""
+
+
+class Parts(NamedTuple):
+    """Scores of the P classes or joints that a score is made of."""
+
+    kind: str  # class or joint
+    measure: str  # what the scores are, as a caption says it
+    names: tuple[str, ...]  # (P,)
+    scores: Array  # (P,), 0 to 1, nan where undefined
+    truth: Array  # (P,), how much of the truth is of it: pixels or labelled joints
+    trivial: Array  # (P,), the score of whoever predicts the commonest everywhere; 0 where nobody can
+
+
+@runtime_checkable
+class ByPart(Protocol):
+    """Optional: a metric that scores each class or joint by itself, for the tables of reports."""
+
+    def parts(self, statistics: Statistics, info: Info) -> Parts:
+        """From what `per_image` made, also in older versions."""
 
 
 def build_metric(name: str) -> Metric:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ablate.datasets import IGNORED, Info
+from ablate.metrics import Parts
 from ablate.registry import metric
 
 EXACT = 2**24  # calcHist gives float32, which counts exactly up to here
@@ -74,13 +75,7 @@ class MeanIoU:
         Raises:
             ValueError: arrays that `per_image` does not make.
         """
-        classes, pixels = len(statistics["classes"]), statistics["count"].astype(float)
-        cells = statistics["cell"]
-        if classes > IGNORED or (len(cells) and not 0 <= cells.min() <= cells.max() < classes * (classes + 1)):
-            raise ValueError("cells that no confusion matrix has")  # which would take as much memory as they say
-        counts = pixels if weights is None else pixels * weights[statistics["image"]]
-        total = np.bincount(cells, counts, minlength=classes * (classes + 1))
-        total = total.reshape(classes, classes + 1)  # float64, whole numbers
+        total = _total(statistics, weights)
         right, truths = np.diagonal(total), total.sum(axis=1)  # (C,)
         ious = _ious(total)
         scores = {
@@ -91,6 +86,15 @@ class MeanIoU:
         }
         names = statistics["classes"].tolist()
         return scores | {f"IoU/{name}": float(value) for name, value in zip(names, ious, strict=True)}
+
+    def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
+        """The IoU of each class (C,), by the names in the statistics."""
+        total, names = _total(statistics), tuple(statistics["classes"].tolist())
+        truths = total.sum(axis=1)  # (C,)
+        commonest = np.arange(len(names)) == truths.argmax()
+        return Parts(
+            "class", "IoU", names, _ious(total), truths, np.where(commonest, _ratio(truths, truths.sum()), 0.0)
+        )
 
     def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
         """For each image (I,) the columns that the decorator describes, `IoU/NAME` of every class."""
@@ -106,6 +110,15 @@ class MeanIoU:
         right, truths = pixels(truth, truth == predicted), pixels(truth, truth >= 0)
         ious = _ratio(right, truths + pixels(predicted, predicted < classes) - right)
         return {f"IoU/{name}": ious[:, place] for place, name in enumerate(statistics["classes"].tolist())}
+
+
+def _total(statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> np.ndarray:
+    """The confusion matrix (C, C + 1) float64 of all images, whole numbers. Raises ValueError."""
+    classes, pixels, cells = len(statistics["classes"]), statistics["count"].astype(float), statistics["cell"]
+    if classes > IGNORED or (len(cells) and not 0 <= cells.min() <= cells.max() < classes * (classes + 1)):
+        raise ValueError("cells that no confusion matrix has")  # which would take as much memory as they say
+    counts = pixels if weights is None else pixels * weights[statistics["image"]]
+    return np.bincount(cells, counts, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def count_pairs(truth: np.ndarray, labels: np.ndarray, *, classes: int) -> np.ndarray:

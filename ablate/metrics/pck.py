@@ -13,6 +13,7 @@ import numpy as np
 
 from ablate.datasets import Info
 from ablate.errors import PartError
+from ablate.metrics import Parts
 from ablate.registry import metric
 
 DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
@@ -86,6 +87,22 @@ class PCK:
         image, correct = statistics["image"], statistics["distance"] <= self.fraction
         counts = np.ones(len(image)) if weights is None else weights[image]
         return {"PCK": float(counts @ correct / counts.sum()) if counts.sum() else np.nan}
+
+    def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
+        """PCK of each joint (K,). Places drawn at random within people's boxes have one of .02, on Leeds Sports and on
+        drawn figures.
+
+        Raises:
+            ValueError: joints that the data set does not have.
+        """
+        joint, names = statistics["joint"], info.need_joints()
+        if len(joint) and not 0 <= joint.min() <= joint.max() < len(names):
+            raise ValueError("joints that the data set does not have")
+        correct = joint[statistics["distance"] <= self.fraction]
+        found, labelled = (np.bincount(of, minlength=len(names)) for of in (correct, joint))
+        with np.errstate(invalid="ignore"):
+            scores = found / labelled  # 0 of 0 is nan
+        return Parts("joint", f"PCK@{self.fraction:g}", tuple(names), scores, labelled, np.zeros(len(names)))
 
     def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
         """For each image (I,) the columns that the decorator describes."""

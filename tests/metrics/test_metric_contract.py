@@ -9,7 +9,7 @@ import pytest
 import scenes
 
 from ablate import registry
-from ablate.metrics import take_blocks
+from ablate.metrics import ByPart, take_blocks
 
 METRICS = registry.names("metric")
 MADE = {"keypoint_ap": scenes, "pck": scenes, "mean_iou": label_maps}  # what each metric measures, made up
@@ -91,6 +91,25 @@ def test_columns_of_images_are_those_that_the_decorator_describes(name, metric, 
         assert meaning
     nobody = metric.columns(metric.per_image([], made.emptied(truth), made.info()))
     assert list(nobody) == list(columns)
+
+
+def test_parts_are_those_of_the_data_set_and_perfect_where_all_is_found(metric, made):
+    if not isinstance(metric, ByPart):
+        pytest.skip("knows no parts")
+    _, truth = made.scene(1)
+    best, worst = (
+        metric.parts(metric.per_image(found(truth), truth, made.info()), made.info())
+        for found in (made.perfect, made.hopeless)
+    )
+    known = {"class": made.info().classes, "joint": made.info().joints}[best.kind]
+    assert best.names == worst.names == tuple(known)
+    there = best.truth > 0
+    assert there.any()
+    assert set(best.scores[there]) == {1}
+    assert set(worst.scores[there]) == {0}
+    nobody = metric.parts(metric.per_image([], made.emptied(truth), made.info()), made.info())
+    assert not nobody.truth.any()
+    assert np.isnan(nobody.scores).all()
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -37,7 +37,7 @@ def study(seeds=8, levels=("within", "across", "final"), **changes) -> Study:
 def result(trial, *, status="done", effect=None, **changes) -> tuple[Result, dict]:
     """A made-up result: each seed has its own luck, most of it shared by all arms."""
     luck = np.random.default_rng(trial.seed)
-    own = np.random.default_rng([trial.seed, *trial.id.encode()])
+    own = np.random.default_rng([trial.seed, *str(trial.arm).encode()])  # its id changes with what parts can do
     difficulty = np.random.default_rng(7).uniform(-0.15, 0.15, IMAGES)
     change = EFFECTS.get(next(iter(trial.arm.values())), -0.02) if effect is None else effect
     values = np.clip(0.25 + change + 0.008 * luck.standard_normal() + difficulty, 0, 1)

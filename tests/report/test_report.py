@@ -59,7 +59,7 @@ def headings(evidence):
 
 def test_all_sections_by_their_place(tmp_path):
     expected = [
-        "Answer", "Results", "Arms", "Seeds", "Effects", "Cost", "Learning curves", "Failures", "Provenance",
+        "Answer", "Results", "Arms", "Seeds", "Effects", "Classes", "Cost", "Learning curves", "Failures", "Provenance",
     ]  # fmt: skip
     assert headings(made_up.full(tmp_path)) == expected
 

@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -60,7 +61,7 @@ def answer(evidence):
 
 def test_the_answer_follows_the_verdicts():
     text = answer(evidence_of("full"))
-    assert text.startswith("AP is lower with final (−3.7")
+    assert text.startswith("AP is lower with final (−4.17")
     assert "than with within, the control." in text
     assert "No difference in AP from within, the control, is shown for across (" in text
 
@@ -182,6 +183,42 @@ def test_scores_that_still_rise_are_told_beside_the_gaps(tmp_path):
     assert "Training had not converged. Over the last quarter of training AP changed by so many points an epoch" in text
     silent = answer(made(tmp_path / "silent", lambda trial: {"curve": []}))
     assert "Whether scores still rise at the end is not known" in silent
+
+
+def test_classes_at_chance_are_told_with_the_verdict_and_in_their_table(tmp_path):
+    """The toy metric's far class always scores 1, and its near class more than the 30 of the commonest everywhere."""
+    evidence = made(tmp_path, lambda trial: {}, levels=("within", "hopeless"))
+    breakdown = replace(
+        evidence.breakdowns[0], scores=evidence.breakdowns[0].scores | {"hopeless": (0.3, 0.01)}, lacking=2
+    )
+    evidence = replace(evidence, breakdowns=[breakdown])
+    text = answer(evidence)
+    assert (
+        "At chance in toy score are 2 of 2 classes with hopeless (near and far); with within, the control, 1." in text
+    )
+    heading, table = registry.build("section", "parts", {})(evidence)
+    assert heading.text == "Classes"
+    near = f"{100 * evidence.breakdowns[0].scores['within'][0]:.1f}"
+    shown = [["near", "75.0", near, "30.0"], ["far", "25.0", "1.0", "1.0"]]
+    assert [[cell.text for cell in row] for row in table.rows] == shown
+    assert [[cell.minor for cell in row[2:]] for row in table.rows] == [["", "at chance"], ["at chance", "at chance"]]
+    assert "predicting near everywhere gives: 30.0 to it" in table.notes[0]
+    assert "left out: none." in table.notes[1]
+    assert "2 results do not hold" in table.notes[2]
+
+
+def test_many_arms_stand_below_each_other_beside_few_classes():
+    _, table = registry.build("section", "parts", {})(evidence_of("many_arms"))
+    assert [column.title for column in table.columns] == ["Arm", "near", "far"]
+    assert [row[0].text for row in table.rows][:2] == ["labelled, %", "within"]
+
+
+def test_results_that_hold_nothing_of_classes_are_told(tmp_path):
+    evidence = made(tmp_path, lambda trial: {})
+    nothing = replace(evidence.breakdowns[0], names=(), share=(), trivial=(), scores={}, lacking=24)
+    blocks = registry.build("section", "parts", {})(replace(evidence, breakdowns=[nothing]))
+    assert "none of the 24 results holds the statistics" in blocks[-1].text
+    assert "At chance" not in answer(replace(evidence, breakdowns=[nothing]))
 
 
 def test_every_arm_is_defined_whole(tmp_path):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ablate.datasets import Info
+from ablate.metrics import Parts
 from ablate.registry import dataset, metric, model, protocol, section, task
 
 
@@ -54,7 +55,12 @@ def toy_score():
         value = float(counts @ statistics["value"] / counts.sum())
         return scores_for(value)
 
-    return SimpleNamespace(aggregate=aggregate)
+    def parts(statistics, info):
+        value = float(statistics["value"].mean())
+        return Parts("class", "toy score", ("near", "far", "none"), np.array([2 * value, 0.01, np.nan]),
+                     np.array([30, 10, 0]), np.array([0.3, 0, 0]))  # fmt: skip
+
+    return SimpleNamespace(aggregate=aggregate, parts=parts)
 
 
 @section("toy_section", meaning=1, place=25)

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 
-from ablate.analysis import Comparison, Evidence
+from ablate.analysis import Breakdown, Comparison, Evidence
 from ablate.registry import section
 from ablate.report.blocks import Block, Text, decimals, interval, listed, percent, probability, signed
 
 SLOPES = 6  # arms whose slope a sentence gives
+NAMED = 8  # classes or joints that a sentence names; the table has them all
 
 
 @section("answer", meaning=1, place=10)
@@ -41,6 +42,7 @@ def _cautions(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
     """What the table cannot show, said in the same breath as the verdict."""
     found = evidence.cautions
     lines = [_survivors(label, ended, of, evidence) for label, (ended, of) in found.lost.items() if ended < of]
+    lines += [_at_chance(breakdown, evidence) for breakdown in evidence.breakdowns]
     lines += [_still_rising(evidence, comparisons)]
     lines += [
         f"The order changed during training: at epoch {crossing.epoch} {crossing.arm} was "
@@ -56,6 +58,19 @@ def _survivors(label: str, ended: int, of: int, evidence: Evidence) -> str:
     statuses = {failure.status for failure in evidence.failures if failure.arm == label}
     how = "diverged" if statuses == {"diverged"} else "ended without a score"
     return f"{ended} of {of} seeds of {label} {how}: what is said of it rests on the others."
+
+
+def _at_chance(breakdown: Breakdown, evidence: Evidence) -> str:
+    """How many classes or joints nothing was learned of, in the arm where they are most."""
+    low = {row.label: breakdown.at_chance(row.label) for row in evidence.rows}
+    worst = max(low, key=lambda label: len(low[label]))
+    if not low[worst]:
+        return ""
+    control, more = evidence.control.label, len(low[worst]) - NAMED
+    named = listed([*low[worst][:NAMED], *([f"{more} more"] if more > 0 else [])])
+    least = "" if worst == control else f"; with {control}, the control, {len(low[control])}"
+    count = f"{len(low[worst])} of {len(breakdown.names)} {breakdown.kinds}"
+    return f"At chance in {breakdown.measure} are {count} with {worst} ({named}){least}."
 
 
 def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
