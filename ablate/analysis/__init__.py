@@ -9,11 +9,13 @@ from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Row
 from ablate.analysis.gathering import gather
 from ablate.analysis.shown import Shown
+from ablate.analysis.stats import Effect
 
 __all__ = [
     "LAST",
     "Breakdown",
     "Comparison",
+    "Effect",
     "Evidence",
     "Row",
     "Shown",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablate.analysis.breakdown import Breakdown
+from ablate.analysis.departures import Standing
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
 from ablate.storage import Cost, Epoch, Result, little_trained
@@ -59,6 +60,7 @@ class Comparison:
     smallest_p: float  # that these seeds could give after Holm, beside what the other comparisons gave
     detectable: float  # true difference found with power .8 by these seeds; nan if not testable or not primary
     verdict: Verdict | None  # None outside the primary metric
+    pooled: Effect | None = None  # over all seeds, where the verdict rests on those that were added alone
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Evidence:
     published: Published | None
     results: Mapping[str, Result]  # trial id -> its result, where there is one
     place: str  # of the results: a folder or a URL
+    standing: Standing  # to the plans that are kept with the results
 
     def to_frame(self, table: str = "scores") -> "DataFrame":
         """A tidy pandas table: `scores` (arm x seed x metric), `trials`, `effects`, `curves`, `costs` or `per_image`.

@@ -5,7 +5,7 @@ Results of one data set that were made from different files are refused.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from statistics import median
@@ -13,10 +13,12 @@ from statistics import median
 from ablate.analysis import stats
 from ablate.analysis.breakdown import breakdowns
 from ablate.analysis.cautions import cautions
+from ablate.analysis.departures import standing
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.resample import NO_INTERVAL, TestImages
+from ablate.analysis.stats import Effect
 from ablate.errors import StoreError
-from ablate.storage import Arrays, Cost, Result, Store, kind_of, left_out
+from ablate.storage import Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
 from ablate.study import (
     Arm,
     Design,
@@ -55,7 +57,9 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
     images_of = TestImages(recipe, stored, draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
-    comparisons, failures = _comparisons(study, rows, images_of), _failures(design, results)
+    plans, damaged = kept_plans.read(store, study.name, study.scale)
+    stands = standing(design, plans)
+    comparisons, failures = _comparisons(study, rows, images_of, stands.seeds), _failures(design, results)
     lost = Counter(failure.arm for failure in failures)
     return Evidence(
         study=study,
@@ -74,7 +78,7 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         seeds_needed=stats.seeds_needed(planned),
         failures=failures,
         missing=[(design.arm(trial).label, trial.seed) for trial in design.trials if trial.id not in results],
-        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged],
+        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged],
         provenance=_tally(result.env | _plugins(result) for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         imported={
@@ -88,6 +92,7 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         published=table if any(row.published for row in rows) else None,
         results=results,
         place=store.place.address,
+        standing=stands,
     )
 
 
@@ -162,9 +167,16 @@ def _cost(costs: list[Cost]) -> Cost | None:
     return costs[0].model_copy(update={"images_per_second": speed, "peak_memory": memory})
 
 
-def _comparisons(study: Study, rows: list[Row], images: TestImages | None) -> list[Comparison]:
-    control, *others = rows
-    found = [_compare(control, row, metric, images) for metric in study.metrics for row in others]
+def _comparisons(
+    study: Study, rows: list[Row], images: TestImages | None, deciding: Collection[int]
+) -> list[Comparison]:
+    """Of the primary metric over the seeds that decide, of the others over all."""
+    (control, *others), primary = rows, study.metrics[0]
+    found = [
+        _compare(control, row, metric, images, deciding if metric == primary else study.seeds)
+        for metric in study.metrics
+        for row in others
+    ]
     k = len(others)
     raw = [comparison.effect.p for comparison in found[:k]]
     adjusted = stats.holm(raw)
@@ -176,8 +188,9 @@ def _comparisons(study: Study, rows: list[Row], images: TestImages | None) -> li
     return tested + found[k:]
 
 
-def _compare(control: Row, row: Row, metric: str, images: TestImages | None) -> Comparison:
-    seeds = [seed for seed in control.scores[metric] if seed in row.scores[metric]]
+def _compare(control: Row, row: Row, metric: str, images: TestImages | None, chosen: Collection[int]) -> Comparison:
+    both = [seed for seed in control.scores[metric] if seed in row.scores[metric]]
+    seeds = [seed for seed in both if seed in chosen]
     low, high = NO_INTERVAL
     if images:
         low, high = images.interval([control.ids[s] for s in seeds], [row.ids[s] for s in seeds], metric)
@@ -185,7 +198,8 @@ def _compare(control: Row, row: Row, metric: str, images: TestImages | None) -> 
         arm=row.label,
         control=control.label,
         metric=metric,
-        effect=stats.paired(*([arm.scores[metric][seed] for seed in seeds] for arm in (control, row))),
+        effect=_effect(control, row, metric, seeds),
+        pooled=_effect(control, row, metric, both) if len(seeds) < len(both) else None,
         image_low=low,
         image_high=high,
         p_holm=math.nan,
@@ -193,6 +207,10 @@ def _compare(control: Row, row: Row, metric: str, images: TestImages | None) -> 
         detectable=math.nan,
         verdict=None,
     )
+
+
+def _effect(control: Row, row: Row, metric: str, seeds: list[int]) -> Effect:
+    return stats.paired(*([arm.scores[metric][seed] for seed in seeds] for arm in (control, row)))
 
 
 def _judge(comparison: Comparison, *, p_holm: float, smallest: float, comparisons: int) -> Comparison:

@@ -98,7 +98,7 @@ def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ..
 
 def publish_results(design: "Design", store: "Store", target: Path) -> None:
     """Copy the study's results into the report's folder, as a results folder that `ablate import` reads."""
-    from ablate.storage import Store
+    from ablate.storage import Store, kept_plans
 
     published, results = Store(target / "results"), store.read().results
     published.create()
@@ -106,3 +106,4 @@ def publish_results(design: "Design", store: "Store", target: Path) -> None:
         if trial.id in results:
             result = results[trial.id]
             published.put(result, store.statistics(result.id))
+    kept_plans.copy(store, published, design.study.name)

@@ -109,10 +109,10 @@ def _warnings(evidence: Evidence) -> list[str]:
     for what, values in evidence.mixed.items():
         shown = ", ".join(one[:10] if what == "revisions" else one[:40] for one in values)
         lines.append(f"Mixed {what}: the numbers below were not all made with the same ({shown}).")
-    seeds = len(evidence.study.seeds)
+    seeds = len(evidence.standing.seeds)
     if seeds < evidence.seeds_needed:
         lines.append(
-            f"Too few seeds for a verdict: {seeds} planned, at least {evidence.seeds_needed} are needed for "
+            f"Too few seeds for a verdict: {seeds} decide, at least {evidence.seeds_needed} are needed for "
             f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}."
         )
     return lines

@@ -21,7 +21,7 @@ from ablate.running.here import run_here
 from ablate.running.outcome import Outcome
 from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
-from ablate.storage import Store, kind_to_train, notes
+from ablate.storage import Store, kept_plans, kind_to_train, notes
 from ablate.study import Design, Recipe, Trial, check_study
 from ablate.tasks import WritesPredictions, build_task
 from ablate.tracking import Tracker
@@ -76,6 +76,7 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         for listener in listeners:
             listener.noticed(remark)
     tracker.refuse_unreachable()
+    kept_plans.keep(where.store, design, known=sum(trial.id in shelf.results for trial in design.trials))
     missing = launch_order(design, missing, shelf)
     watch = Watch(design, missing, shelf, where.store, alone=where.here)
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over

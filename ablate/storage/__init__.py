@@ -3,11 +3,12 @@
 Whoever reads or writes results goes through `Store`.
 """
 
-from ablate.storage import notes
+from ablate.storage import kept_plans, notes
 from ablate.storage.arrays import Arrays
 from ablate.storage.checking import unknown_parts
 from ablate.storage.cleaning import begun, damage, holdings, sweep
 from ablate.storage.importing import imported
+from ablate.storage.kept_plans import KeptPlan
 from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
 from ablate.storage.result import KINDS, Cost, Epoch, Result, little_trained, whose
@@ -22,6 +23,7 @@ __all__ = [
     "Cost",
     "Epoch",
     "Hold",
+    "KeptPlan",
     "Place",
     "Result",
     "Shelf",
@@ -30,6 +32,7 @@ __all__ = [
     "damage",
     "holdings",
     "imported",
+    "kept_plans",
     "kind_of",
     "kind_to_train",
     "left_out",

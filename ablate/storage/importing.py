@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ablate.errors import AblateError, DamagedError, PartError, StoreError
+from ablate.storage import kept_plans
 from ablate.storage.arrays import Arrays
 from ablate.storage.checking import unknown_parts
 from ablate.storage.result import Imported, Result
@@ -77,6 +78,8 @@ def imported(source: Path, store: Store) -> Taken:
             taken.unchecked[result.id] = unknown
         with suppress(PartError):
             shelf.add(marked)
+    for study in kept_plans.studies(published):
+        kept_plans.copy(published, store, study)
     return taken
 
 

@@ -3,6 +3,7 @@
     results/                      a folder, or a URL as s3://bucket/prefix (place.py)
       store.json                  the format's version
       matched.json                what was solved for levels of matched cost
+      asked/<study>/<digest>.json what a study planned at its first run (kept_plans.py)
       mlflow.db, mlflow/          the tracker's, when it is local
       trials/<id>/result.json     the result, with a checksum over it and over the arrays
                   per_image.npz   per-image statistics, arrays only

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from ablate.analysis import Breakdown, Comparison, Evidence
+from ablate.analysis import Breakdown, Comparison, Effect, Evidence
 from ablate.registry import section
 from ablate.report.blocks import Block, Text, decimals, interval, listed, percent, probability, signed
 
@@ -35,7 +35,15 @@ def _sentences(evidence: Evidence) -> list[str]:
         [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
     )
     verdicts = [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)]
-    return verdicts + nothing + (_cautions(evidence, comparisons) if comparisons else [])
+    beside = _plan(evidence, comparisons) + _cautions(evidence, comparisons) if comparisons else []
+    return verdicts + nothing + beside
+
+
+def _plan(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
+    """Whether this was planned, and what all seeds together give where only those that were added decide."""
+    digits = decimals(evidence.ends)
+    pooled = [_spelt(c.arm, c.pooled, digits) for c in comparisons if c.pooled]
+    return evidence.standing.sentences + ([f"From all seeds: {listed(pooled)}."] if pooled else [])
 
 
 def _cautions(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
@@ -124,9 +132,12 @@ def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -
 
 
 def _effect(comparison: Comparison, digits: int) -> str:
-    effect = comparison.effect
+    return _spelt(comparison.arm, comparison.effect, digits)
+
+
+def _spelt(arm: str, effect: Effect, digits: int) -> str:
     spread = f", 95% interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
-    return f"{comparison.arm} ({signed(effect.diff, digits)}{spread})"
+    return f"{arm} ({signed(effect.diff, digits)}{spread})"
 
 
 def _seeds(counts: list[int]) -> str:

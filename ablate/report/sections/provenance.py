@@ -17,6 +17,8 @@ def provenance() -> Callable[[Evidence], list[Block]]:
         found: list[Block] = [Text("Provenance", "heading"), _recipe(evidence)]
         if evidence.provenance:
             found.append(_facts(evidence))
+        if evidence.standing.planned:
+            found.append(Text(evidence.standing.planned))
         if evidence.left_out:
             found.append(Text(evidence.left_out))
         return [*found, _trials(evidence), *_study(evidence)]

@@ -1,0 +1,128 @@
+"""What was planned is kept, and what departs from it is said; seeds that are added decide alone."""
+
+import json
+
+import made_up
+import pytest
+
+from ablate.analysis import gather
+from ablate.storage import Store, imported, kept_plans
+from ablate.study import Design
+
+
+def said(store, study) -> str:
+    return " ".join(gather(Design(study), store, images=False).standing.sentences)
+
+
+def run(store, study, *, known=0) -> None:
+    """What a run leaves: the plan, then results."""
+    kept_plans.keep(store, Design(study), known=known)
+    made_up.fill(store, study)
+
+
+def dated(store, study, when) -> None:
+    """The study's plan as if it had been stored then."""
+    plan = kept_plans.asked(Design(study)).model_copy(update={"when": when})
+    name = f"asked/{study.name}/{plan.digest}.json"
+    store.place.write(name, kept_plans._sealed(plan))
+
+
+def test_results_without_a_plan_say_so(tmp_path):
+    made_up.fill(Store(tmp_path), made_up.study())
+    assert said(Store(tmp_path), made_up.study()).startswith("No plan is stored")
+
+
+def test_a_study_as_planned_has_nothing_to_say(tmp_path):
+    store = Store(tmp_path)
+    run(store, made_up.study())
+    run(store, made_up.study(), known=24)  # again, as after gc
+    assert said(store, made_up.study()) == ""
+    assert said(store, made_up.study(seeds=[3, 1, 2, 0, 4, 5, 6, 7])) == ""
+    plans, damaged = kept_plans.read(store, "fusion_count", "laptop")
+    assert (len(plans), damaged, plans[0].known) == (1, [], 0)
+    evidence = gather(Design(made_up.study()), store, images=False)
+    assert f"The plan {plans[0].digest} was stored on" in evidence.standing.planned
+
+
+def test_seeds_that_are_added_decide_alone(tmp_path):
+    store, more = Store(tmp_path), made_up.study(seeds=20)
+    dated(store, made_up.study(), "2026-01-01T00:00:00.000+00:00")
+    made_up.fill(store, more)
+    evidence = gather(Design(more), store, images=False)
+    text = " ".join(evidence.standing.sentences)
+    assert "Departs from the plan of 2026-01-01 00:00 UTC: seeds 8 to 19 were added." in text
+    assert "Verdicts rest on the seeds 8 to 19 alone" in text
+    final = next(c for c in evidence.comparisons_in("AP") if c.arm == "final")
+    scores = {row.label: row.scores["AP"] for row in evidence.rows}
+    new, both = range(8, 20), range(20)
+    assert final.effect.n == 12
+    assert final.effect.diff == pytest.approx(sum(scores["final"][s] - scores["within"][s] for s in new) / 12)
+    assert final.pooled.diff == pytest.approx(sum(scores["final"][s] - scores["within"][s] for s in both) / 20)
+    assert next(c for c in evidence.comparisons_in("AR") if c.arm == "final").effect.n == 20
+    # The first eight are still what was planned, and the later plan is told of once it is stored.
+    kept_plans.keep(store, Design(more), known=24)
+    first = gather(Design(made_up.study()), store, images=False)
+    assert first.standing.seeds == tuple(range(8))
+    assert "Another plan was made on" in first.standing.sentences[0]
+    assert "seeds 8 to 19 were added" in first.standing.sentences[0]
+
+
+def test_a_plan_that_changed_before_any_result_may_decide_with_all_seeds(tmp_path):
+    store, more = Store(tmp_path), made_up.study(seeds=12)
+    dated(store, made_up.study(), "2026-01-01T00:00:00.000+00:00")
+    run(store, more)
+    found = gather(Design(more), store, images=False).standing
+    assert found.seeds == tuple(range(12))
+    assert "before any result of the new plan was known: seeds 8 to 11 were added." in found.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"levels": ("within", "final")}, "the arm across was dropped"),
+        ({"levels": ("within", "across", "final", "every_second_module")}, "the arm every_second_module was added"),
+        ({"metrics": ["AP50", "AP"]}, "the primary metric was AP and is AP50"),
+        ({"seeds": [0, 1, 2, 3, 5, 7]}, "seeds 4 and 6 were dropped"),
+    ],
+)
+def test_every_departure_is_in_words(tmp_path, changes, words):
+    store = Store(tmp_path)
+    run(store, made_up.study())
+    changed = made_up.study(**changes)
+    made_up.fill(store, changed)
+    assert words in said(store, changed)
+
+
+def test_another_question_under_the_same_name_is_no_departure(tmp_path):
+    store, other = Store(tmp_path), made_up.study()
+    run(store, other)
+    recipe = other.recipe.model_dump(exclude_unset=True)
+    longer = made_up.study(recipe=recipe | {"train": recipe["train"] | {"epochs": 24}})
+    run(store, longer)
+    assert said(store, longer) == ""
+    assert len(kept_plans.read(store, "fusion_count", "laptop")[0]) == 2
+
+
+def test_a_plan_that_came_after_results_says_so(tmp_path):
+    store = Store(tmp_path)
+    run(store, made_up.study(), known=5)
+    assert said(store, made_up.study()) == "The plan was stored when 5 of its 24 trials already had a result."
+
+
+def test_a_damaged_plan_is_named_and_counts_as_none(tmp_path):
+    store = Store(tmp_path)
+    run(store, made_up.study())
+    (file,) = (tmp_path / "asked/fusion_count").glob("*.json")
+    document = json.loads(file.read_text())
+    document["plan"]["seeds"] = [0, 1]
+    file.write_text(json.dumps(document))
+    evidence = gather(Design(made_up.study()), store, images=False)
+    assert evidence.standing.sentences[0].startswith("No plan is stored")
+    assert any("asked/fusion_count" in line for line in evidence.damaged)
+
+
+def test_plans_travel_with_results(tmp_path):
+    theirs, mine = Store(tmp_path / "theirs"), Store(tmp_path / "mine")
+    run(theirs, made_up.study())
+    imported(tmp_path / "theirs", mine)
+    assert kept_plans.read(mine, "fusion_count", "laptop")[0] == kept_plans.read(theirs, "fusion_count", "laptop")[0]
