@@ -24,7 +24,7 @@ ORDER = """
     tasks metrics storage
     network analysis tracking
     training report
-    planning
+    planning evaluation
     running
     cli
     __main__
@@ -32,7 +32,14 @@ ORDER = """
 RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in line.split()}
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
 LIGHT = ("machine", "study", "storage", "analysis", "tracking")  # rooms whose faces hand out their names
-HEAVY = ("network", "training", "planning", "running", "running/ray")  # their faces import nothing: torch takes seconds
+HEAVY = (
+    "network",
+    "training",
+    "planning",
+    "evaluation",
+    "running",
+    "running/ray",
+)  # their faces import nothing: torch takes seconds
 MOST_FILES, MOST_LINES = 12, 400
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "engine", "misc"}
 OWNERS = {

@@ -3,7 +3,7 @@
 The report, and whoever wants the numbers behind it, call `gather`; `stats` is arrays in, numbers out.
 """
 
-from ablate.analysis import frame, stats
+from ablate.analysis import frame, redrawn, stats
 from ablate.analysis.breakdown import Breakdown
 from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Row
@@ -21,6 +21,7 @@ __all__ = [
     "Shown",
     "frame",
     "gather",
+    "redrawn",
     "score_curve",
     "stats",
 ]

@@ -111,6 +111,13 @@ def parts_with_knobs(context: click.Context, parameter: click.Parameter, incompl
     return sorted(name for kind in kinds for name in registry.names(kind) if name.startswith(incomplete))
 
 
+def tasks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The tasks on the shelf."""
+    from ablate import registry
+
+    return [name for name in registry.names("task") if name.startswith(incomplete)]
+
+
 def known_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The data sets that `ablate data` lists."""
     from ablate.datasets import catalog

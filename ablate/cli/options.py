@@ -27,6 +27,18 @@ data = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
     help="The folder that holds the data sets' folders.  [env: ABLATE_DATA]",
 )  # fmt: skip
+task = click.option(
+    "--task", metavar="NAME", help="What is predicted; `ablate list tasks`.", shell_complete=completion.tasks,
+)  # fmt: skip
+settings = click.option(
+    "--set", "chosen", multiple=True, metavar="KEY=VALUE",
+    help="A knob of task., dataset., evaluation. (the protocol) or network. (how a file is read); repeatable. "
+    "`ablate list knobs pose` names them, docs/evaluate.md has examples.",
+)  # fmt: skip
+stored = click.option(
+    "--results", type=click.Path(file_okay=False), metavar="FOLDER|URL", envvar="ABLATE_RESULTS",
+    help="Keep it with the results there, for `ablate compare` and `ablate show`.  [env: ABLATE_RESULTS]",
+)  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 device = click.option(

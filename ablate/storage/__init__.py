@@ -4,7 +4,7 @@ Whoever reads or writes results goes through `Store`.
 """
 
 from ablate.storage import kept_plans, notes
-from ablate.storage.arrays import Arrays
+from ablate.storage.arrays import Arrays, packed, unpacked
 from ablate.storage.checking import unknown_parts
 from ablate.storage.cleaning import begun, damage, holdings, sweep
 from ablate.storage.importing import imported
@@ -39,7 +39,9 @@ __all__ = [
     "little_trained",
     "notes",
     "opened",
+    "packed",
     "sweep",
     "unknown_parts",
+    "unpacked",
     "whose",
 ]

@@ -23,7 +23,7 @@ from ablate.study.recipe import FROZEN, STRICT, Part, Plugin, Recipe, TrainSpec,
 from ablate.study.schema import keys, study_schema
 from ablate.study.study import Scale, Study, blaming, load
 from ablate.study.study_file import Outline, outline, shipped
-from ablate.study.yaml_subset import dump
+from ablate.study.yaml_subset import dump, parse
 
 __all__ = [
     "FROZEN",
@@ -56,6 +56,7 @@ __all__ = [
     "load",
     "one_recipe",
     "outline",
+    "parse",
     "presets",
     "published",
     "refuse_different_protocols",

@@ -20,6 +20,7 @@ __all__ = [
     "LeavesOut",
     "Outputs",
     "Prediction",
+    "ReadsPredictions",
     "Sample",
     "SomeTask",
     "Task",
@@ -137,6 +138,17 @@ class WritesPredictions(Protocol):
 
     def write_predictions(self, predictions: list[Prediction], samples: Samples, folder: Path) -> None:
         """Finished predictions of an opened split as files. Raises OSError."""
+
+
+@runtime_checkable
+class ReadsPredictions(Protocol):
+    """Optional: a task that reads files of predictions which other systems wrote (`ablate evaluate --predictions`)."""
+
+    def read_predictions(self, place: Path, samples: Samples) -> tuple[list[Prediction], list[str]]:
+        """Finished predictions for an opened split, from a file or a folder, and remarks on how it was read.
+
+        Raises DataError.
+        """
 
 
 @runtime_checkable

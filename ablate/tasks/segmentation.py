@@ -22,6 +22,7 @@ from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Outputs, normalised
 from ablate.tasks._class_scores import class_scores, scaled_size, upsampled
+from ablate.tasks._label_map_files import read_label_maps
 from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy, labelled_weight
 from hrnet_core import OCRHead, SegmentationHead
 
@@ -183,6 +184,10 @@ class Segmentation:
         for prediction in predictions:
             _, png = cv2.imencode(".png", ids[prediction["labels"]])
             (folder / f"{samples.name(prediction['image_id'])}.png").write_bytes(png.tobytes())
+
+    def read_predictions(self, place: Path, samples: LabelledSamples) -> tuple[list[Found], list[str]]:
+        """From a folder of PNG maps, whoever wrote it."""
+        return read_label_maps(place, samples)
 
     def _augmented(
         self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator

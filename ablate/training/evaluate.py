@@ -74,14 +74,14 @@ def evaluate(
     if folder:
         _write(finished, task, samples, folder)
     left_out = chosen.left_out if isinstance(chosen, LeavesOut) else 0
-    scores, statistics = score(trial, finished, task.ground_truth(samples), info)
+    scores, statistics = score(trial.recipe.task.name, finished, task.ground_truth(samples), info)
     return Evaluation(scores, statistics, len(chosen) / seconds, seconds, left_out)
 
 
 def score(
-    trial: Trial, predictions: list[Prediction], ground_truth: Document, info: Info
+    task: str, predictions: list[Prediction], ground_truth: Document, info: Info
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """All scores of the task's metrics, and the per-image statistics they come from.
+    """All scores of the metrics of the task of that name, and the per-image statistics they come from.
 
     Some may be nan, such as the IoU of a class without pixels, or PCK where nobody has a torso.
 
@@ -90,7 +90,7 @@ def score(
     """
     scores: dict[str, float] = {}
     statistics: dict[str, Array] = {}
-    for name in registry.describe("task", trial.recipe.task.name).facts["metrics"]:
+    for name in registry.describe("task", task).facts["metrics"]:
         metric = build_metric(name)
         arrays = metric.per_image(predictions, ground_truth, info)
         scores |= metric.aggregate(arrays)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+import painted
 import pytest
 from camvid_archive import archive_files, zipped
 from jsonschema import Draft202012Validator
@@ -141,6 +142,13 @@ def test_data_sets(printed, tmp_path):
     checked = printed("data check", "data", "check", "camvid", "--data", "data", status=1)
     assert Path(made["folder"]).is_dir()
     assert set(checked["splits"]) == {"train", "val"}
+
+
+def test_an_evaluation(printed, tmp_path):
+    folder = painted.people(tmp_path)
+    (tmp_path / "found.json").write_text(json.dumps(painted.results(folder, off=3.0)))
+    command = ("evaluate", "--predictions", "found.json", "--task", "pose", "--data", folder, "--check", "official")
+    assert printed("evaluate", *command)["check"]
 
 
 def test_files_to_begin_with(printed):

@@ -1,0 +1,172 @@
+"""What an evaluation asks: a task with its protocol, and one split of a data set, opened and looked at.
+
+Settings are written as in a study's recipe: `task.size=[256, 192]`, `evaluation.flip=false`, `dataset.joints=lsp14`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate import registry
+from ablate.datasets import Grouped, Info, Samples, build_dataset, catalog
+from ablate.errors import DataError, PartError, StudyError, nearest
+from ablate.study import Part, Recipe, parse
+from ablate.tasks import SomeTask, build_protocol, build_task
+
+Settings = dict[str, dict[str, object]]  # section -> key -> value
+SECTIONS = ("task", "dataset", "evaluation", "network")
+LAYOUTS = {"coco_pose": ("annotations",), "cityscapes": ("gtFine",), "label_folder": ("images", "labels")}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One evaluation, before anything is predicted."""
+
+    task_part: Part
+    dataset_part: Part
+    evaluation: dict[str, object]  # the protocol's knobs, all of them
+    task: SomeTask
+    protocol: object
+    info: Info
+    samples: Samples  # the evaluation split
+    digest: str  # of its files
+    root: Path | None
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of what is predicted: joints or classes."""
+        return list(self.info.joints or self.info.classes or ())
+
+    @property
+    def meanings(self) -> dict[str, int]:
+        """The `meaning` numbers of the code that has a say."""
+        metrics = registry.describe("task", self.task_part.name).facts.get("metrics", ())
+        kinds = {"task": self.task_part.name, "dataset": self.dataset_part.name}
+        numbers = {kind: registry.describe(kind, name).meaning for kind, name in kinds.items()}
+        return numbers | {f"metric {name}": registry.describe("metric", name).meaning for name in metrics}
+
+    def groups(self) -> list[str] | None:
+        """The group of each image, by ascending id, one without a group in its own; None where the set has none."""
+        if not isinstance(self.samples, Grouped):
+            return None
+        ids = sorted(self.samples.image_ids())
+        found = [self.samples.group(image_id) for image_id in ids]
+        if all(group is None for group in found):
+            return None
+        return [f"image {i}" if group is None else group for i, group in zip(ids, found, strict=True)]
+
+
+def settings(given: Sequence[str]) -> Settings:
+    """`SECTION.KEY=VALUE`, the values in YAML, by section and key.
+
+    Raises:
+        StudyError: no such section, no value, or no YAML.
+    """
+    found: Settings = {section: {} for section in SECTIONS}
+    for word in given:
+        key, equals, text = word.partition("=")
+        section, dot, name = key.partition(".")
+        if section not in SECTIONS or not (equals and dot and name):
+            hint = nearest(section, SECTIONS) if equals and dot else "wanted SECTION.KEY=VALUE"
+            raise StudyError(f"--set {word}: sections are {', '.join(SECTIONS)}; {hint}")
+        try:
+            found[section][name] = parse(text)
+        except StudyError as error:
+            raise StudyError(f"--set {word}: {error}") from None
+    return found
+
+
+def asked(task: str | None, data: Path | None, chosen: Mapping[str, Mapping[str, object]]) -> Asked:
+    """The task of that name with the settings, on the set that lies in the data folder.
+
+    Raises:
+        PartError, DataError: no such part or knob, a set that is not there, or files that are not what they should be.
+    """
+    if task is None:
+        raise PartError(f"--task names what is predicted: {', '.join(registry.names('task'))}")
+    registry.describe("task", task)
+    name, knobs, root = located(task, data, chosen.get("dataset", {}))
+    parts = Part(name=task, knobs=dict(chosen.get("task", {}))), Part(name=name, knobs=knobs)
+    return _opened(*parts, dict(chosen.get("evaluation", {})), root)
+
+
+def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str, object]]) -> Asked:
+    """What a recipe evaluates by, changed by the settings.
+
+    Raises:
+        PartError, DataError: as `asked`.
+    """
+    task, dataset = (
+        part.model_copy(update={"knobs": part.knobs | dict(chosen.get(kind, {}))})
+        for kind, part in (("task", recipe.task), ("dataset", recipe.dataset))
+    )
+    return _opened(task, dataset, recipe.evaluation | dict(chosen.get("evaluation", {})), data)
+
+
+def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None) -> Asked:
+    _refuse_idle(task_part)
+    task_part, dataset_part = task_part.filled("task"), dataset_part.filled("dataset")
+    try:
+        evaluation = registry.check_knobs("protocol", task_part.name, evaluation)
+    except PartError as error:
+        raise PartError(f"evaluation.{error}") from None
+    task, dataset = build_task(task_part), build_dataset(dataset_part)
+    samples = dataset.open("val", root)
+    protocol = build_protocol(task_part, evaluation)
+    return Asked(task_part, dataset_part, evaluation, task, protocol, dataset.info, samples, samples.verify(), root)
+
+
+def _refuse_idle(task: Part) -> None:
+    """A knob of training that has a namesake among those of evaluation was hardly meant."""
+    idle = {k.name for k in registry.describe("task", task.name).knobs if k.doc.startswith("augmentation")}
+    rules = {knob.name for knob in registry.describe("protocol", task.name).knobs}
+    for name in task.knobs:
+        if name in idle & rules:
+            raise PartError(f"task.{name} is of training alone; did you mean evaluation.{name}?")
+
+
+def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[str, dict[str, object], Path | None]:
+    """Which data set of the shelf reads what lies in the folder, with its knobs, and the folder that holds the set's.
+
+    The folder is that of one set, known by what is in it, or one that holds sets' folders, of which `set` names one.
+
+    Raises:
+        PartError, DataError: a part that does not serve the task; no folder, or none that is laid out as a set.
+    """
+    own = dict(knobs)
+    part, name = own.pop("name", None), own.get("set")
+    serving = [n for n in registry.names("dataset") if task in registry.describe("dataset", n).facts.get("tasks", ())]
+    if part is not None and part not in serving:
+        raise PartError(f"dataset.name: {part!r} does not serve {task}; {nearest(part, serving)}")
+    known = catalog()
+    if part is not None and not any(knob.name == "set" for knob in registry.describe("dataset", str(part)).knobs):
+        return str(part), own, data  # it is drawn, or finds its files itself
+    if data is None:
+        raise DataError("the data: name the set's folder with --data")
+    data = Path(os.path.abspath(data))  # noqa: PTH100  a link's own name is the set's
+    found = part or _part_of(data, serving)
+    if found and name is None:
+        named = [n for n, entry in known.items() if entry.part == found and (entry.folder or n) == data.name]
+        return str(found), {**own, "set": (named or [data.name])[0]}, data.parent
+    if name is None:
+        there = [folder.name for folder in sorted(data.iterdir()) if folder.is_dir() and _part_of(folder, serving)]
+        hint = f"sets in it are {', '.join(there)}" if there else _wanted(serving)
+        raise DataError(f"{data}: is no set for {task}; give a set's own folder, or its name by dataset.set; {hint}")
+    if not found:
+        home = data / ((str(name) in known and known[str(name)].folder) or str(name))
+        found = known[str(name)].part if str(name) in known else _part_of(home, serving)
+    if not found or found not in serving:
+        raise DataError(f"{data}: holds no set {str(name)!r} for {task}; {_wanted(serving)}")
+    return str(found), own, data
+
+
+def _part_of(folder: Path, serving: Sequence[str]) -> str | None:
+    """Which data set of the shelf has a folder laid out so."""
+    fitting = [part for part, names in LAYOUTS.items() if all((folder / name).is_dir() for name in names)]
+    return next((part for part in fitting if part in serving), None)
+
+
+def _wanted(serving: Sequence[str]) -> str:
+    holds = [f"{' and '.join(LAYOUTS[part])} ({part})" for part in serving if part in LAYOUTS]
+    return f"a set's folder holds {' or '.join(holds)}, or dataset.name says how it is read"

@@ -1,0 +1,84 @@
+"""The field's own evaluation of the same files, beside ours: pycocotools for people, cityscapesscripts for maps.
+
+Both read the set's files and the predictions' by themselves; of ours only the files are theirs.
+"""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ablate.datasets import Samples
+from ablate.datasets._label_maps import LabelledFiles
+from ablate.datasets.coco_pose import People
+from ablate.errors import DataError
+from ablate.metrics.keypoint_ap import SCORES
+
+CLOSE = 1e-6  # absolute: sums in another order
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One score, ours and theirs, between 0 and 1."""
+
+    score: str
+    ours: float
+    theirs: float
+
+    @property
+    def equal(self) -> bool:
+        """Up to rounding; both undefined is equal, too."""
+        return bool(np.isclose(self.ours, self.theirs, rtol=0, atol=CLOSE, equal_nan=True))
+
+
+def official(samples: Samples, folder: Path, ours: dict[str, float]) -> tuple[str, list[Checked]]:
+    """Whose evaluation it is, and every score that both have, of predictions that `write_predictions` wrote there.
+
+    Raises:
+        DataError: the field has no evaluation of its own for such a set.
+    """
+    if isinstance(samples, People):
+        name, theirs = "pycocotools", _by_pycocotools(samples, next(folder.glob("*.json")))
+    elif isinstance(samples, LabelledFiles) and all(pair.labels.name.endswith(LABELS) for pair in samples.pairs):
+        name, theirs = "cityscapesscripts", _by_cityscapesscripts(samples, folder)
+    else:
+        raise DataError(f"--check official: no official evaluation is known of the set {samples.info.name}")
+    return name, [Checked(score, ours[score], value) for score, value in theirs.items() if score in ours]
+
+
+LABELS = "_gtFine_labelIds.png"
+
+
+def _by_pycocotools(samples: People, results: Path) -> dict[str, float]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(samples.annotations))
+        evaluation = COCOeval(truth, truth.loadRes(str(results)), "keypoints")
+        evaluation.params.catIds = [samples.person_category]
+        evaluation.params.kpt_oks_sigmas = np.array(samples.info.need_joints().sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    found = {name: float(evaluation.stats[place]) for name, place in SCORES.items()}
+    return {name: value if value > -1 else np.nan for name, value in found.items()}
+
+
+def _by_cityscapesscripts(samples: LabelledFiles, folder: Path) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as tool
+        from cityscapesscripts.helpers.labels import id2label
+
+        tool.args.evalInstLevelScore = False  # which needs maps of instances
+        tool.args.evalPixelAccuracy = False  # which calls what numpy no longer has
+        tool.args.JSONOutput, tool.args.quiet = False, True
+        predictions = [str(folder / f"{pair.name}.png") for pair in samples.pairs]
+        found = tool.evaluateImgLists(predictions, [str(pair.labels) for pair in samples.pairs], tool.args)
+    classes = samples.info.need_classes()
+    scores = {"mIoU": found["averageScoreClasses"], "category_IoU": found["averageScoreCategories"]}
+    named = {name: id2label[number].name for name, number in zip(classes, classes.label_ids, strict=True)}
+    scores |= {f"IoU/{name}": found["classScores"][theirs] for name, theirs in named.items()}
+    return {name: float(value) for name, value in scores.items()}
