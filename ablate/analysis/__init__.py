@@ -6,7 +6,7 @@ The report, and whoever wants the numbers behind it, call `gather`; `stats` is a
 from ablate.analysis import frame, redrawn, stats
 from ablate.analysis.breakdown import Breakdown
 from ablate.analysis.cautions import LAST, score_curve
-from ablate.analysis.evidence import Comparison, Evidence, Row
+from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.gathering import gather
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect
@@ -17,6 +17,7 @@ __all__ = [
     "Comparison",
     "Effect",
     "Evidence",
+    "Failure",
     "Row",
     "Shown",
     "frame",

@@ -43,7 +43,7 @@ class Row:
     start: str  # where its backbone's weights come from
     epochs: int  # that it trains for
     differs: dict[str, str]  # path of the recipe -> its value, where that is not the control's
-    documents: dict[int, str]  # seed -> the id under which its result is stored
+    documents: dict[int, str]  # seed -> what the place of results calls its result, trials/<id>/result.json
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class Failure:
     status: str  # failed, diverged, or 'no score' where the metric gave none
     reason: str
     traceback: str = ""  # its end, where an exception left one
+    document: str = ""  # what the place of results calls its result
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.resample import NO_INTERVAL, TestImages
 from ablate.analysis.stats import Effect
 from ablate.errors import StoreError
-from ablate.storage import Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
+from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
 from ablate.study import (
     Arm,
     Design,
@@ -34,9 +34,10 @@ from ablate.study import (
 )
 
 
-def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
+def gather(design: Design, store: Store, *, images: bool = True, at: Store | None = None) -> Evidence:
     """The evidence of a study at one scale, from a results folder. `images=False` reads no per-image statistics,
-    which leaves out intervals over test images and what is said of classes and joints.
+    which leaves out intervals over test images and what is said of classes and joints. `at` is a place that
+    the results will be copied to, and be known to lie in.
 
     It is of one kind of device: the store's, where it is of one, or else of which there are more results.
 
@@ -52,14 +53,16 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
     refuse_different_protocols(design)
     refuse_different_data(results.values())
     table = published(study.paper) if study.paper else None
-    rows = [_row(design, arm, results, table) for arm in design.arms]
+    documents = {trial: (at or store).name(result.id, RESULT) for trial, result in results.items()}
+    rows = [_row(design, arm, results, documents, table) for arm in design.arms]
     recipe, stored = design.control.recipe, _stored(store, results)
     images_of = TestImages(recipe, stored, draws=study.name) if images else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
     plans, damaged = kept_plans.read(store, study.name, study.scale)
     stands = standing(design, plans)
-    comparisons, failures = _comparisons(study, rows, images_of, stands.seeds), _failures(design, results)
+    comparisons = _comparisons(study, rows, images_of, stands.seeds)
+    failures = _failures(design, results, documents)
     lost = Counter(failure.arm for failure in failures)
     return Evidence(
         study=study,
@@ -91,7 +94,7 @@ def gather(design: Design, store: Store, *, images: bool = True) -> Evidence:
         images=images_of.count if images_of else 0,
         published=table if any(row.published for row in rows) else None,
         results=results,
-        place=store.place.address,
+        place=(at or store).place.address,
         standing=stands,
     )
 
@@ -130,7 +133,13 @@ def _command(study: Study) -> str:
     return f"ablate run {study.file or study.name}{scale}"
 
 
-def _row(design: Design, arm: Arm, results: Mapping[str, Result], table: Published | None) -> Row:
+def _row(
+    design: Design,
+    arm: Arm,
+    results: Mapping[str, Result],
+    documents: Mapping[str, str],
+    table: Published | None,
+) -> Row:
     study = design.study
     ids = {trial.seed: trial.id for trial in arm.trials}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
@@ -152,7 +161,7 @@ def _row(design: Design, arm: Arm, results: Mapping[str, Result], table: Publish
         start=starts_from(arm.recipe),
         epochs=arm.recipe.train.epochs,
         differs=differences(arm.recipe, design.control.recipe),
-        documents={seed: result.id for seed, result in found.items()},
+        documents={seed: documents[ids[seed]] for seed in found},
     )
 
 
@@ -224,7 +233,7 @@ def _judge(comparison: Comparison, *, p_holm: float, smallest: float, comparison
     )
 
 
-def _failures(design: Design, results: Mapping[str, Result]) -> list[Failure]:
+def _failures(design: Design, results: Mapping[str, Result], documents: Mapping[str, str]) -> list[Failure]:
     failures, metric = [], design.study.metrics[0]
     for trial in design.trials:
         result = results.get(trial.id)
@@ -233,7 +242,8 @@ def _failures(design: Design, results: Mapping[str, Result]) -> list[Failure]:
         unscored = result.status == "done"
         status = "no score" if unscored else result.status
         reason = f"{metric} is not a finite number" if unscored else result.reason
-        failures.append(Failure(trial.id, design.arm(trial).label, trial.seed, status, reason, result.traceback))
+        arm, document = design.arm(trial).label, documents[trial.id]
+        failures.append(Failure(trial.id, arm, trial.seed, status, reason, result.traceback, document))
     return failures
 
 

@@ -11,6 +11,7 @@ from ablate.cli.talk import say
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
+    from ablate.analysis import Evidence
     from ablate.storage import Store
     from ablate.study import Design, Study
 
@@ -48,16 +49,19 @@ def command(
 
     Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
     """
+    from ablate.analysis import gather
     from ablate.planning import match
     from ablate.storage import Store
     from ablate.study import load
 
     store, design = Store(results, device), opened(study, scale=scale, results=results, keep=False)
     target = to or usual_place(design.study, store)
-    written = write(design, store, target, formats, quiet=as_json)
-    if publish:
-        publish_results(design, store.of(written["device"]), target)
-        match.publish(load(study, scale=scale), results, target / "results")
+    published = Store(target / "results") if publish else None
+    evidence = gather(design, store, at=published)
+    if published:
+        publish_results(design, store.of(evidence.device), published)
+        match.publish(load(study, scale=scale), results, published.root)
+    written = write(evidence, target, formats, quiet=as_json)
     if as_json:
         document(written)
 
@@ -73,17 +77,16 @@ def usual_place(study: "Study", store: "Store") -> Path:
     return refuse_outside(store.root / "reports" / study.name, store.root)
 
 
-def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ...] = (), *, quiet: bool = False) -> Row:
-    """Gather the evidence, render it (in all formats if none is named), say the answer and where the documents are.
+def write(evidence: "Evidence", target: Path, formats: tuple[str, ...] = (), *, quiet: bool = False) -> Row:
+    """Render the evidence (in all formats if none is named), say the answer and where the documents are.
 
     Returns the answer's lines, the kind of device and the documents' paths; `quiet` keeps the paths off stdout.
     """
-    from ablate.analysis import frame, gather
+    from ablate.analysis import frame
     from ablate.report import FORMATS, blocks
     from ablate.report import write as render
     from ablate.report.blocks import Text
 
-    evidence = gather(design, store)
     rendered = tuple(name for name in formats if name in FORMATS) if formats else FORMATS
     paths = [path for path in render(evidence, target, formats=rendered) if path.parent == target]
     for kind in ("csv", "parquet"):
@@ -96,11 +99,11 @@ def write(design: "Design", store: "Store", target: Path, formats: tuple[str, ..
     return {"answer": answer, "device": evidence.device, "files": paths}
 
 
-def publish_results(design: "Design", store: "Store", target: Path) -> None:
-    """Copy the study's results into the report's folder, as a results folder that `ablate import` reads."""
-    from ablate.storage import Store, kept_plans
+def publish_results(design: "Design", store: "Store", published: "Store") -> None:
+    """Copy the study's results into another place, which `ablate import` reads."""
+    from ablate.storage import kept_plans
 
-    published, results = Store(target / "results"), store.read().results
+    results = store.read().results
     published.create()
     for trial in design.trials:
         if trial.id in results:

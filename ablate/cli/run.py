@@ -60,6 +60,7 @@ def command(
     Exit status 1 when a trial has failed, in this run or an earlier one; one that diverged is a finding.
     Example: ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
     """
+    from ablate.analysis import gather
     from ablate.cli.progress import Progress
     from ablate.cli.report import usual_place, write
     from ablate.errors import StudyError
@@ -92,7 +93,7 @@ def command(
     for line in compared(run, store.read().results) if run else []:
         say(line)
     say(_summary(Counter(outcome.ran.values())))
-    written = write(design, store, to or usual_place(design.study, store), quiet=as_json)
+    written = write(gather(design, store), to or usual_place(design.study, store), quiet=as_json)
     if as_json:
         document(_document(design, outcome) | written)
     if lines := failures(store, trials):

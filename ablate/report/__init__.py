@@ -3,13 +3,17 @@
 A report is a function of the evidence alone: equal evidence gives equal files.
 """
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ablate import registry
 from ablate.analysis import Evidence
 from ablate.machine import write_atomically
-from ablate.report.blocks import Block, Figure, Text, listed
+from ablate.report.blocks import Block, Cell, Figure, Table, Text, listed
 
 FORMATS = ("md", "html", "latex")
 NAMED = 6  # missing trials that a warning names before it only counts
@@ -28,10 +32,13 @@ def blocks(evidence: Evidence) -> list[Block]:
 def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMATS) -> list[Path]:
     """Write report.md, report.html and report.tex into the folder, figures beside them; returns what was written.
 
+    In Markdown and HTML ids lead to the trials' documents, where results lie on a disk.
+
     Raises:
         StoreError: the folder cannot be written.
     """
-    content, written = blocks(evidence), _Files(folder)
+    content = _linked(blocks(evidence), _way(folder, evidence.place))
+    written = _Files(folder)
     if "md" in formats:
         written.add("report.md", _markdown(content, written))
     if "html" in formats:
@@ -41,6 +48,28 @@ def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMAT
     if "latex" in formats:
         written.add("report.tex", _latex(content, written))
     return written.paths
+
+
+def _way(folder: Path, place: str) -> Callable[[str], str]:
+    """From a document's name in the place of results to its address from the folder; none where no disk has it."""
+    if "://" in place:
+        return lambda name: ""
+    way = os.path.relpath(Path(place).resolve(), folder.resolve())
+    return lambda name: quote(os.fsencode(f"{way}/{name}"))
+
+
+def _linked(content: list[Block], address: Callable[[str], str]) -> list[Block]:
+    """The blocks with addresses instead of names in their links."""
+
+    def linked(cell: Cell) -> Cell:
+        return replace(cell, link=address(cell.link)) if cell.link else cell
+
+    def placed(block: Block) -> Block:
+        if isinstance(block, Table):
+            return replace(block, rows=[[linked(cell) for cell in row] for row in block.rows])
+        return block
+
+    return [placed(block) for block in content]
 
 
 class _Files:

@@ -29,6 +29,7 @@ class Cell:
     minor: str = ""  # said more quietly after it: a spread, an interval
     strong: bool = False
     code: bool = False
+    link: str = ""  # what its text names: a document by its name in the place of results
 
 
 @dataclass(frozen=True)

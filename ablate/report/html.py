@@ -66,6 +66,7 @@ def _cells(columns: list[Column], row: list[Cell]) -> str:
 def _cell(cell: Cell) -> str:
     text = escape(cell.text)
     text = f"<code>{text}</code>" if cell.code else text
+    text = f'<a href="{escape(cell.link)}">{text}</a>' if cell.link else text
     text = f"<strong>{text}</strong>" if cell.strong else text
     return text + _minor(cell.minor)
 

@@ -58,5 +58,6 @@ def _title(column: Column) -> str:
 
 def _cell(cell: Cell) -> str:
     main = f"`{cell.text}`" if cell.code else escape(cell.text)
+    main = f"[{main}]({cell.link})" if cell.link and main else main
     main = f"**{main}**" if cell.strong and main else main
     return f"{main} {escape(cell.minor)}".strip()

@@ -365,6 +365,11 @@ def test_a_published_report_can_be_taken_in(called, tmp_path):
     assert called("report", study, "--results", "theirs", "--to", "published", "--publish")[0] == 0
     status, out, _ = called("import", "published")
     assert (status, out) == (0, "4 results taken in, 0 refused\n")
+    linked = re.findall(
+        r"\]\((results/trials/[0-9a-f]{16}/result.json)\)", (tmp_path / "published/report.md").read_text()
+    )
+    assert len(linked) == 4
+    assert all((tmp_path / "published" / address).is_file() for address in linked)
     assert "0 trials to run, 4 done already" in called("run", study, "--local")[2]
 
 

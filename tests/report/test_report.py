@@ -1,10 +1,12 @@
 """Whole reports: what is written, in which order, and that each format is what it claims to be."""
 
+import json
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import made_up
 import pytest
@@ -120,12 +122,32 @@ def test_formats_can_be_chosen_and_a_file_is_no_folder(tmp_path):
         write(evidence, tmp_path / "file")
 
 
+@pytest.mark.parametrize(("results", "report"), [("results", "results/reports/x"), ("a b/rés(1) %41?#", "out [y]")])
+def test_ids_lead_to_the_documents_of_their_trials(results, report, tmp_path):
+    evidence = made_up.partial(tmp_path / results)
+    write(evidence, tmp_path / report, formats=("md", "html"))
+    page = MarkdownIt("commonmark").enable("table").render((tmp_path / report / "report.md").read_text())
+    written = (page, (tmp_path / report / "report.html").read_text())
+    for links in (re.findall(r'<a href="([^"]+)"><code>([^<]+)</code></a>', text) for text in written):
+        assert {trial for _, trial in links} == set(evidence.results)
+        for address, trial in links:
+            document = json.loads((tmp_path / report / unquote(address)).read_text())
+            assert document["result"]["id"] == trial
+
+
+def test_ids_of_an_object_store_lead_nowhere(tmp_path):
+    evidence = replace(made_up.few_seeds(tmp_path / "results"), place="s3://bucket/prefix")
+    write(evidence, tmp_path, formats=("md", "html"))
+    assert "trials/" not in (tmp_path / "report.md").read_text()
+    assert "<a " not in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("case", made_up.CASES)
 def test_html_is_balanced_and_fetches_nothing(case, tmp_path):
     page = html.render(blocks(made_up.CASES[case](tmp_path)))
     found = parsed(page)
     assert len(found.ids) == len(set(found.ids))
-    assert all(address.startswith("#") for address in found.addresses)
+    assert all(address.startswith(("#", "trials/")) for address in found.addresses)
     assert not re.search(r"<script|@import|url\((?!#)", page)
 
 

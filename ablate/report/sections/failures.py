@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ablate.analysis import Evidence
+from ablate.analysis import Evidence, Failure
 from ablate.registry import section
 from ablate.report.blocks import Block, Cell, Column, Table, Text
 
@@ -26,13 +26,17 @@ def failures() -> Callable[[Evidence], list[Block]]:
             Column("Trial", "left"),
         ]
         rows = [
-            [Cell(f.arm), Cell(str(f.seed)), Cell(f.status), Cell(f.reason or "not given"), Cell(f.id, code=True)]
+            [Cell(f.arm), Cell(str(f.seed)), Cell(f.status), Cell(f.reason or "not given"), _id(f)]
             for f in evidence.failures
         ]
         caption = "Trials that ended without a score; they are in no mean."
         return [heading, Table(caption, columns, rows, _tracebacks(evidence))]
 
     return blocks
+
+
+def _id(failure: Failure) -> Cell:
+    return Cell(failure.id, code=True, link=failure.document)
 
 
 def _tracebacks(evidence: Evidence) -> list[str]:

@@ -89,4 +89,5 @@ def _trials(evidence: Evidence) -> Table:
 def _trial(evidence: Evidence, row: Row, seed: int) -> Cell:
     score, trial_id = row.scores[evidence.primary].get(seed), row.ids[seed]
     said = MISSING if score is None else percent(score, 3)
-    return Cell(trial_id, f"{said}, imported" if trial_id in evidence.imported else said, code=True)
+    minor = f"{said}, imported" if trial_id in evidence.imported else said
+    return Cell(trial_id, minor, code=True, link=row.documents.get(seed, ""))
