@@ -100,12 +100,12 @@ def run(
     from ablate.running.drive import Where, drive, selected
     from ablate.storage import Store, kind_to_train
 
-    store, design = Store(results), designed(study, results)
+    folder = Path(data).expanduser() if data is not None else None
+    store, design = Store(results), designed(study, results, folder)
     trials = selected(design, only)
     store = store.of(kind_to_train(study, trials, store.read()))
     if retry:
         store.forget_failed(trials)
-    folder = Path(data).expanduser() if data is not None else None
     where = Where(
         store, folder, here=local, address=address, tracker=mlflow, experiment=experiment, minutes=minutes
     )  # fmt: skip

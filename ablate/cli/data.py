@@ -54,12 +54,18 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
     from ablate import registry
-    from ablate.datasets import SPLITS, Remarks, catalog
+    from ablate.datasets import SPLITS, Assumes, NamesJoints, Remarks, catalog
     from ablate.datasets._both_sides import both_sides
 
     part = part or (catalog()[name].part if name in catalog() else "coco_pose")
     chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
     dataset = registry.build("dataset", part, chosen)
+    if chosen.get("joints") == "file" and isinstance(dataset, NamesJoints):
+        chosen["joints"] = list(dataset.joints_of_file(data))
+        dataset = registry.build("dataset", part, chosen)
+        tell(f"joints: {', '.join(chosen['joints'])}", err=as_json)
+    if isinstance(dataset, Assumes) and dataset.assumed:
+        tell(dataset.assumed, err=as_json)
     opened = {split: dataset.open(split, data) for split in SPLITS}
     problems, remarks, splits = list[str](), list[str](), {}
     for split, samples in opened.items():

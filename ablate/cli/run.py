@@ -71,7 +71,7 @@ def command(
 
     if local and address:
         raise StudyError("--local and --address: a trial runs here or there, choose one")
-    store, design = Store(results), opened(study, scale=scale, results=results)
+    store, design = Store(results), opened(study, scale=scale, results=results, data=data)
     trials = selected(design, only)
     store = store.of(kind_to_train(design.study, trials, store.read()))
     if retry and (held := store.forget_failed(trials)):

@@ -50,7 +50,7 @@ def command(
     from ablate.running.outcome import failures
     from ablate.storage import Store, kind_to_train
 
-    store, design = Store(results), opened(study, scale=scale, results=results)
+    store, design = Store(results), opened(study, scale=scale, results=results, data=data)
     wanted = dict(design.study.control)
     for choice in arm:
         wanted |= design.levels_of(choice, flag="--arm")

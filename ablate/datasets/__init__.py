@@ -6,7 +6,7 @@ for when a split is opened. Joint sets and the sets that we know are data: `join
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypedDict, TypeVar, runtime_checkable
+from typing import NotRequired, Protocol, TypedDict, TypeVar, runtime_checkable
 
 from ablate import registry
 from ablate.datasets._arrays import Array, Numbers, Pixels
@@ -31,6 +31,7 @@ __all__ = [
     "IGNORED",
     "SPLITS",
     "Array",
+    "Assumes",
     "Classes",
     "Dataset",
     "Grouped",
@@ -43,6 +44,7 @@ __all__ = [
     "LabelMaps",
     "LabelledImage",
     "LabelledSamples",
+    "NamesJoints",
     "Numbers",
     "NumbersPeople",
     "PeopleSamples",
@@ -77,6 +79,7 @@ class Person(TypedDict):
     annotation_id: int  # -1: not annotated
     area: float
     score: float  # of the box
+    category_id: NotRequired[int]  # the number of its category in the set's files, where it has several
 
 
 class LabelledImage(TypedDict):
@@ -166,11 +169,28 @@ class Grouped(Protocol):
 
 @runtime_checkable
 class NumbersPeople(Protocol):
-    """Optional: a split whose files have a number of their own for the category of people, where others have 1."""
+    """Optional: a split whose files have numbers of their own for the categories of samples, where others have 1."""
 
     @property
-    def person_category(self) -> int:
+    def person_categories(self) -> tuple[int, ...]:
         """As in its annotations, in a detector's boxes and in predictions that are written."""
+
+
+@runtime_checkable
+class NamesJoints(Protocol):
+    """Optional: a data set whose files name the joints that its knob `joints: file` stands for."""
+
+    def joints_of_file(self, root: Path | None) -> tuple[str, ...]:
+        """Their names, in order. Raises DataError."""
+
+
+@runtime_checkable
+class Assumes(Protocol):
+    """Optional: a data set of which a report must say what nobody gave."""
+
+    @property
+    def assumed(self) -> str:
+        """In sentences; empty where there is nothing to say."""
 
 
 Opened_co = TypeVar("Opened_co", bound=Samples, covariant=True)

@@ -1,4 +1,4 @@
-"""A COCO file of people with keypoints, looked at entry by entry.
+"""A COCO file of people, or of other things with keypoints, looked at entry by entry.
 
 What an entry cannot mean is refused, with its name and its value: numbers that are texts, visibilities other than 0, 1
 and 2, ids that stand twice, joints of other names. What it may mean is a remark. Other categories are passed over.
@@ -6,7 +6,8 @@ and 2, ids that stand twice, joints of other names. What it may mean is a remark
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,10 @@ class Picture(NamedTuple):
 
 
 Images = dict[int, Picture]
+Chosen = str | int | tuple[str | int, ...] | None  # categories by name or number; None: people
+
+PERSON = "person"
+ALL = "all"  # categories that have the same joints
 
 
 @dataclass(frozen=True)
@@ -35,32 +40,61 @@ class Annotated:
 
     images: Images
     people: list[dict[str, Any]]  # annotations: whole ids, `iscrowd` 0 or 1, the rest as annotated
-    category: int  # of people
+    categories: tuple[int, ...]  # of people
     remarks: list[str]
 
 
-def read_people(file: Path, joints: Joints, *, group_field: str | None = None) -> Annotated:
-    """The images, and the annotations of people.
+def read_people(file: Path, joints: Joints, *, category: Chosen = None, group_field: str | None = None) -> Annotated:
+    """The images, and the annotations of the chosen categories, of a file.
 
     Raises:
         DataError: the file, how many entries are wrong, and what the first of them hold.
     """
-    try:
-        document = json.loads(file.read_bytes())
+    with _blamed(file):
+        return annotated(json.loads(file.read_bytes()), file, joints, category=category, group_field=group_field)
+
+
+def read_joints(file: Path, *, category: Chosen = None) -> tuple[str, ...]:
+    """The names of the joints that a file gives its chosen categories.
+
+    Raises:
+        DataError: it is missing or damaged, names none, or the categories have different ones.
+    """
+    with _blamed(file):
+        categories = list(json.loads(file.read_bytes())["categories"])
+        skeletons = [entry for entry in categories if entry.get("keypoints")]
+        if category is None and sum(entry["name"] == PERSON for entry in skeletons) != 1 and len(skeletons) == 1:
+            chosen = skeletons
+        else:
+            chosen = skeletons if category == ALL else _named(categories, category, file)
+        names = list(dict.fromkeys(tuple(map(str, entry.get("keypoints") or ())) for entry in chosen))
+    if len(names) > 1:
+        first, other = (next(e["name"] for e in chosen if tuple(e.get("keypoints") or ()) == n) for n in names[:2])
+        raise DataError(
+            f"{file}: {first} and {other} have different joints; name categories that share theirs, or the joints"
+        )
+    if not names or not names[0]:
+        raise DataError(f"{file}: its categories name no keypoints; name them in dataset.joints")
+    return names[0]
+
+
+def annotated(
+    document: dict[str, Any], file: Path, joints: Joints, *, category: Chosen = None, group_field: str | None = None
+) -> Annotated:
+    """The same of a document in COCO's form, which `file` holds or was turned into.
+
+    Raises:
+        DataError: as above.
+    """
+    with _blamed(file):
         listed, categories, entries = (list(document[key]) for key in ("images", "categories", "annotations"))
         images = _images(listed, file, group_field)
         numbers = _categories(categories, file)
-        category = _person(categories, joints, file)
+        chosen = _chosen(categories, category, joints, file)
         refuse(file, [problem for entry in entries if (problem := _category_problem(entry))])
-        people = [entry for entry in entries if entry["category_id"] == category]
+        people = [entry for entry in entries if entry["category_id"] in chosen]
         refuse(file, [problem for person in people if (problem := _problem(person, images, joints))])
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{file}: damaged annotations: {error}") from None
-    except KeyError as error:
-        raise DataError(f"{file}: damaged annotations: an entry has no {error}") from None
-    people = [person | {key: int(person[key]) for key in ("id", "image_id")} for person in people]
+    people = [person | {key: int(person[key]) for key in ("id", "image_id", "category_id")} for person in people]
     people = [person | {"iscrowd": int(person.get("iscrowd") or 0)} for person in people]
     refuse(file, [f"the annotation id {number} stands twice" for number in _repeated(p["id"] for p in people)])
     strange = [entry for entry in entries if entry["category_id"] not in numbers]
@@ -69,7 +103,20 @@ def read_people(file: Path, joints: Joints, *, group_field: str | None = None) -
         for entry in strange
     ]
     remarks += [f"{file}: {remark}" for person in people for remark in _remarks(person, images, joints)]
-    return Annotated(images, people, category, remarks)
+    return Annotated(images, people, chosen, remarks)
+
+
+@contextmanager
+def _blamed(file: Path) -> Iterator[None]:
+    """What Python says of a file that is no such document, as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{file}: damaged annotations: {error}") from None
+    except KeyError as error:
+        raise DataError(f"{file}: damaged annotations: an entry has no {error}") from None
 
 
 def why_skipped(person: Mapping[str, Any], images: Images) -> str | None:
@@ -131,18 +178,35 @@ def _categories(categories: list[dict[str, Any]], file: Path) -> set[int]:
     return set(numbers)
 
 
-def _person(categories: list[dict[str, Any]], joints: Joints, file: Path) -> int:
-    found = [category for category in categories if category["name"] == "person"]
-    if len(found) != 1:
-        names = [str(category["name"]) for category in categories]
-        hint = "" if found else f"; {nearest('person', names)}"
-        raise DataError(f"{file}: wanted one category named 'person', found {len(found)}{hint}")
-    named = found[0].get("keypoints", joints)
-    for place, (there, here) in enumerate(zip_longest(named, joints)):
-        if there != here:
-            counts = "" if len(named) == len(joints) else f"; it has {len(named)} joints, not {len(joints)}"
-            raise DataError(f"{file}: joint {place} is {there!r}, in dataset.joints it is {here!r}{counts}")
-    return int(found[0]["id"])
+def _chosen(categories: list[dict[str, Any]], category: Chosen, joints: Joints, file: Path) -> tuple[int, ...]:
+    """The numbers of the categories that samples are of; all have these joints, or name none."""
+    if category == ALL:
+        found = [entry for entry in categories if tuple(entry.get("keypoints") or ()) == tuple(joints)]
+        if not found:
+            raise DataError(f"{file}: dataset.category: no category has the joints {', '.join(joints)}")
+    else:
+        found = _named(categories, category, file)
+    for entry in found:
+        named = entry.get("keypoints", joints)
+        for place, (there, here) in enumerate(zip_longest(named, joints)):
+            if there != here:
+                counts = "" if len(named) == len(joints) else f"; it has {len(named)} joints, not {len(joints)}"
+                raise DataError(f"{file}: joint {place} is {there!r}, in dataset.joints it is {here!r}{counts}")
+    return tuple(int(entry["id"]) for entry in found)
+
+
+def _named(categories: list[dict[str, Any]], category: Chosen, file: Path) -> list[dict[str, Any]]:
+    """The categories of these names or numbers."""
+    wanted = (PERSON,) if category is None else category if isinstance(category, tuple) else (category,)
+    found = []
+    for name in wanted:
+        fitting = [entry for entry in categories if entry["id" if isinstance(name, int) else "name"] == name]
+        if len(fitting) != 1:
+            there = [str(entry["id" if isinstance(name, int) else "name"]) for entry in categories]
+            hint = "" if fitting else f"; {nearest(name, there)}"
+            raise DataError(f"{file}: wanted one category named {name!r}, found {len(fitting)}{hint}")
+        found += fitting
+    return found
 
 
 def _category_problem(entry: dict[str, Any]) -> str | None:

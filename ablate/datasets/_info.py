@@ -17,7 +17,7 @@ class Joints(tuple[str, ...]):
 
     flip_pairs: tuple[tuple[int, int], ...]  # places of joints that a mirrored picture swaps
     sigmas: tuple[float, ...]  # K falloffs of the object keypoint similarity, pycocotools' kpt_oks_sigmas
-    upper_body: tuple[int, ...]  # places of joints that a half-body crop keeps together; the others: the lower body
+    upper_body: tuple[int, ...] | None  # places of joints that a half-body crop keeps together; None: no such crops
 
     def __new__(
         cls,
@@ -25,7 +25,7 @@ class Joints(tuple[str, ...]):
         *,
         flip_pairs: tuple[tuple[int, int], ...] = (),
         sigmas: tuple[float, ...] = (),
-        upper_body: tuple[int, ...] = (),
+        upper_body: tuple[int, ...] | None = (),
     ) -> Self:
         made = super().__new__(cls, names)
         made.flip_pairs, made.sigmas, made.upper_body = flip_pairs, sigmas, upper_body
@@ -149,7 +149,7 @@ class Info:
 
     @property
     def upper_body(self) -> tuple[int, ...]:
-        return self.joints.upper_body if self.joints else ()
+        return (self.joints and self.joints.upper_body) or ()
 
     @property
     def mirror(self) -> tuple[int, ...]:

@@ -1,275 +1,137 @@
-"""People in any folder with COCO's layout: COCO 2017, pose_lspet, coco_mini or the user's own.
+"""People, or other things with keypoints, in any folder with COCO's layout: COCO 2017, coco_mini or the user's own.
 
-Who becomes a sample follows the official loader (leoxiaobin/deep-high-resolution-net.pytorch@6f69e4676ad8,
-lib/dataset/coco.py): crowds, people without labelled joints and boxes outside the image are skipped, and
-counted; the ground truth keeps them all. Of the annotations only arrays stay, which loader processes share.
-The file itself is read by `_coco_people.py`.
+The file itself is read by `_coco_people.py`; who of it becomes a sample is in `_people.py`.
 """
 
-import hashlib
-from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from ablate.datasets import (
-    Header,
-    Info,
-    Person,
-    Split,
-    catalog,
-    check_version,
-    joint_sets,
-    read_header,
-    read_picture,
-    refuse,
-    set_folder,
-)
-from ablate.datasets._coco_people import Images, clipped, read_people, why_skipped
-from ablate.errors import DataError, nearest
+from ablate.datasets import Info, JointForm, Joints, Split, catalog, check_version, joint_sets, set_folder, under
+from ablate.datasets._coco_people import read_joints, read_people
+from ablate.datasets._people import People
+from ablate.datasets._skeleton import assumed, own_joints
+from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
-COPIED = ("id", "image_id", "bbox", "area", "keypoints", "iscrowd")
+OWN = ("flip_pairs", "sigmas", "upper_body")  # knobs of joints that are named one by one
 
 
-@dataset("coco_pose", meaning=1, tasks=("pose",), training=("version", "group_field"), later=("group_field",))
+@dataset(
+    "coco_pose",
+    meaning=1,
+    tasks=("pose",),
+    training=("version", "group_field"),
+    later=("group_field", "annotations", "category", "flip_pairs", "sigmas", "upper_body"),
+)
 @dataclass(frozen=True)
 class CocoPose:
-    """People with keypoints from a folder in COCO's layout.
+    """People or other things with keypoints from a folder in COCO's layout.
 
     Raises:
         DataError: the catalog knows the set, and it has no annotations in this joint set.
-        PartError: a version that is none.
+        PartError: a version that is none; facts of joints that do not fit them.
     """
 
     set: str = "coco2017"  # the name of the set's folder; `ablate data` lists those we know
-    joints: Literal["coco17", "lsp14"] = "coco17"  # the joint set of its annotations
+    joints: Literal["coco17", "lsp14", "file"] | tuple[str, ...] = "coco17"  # a joint set, names, or file: its names
     version: str | None = None  # digests "train-val" that the content must have; none: those of the catalog
     group_field: str | None = None  # of an image's entry: the video, person or patient that it is of
+    annotations: str | None = None  # their file, such as lists/{split}.json; none: annotations/*{split}*.json
+    category: str | int | tuple[str | int, ...] | None = None  # by name, number or both; all of one skeleton: all
+    flip_pairs: tuple[tuple[str, str], ...] | None = None  # own joints that mirroring swaps; none: left and right ones
+    sigmas: tuple[float, ...] | None = None  # of own joints, for AP; none: 0.067, the mean of COCO's, for all
+    upper_body: tuple[str, ...] | None = None  # own joints that half-body crops keep together; none: no such crops
 
     def __post_init__(self) -> None:
         known = catalog().get(self.set)
-        if known and self.joints not in known.forms:
-            fitting = nearest(self.joints, known.forms)
-            raise DataError(f"dataset.joints: {self.set} has no {self.joints} annotations; {fitting}")
+        if isinstance(self.joints, str):
+            for knob in OWN:
+                if getattr(self, knob) is not None and self.joints != "file":
+                    raise PartError(f"{knob}: {self.joints} has its own; it goes with joints named one by one")
+            if known and not self._asks_own and self.joints not in known.forms:
+                fitting = nearest(self.joints, known.forms)
+                raise DataError(f"dataset.joints: {self.set} has no {self.joints} annotations; {fitting}")
+        else:
+            _ = self._joints  # refuses what does not fit
+        if self.annotations is not None and "{split}" not in self.annotations:
+            raise PartError(f"annotations: wanted a file's name with {{split}} in it, not {self.annotations!r}")
         check_version(self.version)
+
+    @property
+    def _asks_own(self) -> bool:
+        """Whether it asks for other annotations than those that the catalog may know."""
+        return self.joints == "file" or not isinstance(self.joints, str) or bool(self.annotations or self.category)
+
+    @property
+    def _form(self) -> JointForm | None:
+        known = catalog().get(self.set)
+        return known.forms[str(self.joints)] if known and not self._asks_own else None
+
+    @cached_property
+    def _joints(self) -> Joints:
+        if self.joints == "file":
+            raise PartError(
+                "joints: file: the names are read when a study is opened with its data (--data, ABLATE_DATA)"
+            )
+        if isinstance(self.joints, str):
+            return joint_sets()[self.joints].joints
+        return own_joints(self.joints, self.flip_pairs, self.sigmas, self.upper_body)
 
     @cached_property
     def info(self) -> Info:
-        known = catalog().get(self.set)
+        known, form = catalog().get(self.set), self._form
         return Info(
             name=self.set,
-            version=self.version or (known.forms[self.joints].version if known else None),
-            joints=joint_sets()[self.joints].joints,
+            version=self.version or (form.version if form else None),
+            joints=self._joints,
             licence=known.licence if known else "not known",
             source=known.source if known else "not known",
-            sizes=known.forms[self.joints].sizes if known else None,
+            sizes=form.sizes if form else None,
         )
 
     @property
-    def pattern(self) -> str:
-        """Of the annotation file under the set's folder."""
-        known = catalog().get(self.set)
-        return known.forms[self.joints].annotations if known else "annotations/person_keypoints_{split}*.json"
+    def assumed(self) -> str:
+        """In a sentence, what no file and no study says of the joints; see `Assumes`."""
+        if isinstance(self.joints, str):
+            return ""
+        return assumed(self._joints, flip_pairs=self.flip_pairs, sigmas=self.sigmas, upper_body=self.upper_body)
 
-    def open(self, split: Split, root: Path | None) -> "People":
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Of the annotation file under the set's folder; the first that a file has."""
+        if self.annotations or self._form:
+            return (self.annotations or (self._form and self._form.annotations) or "",)
+        return ("annotations/person_keypoints_{split}*.json", "annotations/*{split}*.json")
+
+    def joints_of_file(self, root: Path | None) -> tuple[str, ...]:
+        """The names of the joints in the annotations that are trained on. Raises DataError."""
+        return read_joints(self._found("train", root)[1], category=self.category)
+
+    def open(self, split: Split, root: Path | None) -> People:
         """Read a split's annotations.
 
         Raises:
             DataError: no such folder, or annotations that are missing or damaged (named and counted).
         """
-        folder = set_folder(self.info.name, root, holds="annotations")
-        file = _annotation_file(folder, self.pattern.format(split=split))
-        joints = self.info.need_joints()
-        read = read_people(file, joints, group_field=self.group_field)
-        verdicts = [why_skipped(person, read.images) for person in read.people]
-        kept = [person for person, why in zip(read.people, verdicts, strict=True) if why is None]
-        place = {image_id: position for position, image_id in enumerate(read.images)}
-        kept.sort(key=lambda person: place[person["image_id"]])  # the official order: image by image
-        return People(
-            info=self.info,
-            split=split,
-            folder=folder,
-            annotations=file,
-            image_folder=_image_folder(folder, file, read.images),
-            images=read.images,
-            image_of=np.array([person["image_id"] for person in kept], dtype=np.int64),
-            ids=np.array([person["id"] for person in kept], dtype=np.int64),
-            boxes=np.array([clipped(person, read.images) for person in kept], dtype=float).reshape(-1, 4),
-            areas=np.array([person["area"] for person in kept], dtype=float),
-            joints=np.array([p["keypoints"] for p in kept], float).reshape(-1, len(joints), 3),
-            skipped=dict(Counter(why for why in verdicts if why)),
-            person_category=read.category,
-            odd_annotations=tuple(read.remarks),
-            vouched=self.version is None,
-        )
+        folder, file = self._found(split, root)
+        read = partial(read_people, file, self._joints, category=self.category, group_field=self.group_field)
+        return People.of(self.info, split, folder, (file,), read, vouched=self.version is None)
+
+    def _found(self, split: Split, root: Path | None) -> tuple[Path, Path]:
+        """The set's folder and a split's annotation file in it. Raises DataError."""
+        holds = self.annotations.partition("/")[0] if self.annotations and "/" in self.annotations else "annotations"
+        folder = set_folder(self.set, root, holds=holds)
+        return folder, _annotation_file(folder, [pattern.replace("{split}", split) for pattern in self.patterns])
 
 
-@dataclass(frozen=True)
-class People:
-    """The people of one split who are trained on or evaluated, one sample each; see `Samples`."""
-
-    info: Info
-    split: Split
-    folder: Path
-    annotations: Path
-    image_folder: Path
-    images: Images
-    image_of: np.ndarray  # (N,) image ids
-    ids: np.ndarray  # (N,) annotation ids
-    boxes: np.ndarray  # (N, 4) x y w h, clipped to the image
-    areas: np.ndarray  # (N,)
-    joints: np.ndarray  # (N, K, 3)
-    skipped: dict[str, int]
-    person_category: int  # in the annotation file, and in other files of the set
-    odd_annotations: tuple[str, ...]  # remarks
-    vouched: bool  # a declared digest is the catalog's, of files that were looked at
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Person:
-        return {
-            "image": self.image(int(self.image_of[index])),
-            "box": self.boxes[index],
-            "joints": self.joints[index],
-            "image_id": int(self.image_of[index]),
-            "annotation_id": int(self.ids[index]),
-            "area": float(self.areas[index]),
-            "score": 1.0,
-        }
-
-    def image(self, image_id: int) -> np.ndarray:
-        pixels = read_picture(self._file(image_id))
-        if problem := self._size_problem(image_id, *pixels.shape[:2]):
-            raise DataError(problem)
-        return pixels
-
-    def name(self, image_id: int) -> str:
-        return Path(self.images[image_id].name).stem
-
-    def image_ids(self) -> list[int]:
-        return list(self.images)
-
-    def group(self, image_id: int) -> str | None:
-        return self.images[image_id].group
-
-    def ground_truth(self) -> dict[str, Any]:
-        """See `Samples`; the category of people is 1, whatever it is in the file."""
-        joints = self.info.need_joints()
-        people = read_people(self.annotations, joints).people  # again: nothing of it is kept during training
-        annotations = [{key: person[key] for key in COPIED} for person in people]
-        for annotation in annotations:
-            labelled = sum(value > 0 for value in annotation["keypoints"][2::3])
-            annotation |= {"category_id": 1, "num_keypoints": labelled}
-        images = [{"id": key, "height": image.height, "width": image.width} for key, image in self.images.items()]
-        category = {"id": 1, "name": "person", "keypoints": list(joints)}
-        return {"images": images, "annotations": annotations, "categories": [category]}
-
-    def digest(self) -> str:
-        """Of the annotations' bytes and the images' names and sizes: quick, as not every image is read."""
-        content, missing = hashlib.blake2b(self.annotations.read_bytes(), digest_size=8), []
-        for name in sorted(image.name for image in self.images.values()):
-            try:
-                content.update(f"{name}:{(self.image_folder / name).stat().st_size}\n".encode())
-            except OSError:
-                missing.append(f"{name} is missing")
-        refuse(self.image_folder, missing)
-        return content.hexdigest()
-
-    def check(self, *, thorough: bool = False) -> list[str]:
-        empty = self._empty()
-        found = dict(self._headers.problems)
-        for image_id in self.images if thorough else ():
-            try:
-                self.image(image_id)
-            except DataError as error:
-                found.setdefault(image_id, str(error))
-        return [*empty, *(found[image_id] for image_id in self.images if image_id in found)]
-
-    def remarks(self) -> list[str]:
-        """See `Remarks`: odd annotations, pictures that viewers turn, joints that nobody has."""
-        labelled = np.asarray((self.joints[..., 2] > 0).any(axis=0))  # (K,)
-        unseen = [joint for joint, seen in zip(self.info.need_joints(), labelled, strict=True) if not seen]
-        nowhere = [f"{self.annotations}: nobody has a labelled {', '.join(unseen)}"] if unseen and len(self) else []
-        return [*self.odd_annotations, *self._headers.remarks, *nowhere]
-
-    def verify(self) -> str:
-        """Files are looked at one by one only where the catalog's digest does not vouch for them."""
-        found = self.digest()
-        declared = self.info.declared(self.split)
-        if found == declared and self.vouched:
-            return found
-        refuse(self.folder, self.check())
-        if declared and found != declared:
-            raise DataError(
-                f"{self.folder}: the {self.split} split's content is {found}, declared is {declared}; "
-                f"a set of your own needs its own dataset.version or folder name"
-            )
-        return found
-
-    def _empty(self) -> list[str]:
-        if (self.joints[..., 2] > 0).any():
-            return []
-        kinds = [f"{count} {why}" for why, count in self.skipped.items()]
-        kinds += [f"{len(self)} without a labelled joint"] if len(self) else []
-        of = f"its annotations of people are: {', '.join(kinds)}" if kinds else "it has no annotation of people"
-        return [f"{self.annotations}: nobody to train on or to score; {of}"]
-
-    @cached_property
-    def _headers(self) -> "Headers":
-        """What the images' headers tell, looked at once."""
-        looked = Headers({}, [])
-        for image_id in self.images:
-            try:
-                header = read_header(self._file(image_id))
-            except DataError as error:
-                looked.problems[image_id] = str(error)
-                continue
-            if problem := self._size_problem(image_id, header.height, header.width, header):
-                looked.problems[image_id] = problem
-            elif header.orientation != 1:
-                looked.remarks.append(f"{self._file(image_id)}: {header.turned}")
-        return looked
-
-    def _file(self, image_id: int) -> Path:
-        return self.image_folder / self.images[image_id].name
-
-    def _size_problem(self, image_id: int, height: int, width: int, header: Header | None = None) -> str | None:
-        image = self.images[image_id]
-        if (height, width) == (image.height, image.width):
-            return None
-        sizes = f"{height} x {width} pixels (height x width), annotated as {image.height} x {image.width}"
-        turned = f"; {header.turned}" if header and header.orientation != 1 else ""
-        return f"{self._file(image_id)}: {sizes}{turned}"
-
-
-@dataclass(frozen=True)
-class Headers:
-    """What a look at the headers of all images found."""
-
-    problems: dict[int, str]  # by image id
-    remarks: list[str]
-
-
-def _annotation_file(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
+def _annotation_file(folder: Path, patterns: list[str]) -> Path:
+    for pattern in patterns:
+        under(folder, pattern)
+    found = next((files for pattern in patterns if (files := sorted(folder.glob(pattern)))), [])
     if len(found) != 1:
         there = [str(path.relative_to(folder)) for path in folder.glob("annotations/*.json")]
-        hint = f"several fit: {', '.join(path.name for path in found)}" if found else nearest(pattern, there)
-        raise DataError(f"{folder}: wanted one file {pattern}; {hint}")
+        hint = f"several fit: {', '.join(path.name for path in found)}" if found else nearest(patterns[0], there)
+        raise DataError(f"{folder}: wanted one file {patterns[0]}; {hint}")
     return found[0]
-
-
-def _image_folder(folder: Path, annotations: Path, images: Images) -> Path:
-    """Where the images lie: COCO's own places first, then simpler ones."""
-    split = annotations.stem.rpartition("_")[2]
-    places = [folder / place for place in (f"images/{split}", split, "images", ".")]
-    some = [image.name for image in list(images.values())[:50]]
-    holding = [place for place in places if any((place / name).is_file() for name in some)]
-    if not holding:
-        raise DataError(f"{folder}: no image of {annotations.name} in images/, images/{split}/ or {split}/")
-    return holding[0]

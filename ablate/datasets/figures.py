@@ -88,6 +88,7 @@ class Drawn:
             "image_id": number + 1,
             "annotation_id": index + 1,
             "score": 1.0,
+            "category_id": 1,
             **picture.people[place],
         }
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ablate.datasets import Samples
 from ablate.datasets._label_maps import LabelledFiles
-from ablate.datasets.coco_pose import People
+from ablate.datasets._people import People
 from ablate.errors import DataError
 from ablate.metrics.keypoint_ap import SCORES
 
@@ -39,7 +39,7 @@ def official(samples: Samples, folder: Path, ours: dict[str, float]) -> tuple[st
     Raises:
         DataError: the field has no evaluation of its own for such a set.
     """
-    if isinstance(samples, People):
+    if isinstance(samples, People) and len(samples.person_categories) == 1:
         name, theirs = "pycocotools", _by_pycocotools(samples, next(folder.glob("*.json")))
     elif isinstance(samples, LabelledFiles) and all(pair.labels.name.endswith(LABELS) for pair in samples.pairs):
         name, theirs = "cityscapesscripts", _by_cityscapesscripts(samples, folder)
@@ -58,7 +58,7 @@ def _by_pycocotools(samples: People, results: Path) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(samples.annotations))
         evaluation = COCOeval(truth, truth.loadRes(str(results)), "keypoints")
-        evaluation.params.catIds = [samples.person_category]
+        evaluation.params.catIds = list(samples.person_categories)
         evaluation.params.kpt_oks_sigmas = np.array(samples.info.need_joints().sigmas)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -1,6 +1,8 @@
 """What is missing, what it costs and how long it takes.
 
+    kept             what was found out for a study, kept with its results
     open_study       a study as commands see it: read, one scale chosen, matched levels solved
+    skeleton         joints that only a set's files name -> names in the recipe
     match            levels that shall cost the same -> levels that do; search.py finds the knob's value
     plan             price, time and power of what is missing
     arm_costs        what each arm costs

@@ -6,7 +6,6 @@ what was solved is kept in the results folder (matched.json), so that neither st
 with published results for those who read them where they lie; whoever imports them solves again.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from math import floor, log10
@@ -17,8 +16,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from ablate.errors import PartError, StoreError, StudyError, nearest
 from ablate.machine import fingerprint
+from ablate.planning import kept
 from ablate.planning.search import search
-from ablate.storage import opened
 from ablate.study import MATCHED, STRICT, Design, Factor, Match, Recipe, RecipePath, Study, Trial, blaming
 
 FILE = "matched.json"
@@ -203,7 +202,7 @@ def _solutions(questions: list[Question], results: Path | str | None, *, keep: b
     new = {question.key: question for question in questions if question.key not in known}
     if new:
         known |= _answers(new, file=file)
-        if results and (keep or _is_there(results)):
+        if results and (keep or kept.is_there(results)):
             with suppress(StoreError):  # of a folder that others own; what is not kept is solved again
                 _write(results, known)
     return {question.key: known[question.key] for question in questions}
@@ -264,24 +263,13 @@ def _with(recipe: Recipe, path: RecipePath, value: int | float) -> Recipe:
     return recipe.model_copy(update={kind: part.model_copy(update={"knobs": part.knobs | {name: value}})})
 
 
-def _is_there(results: Path | str) -> bool:
-    """Whether the results folder was made before, so that a command that only reads makes none."""
-    with suppress(StoreError):
-        return opened(results).read("store.json") is not None
-    return False
-
-
 def _read(results: Path | str | None) -> dict[str, Solution]:
     """What was solved before; nothing where the file is missing or damaged, for it can be solved again."""
     try:
-        document = json.loads((opened(results).read(FILE) if results else None) or b"{}")
-        if document["checksum"] != fingerprint(document["solved"]):
-            return {}
-        return TypeAdapter(dict[str, Solution]).validate_python(document["solved"])
-    except (StoreError, ValueError, KeyError, TypeError, RecursionError):
+        return TypeAdapter(dict[str, Solution]).validate_python(kept.read(results, FILE))
+    except ValueError:
         return {}
 
 
 def _write(results: Path | str, solved: dict[str, Solution]) -> None:
-    body = {key: solved[key].model_dump() for key in sorted(solved)}
-    opened(results).write(FILE, json.dumps({"checksum": fingerprint(body), "solved": body}, indent=1).encode())
+    kept.write(results, FILE, {key: solution.model_dump() for key, solution in solved.items()})

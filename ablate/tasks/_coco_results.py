@@ -11,7 +11,7 @@ import numpy as np
 
 from ablate.datasets import Samples, is_whole, refuse
 from ablate.errors import DataError
-from ablate.tasks._detected_people import category_of_people
+from ablate.tasks._detected_people import categories_of_people
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
@@ -24,7 +24,8 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
     """
     file = _file(place)
     joints, known = samples.info.need_joints(), set(samples.image_ids())
-    category = category_of_people(samples)
+    categories = categories_of_people(samples)
+    own = " or ".join(map(str, categories))
     try:
         entries = json.loads(file.read_bytes())
         if not isinstance(entries, list):
@@ -34,17 +35,17 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
         raise DataError(f"{file}: {error.strerror}") from None
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{file}: not a COCO results file with keypoints: {error}") from None
-    people = [entry for entry in entries if entry["category_id"] == category]
+    people = [entry for entry in entries if entry["category_id"] in categories]
     kept = [
         {field: entry[field] for field in FIELDS} | {"image_id": int(entry["image_id"]), "category_id": 1}
         for entry in people
         if int(entry["image_id"]) in known
     ]
     if entries and not kept:
-        what = f"no entry of category {category}, the set's people" if not people else "no entry on the split's images"
+        what = f"no entry of category {own}, the set's people" if not people else "no entry on the split's images"
         raise DataError(f"{file}: {what}, among {len(entries)} predictions")
     left_out = {
-        f"are of other categories than {category}, the set's people": len(entries) - len(people),
+        f"are of other categories than {own}, the set's people": len(entries) - len(people),
         "are on images that the split does not have": len(people) - len(kept),
     }
     return kept, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]

@@ -30,12 +30,12 @@ class DetectedPeople:
         if samples.folder is None:
             raise DataError(f"evaluation.detections: the set has no folder that could hold {name}")
         file = under(samples.folder, name)
-        category = category_of_people(samples)
+        categories = categories_of_people(samples)
         try:
             entries = json.loads(file.read_bytes())
             problems = [_category_problem(entry, position) for position, entry in enumerate(entries)]
             refuse(file, [problem for problem in problems if problem])
-            people = [entry for entry in entries if entry["category_id"] == category]
+            people = [entry for entry in entries if entry["category_id"] in categories]
             problems = [_box_problem(entry, position) for position, entry in enumerate(people)]
         except OSError as error:
             raise DataError(f"{file}: {error.strerror}") from None
@@ -46,8 +46,9 @@ class DetectedPeople:
         people = [person | {"image_id": int(person["image_id"])} for person in people]
         kept = [person for person in people if person["image_id"] in known]
         if not kept:
-            others = sorted({entry["category_id"] for entry in entries} - {category})
-            hint = f"; people are category {category}, there are boxes of {others[:5]}" if others else ""
+            others = sorted({entry["category_id"] for entry in entries} - set(categories))
+            own = " or ".join(map(str, categories))
+            hint = f"; people are category {own}, there are boxes of {others[:5]}" if others else ""
             raise DataError(f"{file}: no person box on any image of the split{hint}")
         return cls(samples, kept, len(people) - len(kept))
 
@@ -64,12 +65,13 @@ class DetectedPeople:
             "annotation_id": -1,
             "area": float(np.prod(result["bbox"][2:])),
             "score": float(result["score"]),
+            "category_id": int(result["category_id"]),
         }
 
 
-def category_of_people(samples: object) -> int:
-    """The number that an opened split's own files give the category of people."""
-    return samples.person_category if isinstance(samples, NumbersPeople) else 1
+def categories_of_people(samples: object) -> tuple[int, ...]:
+    """The numbers that an opened split's own files give the categories of people."""
+    return samples.person_categories if isinstance(samples, NumbersPeople) else (1,)
 
 
 def _category_problem(entry: dict[str, Any], position: int) -> str | None:

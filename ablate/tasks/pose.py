@@ -33,7 +33,7 @@ from ablate.tasks import (
     read_heatmaps,
 )
 from ablate.tasks._coco_results import read_people_results
-from ablate.tasks._detected_people import DetectedPeople, category_of_people
+from ablate.tasks._detected_people import DetectedPeople, categories_of_people
 from hrnet_core import HeatmapHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
@@ -142,6 +142,7 @@ class Pose:
             "image_id": sample["image_id"],
             "annotation_id": sample["annotation_id"],
             "score": sample["score"],
+            "category": sample.get("category_id", -1),  # -1: the set has one
         }
 
     def collate(self, encoded: list[dict[str, Any]]) -> Batch:
@@ -204,6 +205,7 @@ class Pose:
             "score": batch["score"],
             "box_score": batch["score"],
             "area": extent.prod(2).flatten(),
+            "category": batch["category"],
         }
         rows = zip(*(values.tolist() for values in fields.values()), strict=True)
         return [dict(zip(fields, row, strict=True)) | {"category_id": 1} for row in rows]
@@ -224,10 +226,13 @@ class Pose:
         ]
 
     def write_predictions(self, predictions: list[Found], samples: Samples, folder: Path) -> None:
-        """COCO's results format, as its evaluation server takes it; people have the set's own number."""
-        fields = ("image_id", "category_id", "keypoints", "score")
-        own = {"category_id": category_of_people(samples)}
-        people = [{field: prediction[field] for field in fields} | own for prediction in predictions]
+        """COCO's results format, as its evaluation server takes it; people have the set's own numbers."""
+        fields, default = ("image_id", "category_id", "keypoints", "score"), categories_of_people(samples)[0]
+        people = [
+            {field: prediction[field] for field in fields}
+            | {"category_id": own if (own := prediction.get("category", -1)) >= 0 else default}
+            for prediction in predictions
+        ]
         (folder / "keypoints_results.json").write_text(json.dumps(people))
 
     def read_predictions(self, place: Path, samples: Samples) -> tuple[list[Found], list[str]]:
@@ -250,9 +255,13 @@ class Pose:
             angle = self.rotation * float(np.clip(rng.standard_normal(), -2, 2))
         return (centre, extent), angle, rng.random() <= self.flip
 
-    def _half_body(self, joints: np.ndarray, upper_body: tuple[int, ...], rng: np.random.Generator) -> Region | None:
+    def _half_body(
+        self, joints: np.ndarray, upper_body: tuple[int, ...] | None, rng: np.random.Generator
+    ) -> Region | None:
         """The region of the upper or the lower body's labelled joints, sometimes; None: keep the whole."""
         labelled = joints[:, 2] > 0
+        if upper_body is None:
+            return None
         if labelled.sum() <= self.half_body_min_joints or rng.random() >= self.half_body:
             return None
         upper = np.isin(np.arange(len(joints)), upper_body)
