@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image
 
+from ablate.datasets._tiff_gif import TIFF_AND_GIF, decoded, is_tiff_or_gif, problem_of
 from ablate.errors import DataError, PartError, nearest
 
 # OpenCV takes a picture of up to 3 GiB for what a few bytes of its header say; it reads this when it is imported.
@@ -19,7 +20,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
 Split = Literal["train", "val"]  # what is trained on, and what is evaluated on
 SPLITS: tuple[Split, Split] = ("train", "val")
 
-FORMATS = ("PNG", "JPEG")  # of Pillow's readers, these alone
+FORMATS = ("PNG", "JPEG", *TIFF_AND_GIF)  # of Pillow's readers, these alone
 DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow answers to it
 NUMBERS = {int, float}  # of JSON; bool is none
 LARGEST = 2**53  # whole numbers up to here are kept apart by a float, too
@@ -97,10 +98,12 @@ def is_whole(value: object) -> bool:
 
 
 def read_picture(file: Path) -> np.ndarray:
-    """A JPEG or PNG as (H, W, 3) uint8 RGB, in the orientation it is stored in, which annotations speak of.
+    """A picture as (H, W, 3) uint8 RGB, in the orientation it is stored in, which annotations speak of.
+
+    Of 16 bits the upper 8 are taken, so that 65535 is white.
 
     Raises:
-        DataError: the file is missing, empty, cut short, or no picture.
+        DataError: the file is missing, empty, cut short, or no JPEG, PNG, TIFF or GIF of one picture.
     """
     import cv2
 
@@ -111,7 +114,10 @@ def read_picture(file: Path) -> np.ndarray:
     problem = _content_problem(content)  # some decoders fill what is cut off with grey
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = None if problem else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        if is_tiff_or_gif(content):
+            pixels = None if problem else decoded(content)
+        else:
+            pixels = None if problem else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # more pixels than a picture may have
         pixels = None
     if pixels is None:
@@ -120,7 +126,7 @@ def read_picture(file: Path) -> np.ndarray:
 
 
 def read_header(file: Path) -> Header:
-    """Size and orientation of a JPEG or PNG, of which nothing is decoded.
+    """Size and orientation of a picture, of which nothing is decoded.
 
     Raises:
         DataError: the file is missing, empty, cut short, or no picture.
@@ -130,6 +136,8 @@ def read_header(file: Path) -> Header:
     try:
         # Pillow warns of damaged EXIF, which harms nothing.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as picture:
+            if picture.format in TIFF_AND_GIF:
+                return Header(picture.height, picture.width, 1)
             return Header(picture.height, picture.width, _orientation(picture))
     except DAMAGE as error:
         raise DataError(f"{file}: cannot be decoded: {error}") from None
@@ -169,8 +177,10 @@ def _content_problem(content: bytes) -> str | None:
         return "is empty"
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return _chunk_problem(content)
+    if is_tiff_or_gif(content):
+        return problem_of(content)
     if not content.startswith(b"\xff\xd8\xff"):
-        return "is neither JPEG nor PNG"
+        return "is no JPEG, PNG, TIFF or GIF"
     return None if content.endswith(b"\xff\xd9") or _has_end(content) else "is cut short"
 
 

@@ -1,4 +1,4 @@
-"""The numbers in a PNG map of classes, as whoever wrote the map meant them.
+"""The numbers in a map of classes, a PNG, GIF or TIFF, as whoever wrote the map meant them.
 
 8-bit grey is plain: the grey is the number. A palette's places are the numbers, unless all its colours are greys of the
 set's own numbers, as optimisers of files write it. Grey of 1, 2 or 4 bits is the number itself or, as viewers show it,
@@ -22,18 +22,19 @@ def read_numbers(file: Path, table: np.ndarray) -> np.ndarray:
     """The numbers (H, W) uint8. `table` (256,) says what each stands for; UNKNOWN: for nothing.
 
     Raises:
-        DataError: the file is missing or damaged, no such PNG, or can be read in two ways.
+        DataError: the file is missing or damaged, no such map, or can be read in two ways.
     """
     if problem := picture_problem(file):
         raise DataError(problem)
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            if picture.format != "PNG" or picture.mode not in ("1", "L", "P"):
+            if picture.format == "JPEG" or picture.mode not in ("1", "L", "P"):
                 kind = f"is {picture.format} with pixels {picture.mode}"
                 raise DataError(f"{file}: {kind}; numbers of classes are kept in PNG, 8-bit grey or with a palette")
             if picture.mode == "P":
                 return _of_palette(file, np.array(picture), picture, table)
-            return _of_grey(file, np.array(picture, np.uint8), table)
+            bits = 1 if picture.mode == "1" else 8
+            return _of_grey(file, np.array(picture, np.uint8), table, _bits(file) if picture.format == "PNG" else bits)
     except DAMAGE as error:
         raise DataError(f"{file}: cannot be decoded: {error}") from None
 
@@ -50,10 +51,14 @@ def _of_palette(file: Path, places: np.ndarray, picture: Image.Image, table: np.
     return _chosen(file, places, shown, table, "its palette shows")
 
 
-def _of_grey(file: Path, greys: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Pillow gives 2 and 4 bits as viewers show them, and 1 bit as it is stored."""
+def _bits(file: Path) -> int:
+    """Of a pixel of a PNG."""
     with file.open("rb") as stream:
-        bits = stream.read(25)[24]
+        return stream.read(25)[24]
+
+
+def _of_grey(file: Path, greys: np.ndarray, table: np.ndarray, bits: int) -> np.ndarray:
+    """Pillow gives 2 and 4 bits as viewers show them, and 1 bit as it is stored."""
     if bits == 8:
         return greys
     step = 255 // (2**bits - 1)

@@ -18,7 +18,7 @@ from ablate.datasets._label_maps import LabelledFiles, by_name, check_group, pai
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".gif")
 
 
 @dataset("label_folder", meaning=1, tasks=("segmentation",), training=("train", "version", "group"), later=("group",))

@@ -145,7 +145,7 @@ def png(pixels: np.ndarray) -> bytes:
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"<html>", "is neither JPEG nor PNG"),
+        (b"<html>", "is no JPEG, PNG, TIFF or GIF"),
         (cut(png(np.zeros((60, 80), np.uint8))), "is cut short"),
         (png(np.zeros((60, 80), np.uint8))[:50] + b"IEND", "has a chunk that is longer than the file"),
         (cv2.imencode(".jpg", np.zeros((60, 80), np.uint8))[1].tobytes(), "is JPEG with pixels L"),

@@ -137,7 +137,7 @@ def cut(content: bytes) -> bytes:
         (lambda content: b"", "is empty"),
         (cut, "is cut short"),
         (lambda content: cut(cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()), "is cut short"),
-        (lambda content: b"<html>not found</html>", "is neither JPEG nor PNG"),
+        (lambda content: b"<html>not found</html>", "is no JPEG, PNG, TIFF or GIF"),
     ],
 )
 def test_damaged_images_are_named_before_training_and_when_read(made, damage, said):

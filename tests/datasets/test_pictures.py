@@ -91,3 +91,74 @@ def test_damaged_exif_says_nothing(tmp_path, exif):
     content = KINDS["jpeg"]
     file.write_bytes(content[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif + content[2:])
     assert read_header(file).orientation == 1
+
+
+GREY16 = np.random.default_rng(2).integers(0, 2**16, (60, 80), np.uint16)
+RGB = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def saved(picture: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_tiff_is_read_as_it_is_stored(tmp_path, compression):
+    file = tmp_path / "p.tif"
+    file.write_bytes(saved(Image.fromarray(RGB), "TIFF", compression=compression))
+    assert (read_picture(file) == RGB).all()
+    header = read_header(file)
+    assert (header.height, header.width, header.orientation) == (60, 80, 1)
+    assert picture_problem(file) is None
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_of_sixteen_bits_the_upper_eight_are_taken(tmp_path, kind):
+    file = tmp_path / "p"
+    file.write_bytes(saved(Image.fromarray(GREY16), kind))
+    pixels = read_picture(file)
+    assert pixels.shape == (60, 80, 3)
+    assert (pixels == (GREY16 // 256)[..., None]).all()
+
+
+def test_gif_is_read_with_its_palette(tmp_path):
+    file = tmp_path / "p.gif"
+    few = (RGB // 128 * 255).astype(np.uint8)  # eight colours, which a palette holds
+    file.write_bytes(saved(Image.fromarray(few), "GIF"))
+    assert (read_picture(file) == few).all()
+    assert picture_problem(file) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (saved(Image.fromarray(RGB), "TIFF")[:-400], "is cut short"),
+        (saved(Image.fromarray(RGB), "TIFF", compression="tiff_lzw")[:40], "cannot be decoded"),
+        (saved(Image.fromarray(RGB), "GIF")[:-400], "is cut short"),
+        (saved(Image.fromarray(GREY16.astype(np.float32)), "TIFF"), "has 32 bits a pixel"),
+        (saved(Image.fromarray(RGB), "TIFF", save_all=True, append_images=[Image.fromarray(RGB)]), "holds 2 pictures"),
+        (saved(Image.fromarray(RGB), "GIF", save_all=True, append_images=[Image.fromarray(~RGB)]), "holds 2 pictures"),
+        (saved(Image.fromarray(RGB), "TIFF", tiffinfo={274: 6}), "stored with orientation 6"),
+        (b"II*\0", "cannot be decoded"),
+        (b"GIF89a;", "cannot be decoded"),
+    ],
+)
+def test_what_is_wrong_with_a_tiff_or_gif_is_named_before_and_when_it_is_read(tmp_path, content, said):
+    file = tmp_path / "p.tif"
+    file.write_bytes(content)
+    for look in (read_picture, read_header):
+        with pytest.raises(DataError, match=said):
+            look(file)
+    assert said in picture_problem(file)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_maps_of_classes_may_be_gif_and_tiff(tmp_path, kind):
+    from ablate.datasets._label_maps import table_of
+    from ablate.datasets._label_numbers import read_numbers
+
+    numbers = np.random.default_rng(4).integers(0, 3, (60, 80)).astype(np.uint8)
+    file = tmp_path / "m"
+    file.write_bytes(saved(Image.fromarray(numbers), kind))
+    assert (read_numbers(file, table_of((0, 1, 2), ignored=(255,))) == numbers).all()
