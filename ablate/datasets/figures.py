@@ -92,6 +92,11 @@ class Drawn:
             **picture.people[place],
         }
 
+    @property
+    def image_of(self) -> list[int]:
+        """The image of each sample."""
+        return [_find(index)[0] + 1 for index in range(len(self))]
+
     def image(self, image_id: int) -> np.ndarray:
         return draw(self.split, image_id - 1, self.size).pixels
 

@@ -84,19 +84,31 @@ def durations(design: Design, costs: Sequence[Cost], shelf: Shelf, *, timed: boo
         basis = f"{assumed}, for no trial has run here yet" if study.budget.gpus else UNTIMED
     else:
         rates, basis = _timed_rates(design, costs)
-    train, val = counts
     seconds = [
-        known.seconds(recipe)
-        or (recipe.train.epochs * train + _evaluations(study, recipe) * val * _evaluation_share(recipe)) / rate
+        known.seconds(recipe) or _samples(study, recipe, image_counts(recipe) or counts) / rate
         for recipe, rate in zip(recipes, rates, strict=True)
     ]
     return seconds, basis
 
 
+def _samples(study: Study, recipe: Recipe, counts: tuple[int, int]) -> float:
+    """How many training samples a trial costs, its evaluations among them."""
+    train, val = counts
+    return recipe.train.epochs * train + _evaluations(study, recipe) * val * _evaluation_share(recipe)
+
+
 def image_counts(recipe: Recipe) -> tuple[int, int] | None:
-    """Declared numbers of training and evaluation samples; None where nobody has declared them."""
-    sizes = build_task(recipe.task).sample_counts(build_dataset(recipe.dataset).info)
-    return (sizes["train"], sizes["val"]) if sizes else None
+    """Declared numbers of training and evaluation samples; None where nobody has declared them.
+
+    Of a part of the training images, each is taken to have as many samples as the others.
+    """
+    info = build_dataset(recipe.dataset).info
+    sizes = build_task(recipe.task).sample_counts(info)
+    if not sizes:
+        return None
+    train, wanted = sizes["train"], recipe.train.images
+    images = info.images["train"] if info.images else train
+    return (max(1, round(train * min(1.0, (wanted or images) / images))), sizes["val"])
 
 
 def _evaluation_share(recipe: Recipe) -> float:

@@ -18,6 +18,7 @@ __all__ = [
     "Computes",
     "Items",
     "LeavesOut",
+    "OfImages",
     "Outputs",
     "Prediction",
     "ReadsPredictions",
@@ -158,6 +159,15 @@ class LeavesOut(Protocol):
     @property
     def left_out(self) -> int:
         """How many."""
+
+
+@runtime_checkable
+class OfImages(Protocol):
+    """Optional: samples that say which images they are of; then a recipe may train on some of them (`train.images`)."""
+
+    @property
+    def image_of(self) -> Sequence[int]:
+        """The id of the image of each sample, by the sample's index."""
 
 
 @runtime_checkable

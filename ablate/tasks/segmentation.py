@@ -217,6 +217,11 @@ class LabelledImages:
         image, labels = self.opened.labelled_image(self.ids[index])
         return {"image": image, "labels": labels, "image_id": self.ids[index]}
 
+    @property
+    def image_of(self) -> tuple[int, ...]:
+        """The image of each sample."""
+        return self.ids
+
 
 @dataclass(frozen=True)
 class Labels:

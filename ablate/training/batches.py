@@ -4,6 +4,7 @@ Pairing: the order of samples depends on (seed, epoch), an image's augmentation 
 independent of arm, of the number of data workers, and of how many processes share a batch.
 """
 
+import hashlib
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from ablate.datasets import SPLITS, Info, Samples, Split, build_dataset
-from ablate.errors import DataError, LoadingError, StoreError, one_line
+from ablate.errors import DataError, LoadingError, PartError, StoreError, one_line
 from ablate.machine import scratch
 from ablate.study import Recipe
-from ablate.tasks import Batch, Items, SomeTask, build_protocol, build_task
+from ablate.tasks import Batch, Items, OfImages, SomeTask, build_protocol, build_task
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Shares, Team
 
@@ -39,12 +40,46 @@ def opened(recipe: Recipe, root: Path | None) -> tuple[dict[Split, Samples], dic
     data, task = build_dataset(recipe.dataset), build_task(recipe.task)
     splits = {split: data.open(split, root) for split in SPLITS}
     digests = {split: samples.verify() for split, samples in splits.items()}
-    trained = task.samples(splits["train"])
+    trained = trained_on(recipe, task, splits["train"])
     tested = task.samples_for_evaluation(splits["val"], build_protocol(recipe.task, recipe.evaluation))
     for split, items in zip(SPLITS, (trained, tested), strict=True):
         if not len(items):
             raise DataError(f"{splits[split].folder or data.info.name}: {split} has no sample for {recipe.task.name}")
     return splits, digests
+
+
+def trained_on(recipe: Recipe, task: SomeTask, opened: Samples) -> Items[object]:
+    """The samples to train on: all, or those of as many images as the recipe names.
+
+    Images are taken in the order of a hash of their names, so that fewer are among more, whatever the seed.
+
+    Raises:
+        DataError: there are fewer images with samples.
+        PartError: the samples do not say which images they are of.
+    """
+    items, wanted = task.samples(opened), recipe.train.images
+    if wanted is None:
+        return items
+    if not isinstance(items, OfImages):
+        raise PartError(f"train.images: the samples of {recipe.dataset.name} do not say which images they are of")
+    of = np.asarray(items.image_of)
+    there = sorted(set(of.tolist()), key=lambda image: hashlib.blake2b(opened.name(image).encode()).digest())
+    if wanted > len(there):
+        raise DataError(f"{opened.folder or opened.info.name}: train.images: {wanted}; {len(there)} have samples")
+    return Some(items, np.flatnonzero(np.isin(of, there[:wanted])).tolist())
+
+
+class Some:
+    """Some of the samples, in their order."""
+
+    def __init__(self, items: Items[object], places: list[int]) -> None:
+        self.items, self.places = items, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> object:
+        return self.items[self.places[index]]
 
 
 class Encoded(Dataset[dict[str, object]]):

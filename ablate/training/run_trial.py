@@ -198,7 +198,8 @@ def _train_and_evaluate(
         return found.scores if found else {}
 
     save = held.save(trial) if held else None
-    yield from fit(training, trial, task, info, task.samples(splits["train"]), site, save=save, score=score)
+    samples = batches.trained_on(recipe, task, splits["train"])
+    yield from fit(training, trial, task, info, samples, site, save=save, score=score)
     final = evaluate(training, trial, task, info, splits["val"], site, folder=site.predictions)
     if final is None or held is None:
         return
