@@ -176,7 +176,7 @@ def _sentences(made: "Plan") -> list[str]:
         )
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
-    lines += [line for line in (made.left_out, made.estimated, made.little_trained) if line]
+    lines += [line for line in (made.left_out, made.estimated, made.little_trained, made.lopsided) if line]
     if study.budget.share and made.missing:
         from ablate.planning import gpu_share
 

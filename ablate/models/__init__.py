@@ -1,9 +1,9 @@
 """The model shelf's contract, `Backbone`: networks that give maps, finest first, and say what each map is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablate import registry
 from ablate.registry import Chosen
@@ -31,6 +31,15 @@ class Supervised(Protocol):
     @property
     def intermediate(self) -> Sequence[int]:
         """Their places, ascending; never 0, which predicts."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """Optional: a backbone that says which of its modules make up which stage, so that a lopsided one is told."""
+
+    @property
+    def modules_of_stages(self) -> Mapping[str, Sequence[nn.Module]]:
+        """The stage's name in a sentence -> its modules."""
 
 
 def build_model(part: Chosen) -> Backbone:

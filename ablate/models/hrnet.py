@@ -21,6 +21,13 @@ class Backbone(nn.Module):
         self.neck = neck(output, channels=self.body.channels, strides=self.body.strides, out_channels=widened)
         self.channels, self.strides = self.neck.channels, self.neck.strides
 
+    @property
+    def modules_of_stages(self) -> dict[str, list[nn.Module]]:
+        """All before the second stream opens is one: the stem, stage 1 and its transition."""
+        first = [self.body.get_submodule(name) for name in ("conv1", "conv2", "layer1", "transition1")]
+        later = {f"stage {n}": [self.body.get_submodule(f"stage{n}")] for n in self.body.config.stages}
+        return {"the stem and stage 1": first, **later}
+
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.neck(self.body(images))
         return maps

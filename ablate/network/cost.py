@@ -4,18 +4,31 @@ MACs are the multiply-adds of convolution and linear layers. The papers' "GFLOPs
 `get_model_summary`); decimal GMACs are MACs / 10**9. What else computes is listed as uncounted, not guessed.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from ablate.datasets import build_dataset
-from ablate.network.build import build
+from ablate.models import Staged
+from ablate.network.build import Network, build
 from ablate.network.count import Counter
 from ablate.storage import Cost
 from ablate.study import Recipe, TrainSpec
 from ablate.tasks import Outputs, build_task
 
 MOMENTS = {"adam": 2, "adamw": 2}  # tensors that an optimiser keeps for each parameter; sgd: one with momentum
+MOST = 0.5  # of the multiply-adds: a stage that has more is said to hold most of the cost
 Size = tuple[int, int]  # height and width in pixels
+
+
+class Lopsided(NamedTuple):
+    """What is out of proportion in a network; empty where nothing is."""
+
+    stage: str = ""  # that has most of the multiply-adds
+    share: float = 0.0  # of them
+    channels: int = 0  # that the last layer reads, fewer than
+    outputs: int = 0  # that it gives
 
 
 def price(recipe: Recipe, *, size: Size | None = None) -> Cost:
@@ -24,16 +37,40 @@ def price(recipe: Recipe, *, size: Size | None = None) -> Cost:
     Raises:
         ValueError: an impossible combination of knobs, or an input too small for it.
     """
+    return priced(recipe, size=size)[0]
+
+
+def priced(recipe: Recipe, *, size: Size | None = None) -> tuple[Cost, Lopsided]:
+    """The same, and what is lopsided about the network."""
     with torch.device("meta"):
         net = build(recipe).eval()
-    return price_network(net, size or input_size(recipe))
+    cost, counter = _counted(net, size or input_size(recipe))
+    return cost, lopsided(net, counter)
 
 
 def price_network(net: nn.Module, size: Size) -> Cost:
     """The same of any network on the meta device, in evaluation mode."""
+    return _counted(net, size)[0]
+
+
+def lopsided(net: Network, counter: Counter) -> Lopsided:
+    """What a count tells of the network's proportions."""
+    backbone, last = net.backbone, next(reversed(counter.by_layer), None)
+    stage, share = "", 0.0
+    for name, modules in backbone.modules_of_stages.items() if isinstance(backbone, Staged) else ():
+        layers = (layer for module in modules for layer in module.modules())
+        of_stage = sum(counter.by_layer.get(layer, 0) for layer in layers) / counter.macs
+        if of_stage > MOST:
+            stage, share = name, of_stage
+    if isinstance(last, nn.Conv2d) and last.groups == 1 and last.in_channels < last.out_channels:
+        return Lopsided(stage, share, last.in_channels, last.out_channels)
+    return Lopsided(stage, share)
+
+
+def _counted(net: nn.Module, size: Size) -> tuple[Cost, Counter]:
     with Counter(net) as counter:
         output = net(torch.empty(1, 3, *size, device="meta"))
-    return Cost(
+    cost = Cost(
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         used_parameters=used_parameters(output),
         macs=counter.macs,
@@ -43,6 +80,7 @@ def price_network(net: nn.Module, size: Size) -> Cost:
         activations=counter.activations,
         uncounted=sorted(counter.uncounted),
     )
+    return cost, counter
 
 
 def used_parameters(output: Outputs) -> int:

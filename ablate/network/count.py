@@ -37,7 +37,7 @@ class Counter(TorchDispatchMode):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.macs = 0  # of convolution and linear layers
+        self.by_layer: dict[nn.Module, int] = {}  # multiply-adds of each convolution and linear layer, in their order
         self.transposed_excess = 0  # what the papers' tool adds for transposed convolutions
         self.activations = 0  # elements of these layers' outputs
         self.uncounted: set[str] = set()  # operators with arithmetic that no count covers
@@ -48,6 +48,11 @@ class Counter(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Torch asks; yes would import its compiler."""
         return False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolution and linear layers."""
+        return sum(self.by_layer.values())
 
     @property
     def matmul_macs(self) -> int:
@@ -67,7 +72,7 @@ class Counter(TorchDispatchMode):
     def _count_layer(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.activations += output.numel()
         if isinstance(layer, nn.Linear):
-            self.macs += output.numel() * layer.in_features
+            self._add(layer, output.numel() * layer.in_features)
             return
         assert isinstance(layer, nn.modules.conv._ConvNd)
         positions, weights = output.numel() // layer.out_channels, layer.weight.numel()
@@ -75,7 +80,10 @@ class Counter(TorchDispatchMode):
             of_input = inputs[0].numel() // layer.in_channels
             self.transposed_excess += weights * (positions - of_input)
             positions = of_input
-        self.macs += weights * positions
+        self._add(layer, weights * positions)
+
+    def _add(self, layer: nn.Module, macs: int) -> None:
+        self.by_layer[layer] = self.by_layer.pop(layer, 0) + macs  # the last to run stands last
 
     def __torch_dispatch__(self, func: Call, types: object, args: Call = (), kwargs: Call = None) -> Call:
         name = func.overloadpacket.__name__

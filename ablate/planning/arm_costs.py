@@ -17,7 +17,8 @@ from ablate.study import Design, Levels, Recipe
 
 MOST_COUNTED = 64  # networks
 PROBES = 8  # combinations that are counted to tell how near the others are
-_PRICED: dict[str, Cost] = {}  # by network, for this process: a run orders its trials by cost, then checks them
+NAMED = 3  # arms in a sentence
+_PRICED: dict[str, tuple[Cost, cost.Lopsided]] = {}  # by network; a run orders its trials by cost, then checks them
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,32 @@ def counted(recipe: Recipe, levels: Levels, *, file: str = "") -> Cost:
     if network not in _PRICED:
         probe(recipe)
         try:
-            _PRICED[network] = cost.price(recipe)
+            _PRICED[network] = cost.priced(recipe)
         except (ValueError, RuntimeError) as error:
             arm = ", ".join(f"{name}={level}" for name, level in levels.items())
             where = f"{file}: " if file else ""
             raise StudyError(f"{where}recipe.model: arm {arm}: {one_line(error)}") from None
-    return _PRICED[network]
+    return _PRICED[network][0]
+
+
+def lopsided(design: Design) -> str:
+    """What is out of proportion in the networks counted in this process, in a sentence; empty if nothing is."""
+    keys = [(arm.label, network_key(arm.recipe)) for arm in design.arms]
+    found = [(label, _PRICED[network][1]) for label, network in keys if network in _PRICED]
+    faults = []
+    for stage in dict.fromkeys(one.stage for _, one in found if one.stage):
+        shares = {label: f"{100 * one.share:.0f}" for label, one in found if one.stage == stage}
+        low, high = min(shares.values(), key=int), max(shares.values(), key=int)
+        span = high if low == high else f"{low} to {high}"
+        faults.append(f"{stage} take{'s' * (' and ' not in stage)} {span} % of the multiply-adds of {_few([*shares])}")
+    for channels, outputs in dict.fromkeys(one[2:] for _, one in found if one.outputs):
+        labels = [label for label, one in found if one[2:] == (channels, outputs)]
+        faults.append(f"{outputs} outputs are computed from {channels} channels in {_few(labels)}")
+    return f"Lopsided networks: {'; '.join(faults)}. See docs/laptop.md." if faults else ""
+
+
+def _few(labels: list[str]) -> str:
+    return ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED} more arms" if len(labels) > NAMED else "")
 
 
 def network_key(recipe: Recipe) -> str:

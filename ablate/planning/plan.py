@@ -96,6 +96,11 @@ class Plan:
         return little_trained((arm.label, arm.cost) for arm in self.arms)
 
     @property
+    def lopsided(self) -> str:
+        """Whose networks are lopsided, and how, in a sentence; empty if nobody's."""
+        return arm_costs.lopsided(self.design)
+
+    @property
     def trial_hours(self) -> float:
         """Hours of trials still to run, one after the other."""
         return sum(arm.seconds * (arm.planned - arm.done - arm.failed) for arm in self.arms) / 3600

@@ -7,8 +7,11 @@ independent of arm, of the number of data workers, and of how many processes sha
 import hashlib
 import signal
 import tempfile
+import time
+import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,8 @@ Index = int | tuple[int, int]  # of a sample, in training with the epoch before 
 Loader = DataLoader[dict[str, object]]  # gives batches; torch calls it after the samples that it loads
 LONGEST_PLACE = 75  # bytes: a socket's 107 less /pymp-12345678/listener-12345678
 LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
+
+SIGNAL_FOLLOWS = 1.0  # seconds within which the signal of a process's end comes after its pipes are closed
 
 
 def opened(recipe: Recipe, root: Path | None) -> tuple[dict[Split, Samples], dict[Split, str]]:
@@ -166,9 +171,18 @@ def _outlive_signals(worker: int) -> None:
 
 @contextmanager
 def served() -> Iterator[None]:
-    """Turns what torch raises when a loading process was killed, or found no room, into a LoadingError."""
+    """Turns what torch raises when a loading process was killed, or found no room, into a LoadingError.
+
+    Its end is seen in two ways, in either order: a pipe to it is closed, and torch raises from a signal handler.
+    """
     try:
         yield
+    except (EOFError, ConnectionError) as error:
+        if Path(traceback.extract_tb(error.__traceback__)[-1].filename) != Path(connection.__file__):
+            raise
+        with suppress(RuntimeError):
+            time.sleep(SIGNAL_FOLLOWS)
+        raise LoadingError("a process that loads data is gone; run again, it goes on from its state") from None
     except RuntimeError as error:
         text = one_line(error, 10_000)
         if not (text.startswith("DataLoader worker") or any(sign in text for sign in NO_ROOM)):

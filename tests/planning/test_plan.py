@@ -186,3 +186,20 @@ def test_the_readmes_demo_is_small(tmp_path):
     prepared = plan(Design(study), Store(tmp_path))
     assert "not testable" in prepared.power[0]
     assert json.loads(study.model_dump_json())["recipe"]["dataset"]["name"] == "figures"
+
+
+def test_a_plan_says_which_networks_are_lopsided():
+    """W8 with the published stem: 76 % of the multiply-adds before its first fusion were counted elsewhere."""
+
+    def said(scale: str, **model: object) -> str:
+        study = load(TESTS.parent / "studies" / "fusion_count.yaml", scale=scale)
+        part = study.recipe.model
+        recipe = study.recipe.model_copy(update={"model": part.model_copy(update={"knobs": part.knobs | model})})
+        return plan(Design(study.model_copy(update={"recipe": recipe})), Store("nowhere")).lopsided
+
+    assert said("laptop") == (
+        "Lopsided networks: the stem and stage 1 take 76 to 78 % of the multiply-adds of within, across, final; "
+        "17 outputs are computed from 8 channels in within, across, final. See docs/laptop.md."
+    )
+    assert said("laptop", width=18, stem_width=36, stage1_planes=36) == ""
+    assert said("paper") == ""
