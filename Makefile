@@ -1,6 +1,8 @@
 # `make demo` and `make test` do all the set-up themselves, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2  # processes that share the tests; each takes a core and up to 2 GB
+TESTED = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # cityscapesscripts asks for a package of 2020 that hides Python's own `typing` where site-packages come first.
 WITHOUT_TYPING = $(BIN)/pip uninstall --quiet --yes typing
@@ -17,10 +19,10 @@ demos: .venv/.installed
 test: .venv/.test-installed lint fast
 
 fast: .venv/.test-installed
-	$(BIN)/python -m pytest -m "not slow and not cluster and not gpu"
+	$(TESTED) -m "not slow and not cluster and not gpu"
 
 slow: .venv/.test-installed
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(TESTED) -m "slow and not cluster and not gpu"
 
 cluster: .venv/.test-installed
 	$(BIN)/python -m pytest -m "cluster and not gpu"

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from ablate import registry
 from ablate.cli import completion, options
-from ablate.cli.tables import Row, document, show
+from ablate.cli.tables import Row, document, show, show_entries
+from ablate.cli.types import in_words
 from ablate.errors import AblateError
 
 SHELVES = {
@@ -41,7 +42,10 @@ def command(what: str, name: str | None, schema: bool, as_json: bool, as_csv: bo
         document(study_schema())
         return
     rows = _knobs(name) if what == "knobs" else _keys() if what == "keys" else _parts(SHELVES[what])
-    show(rows, as_json=as_json, as_csv=as_csv)
+    if as_json or as_csv:
+        show(rows, as_json=as_json, as_csv=as_csv)
+        return
+    show_entries(rows, beside=("type", "default"))
 
 
 def _parts(kind: str) -> list[Row]:
@@ -64,8 +68,8 @@ def _knobs(name: str | None) -> list[Row]:
     return [
         {
             "knob": f"{'evaluation' if kind == 'protocol' else kind}.{knob.name}",
-            "type": knob.type,
-            "default": "required" if knob.default is registry.REQUIRED else str(knob.default),
+            "type": in_words(knob.type),
+            "default": "required" if knob.default is registry.REQUIRED else _written(knob.default),
             "meaning": knob.doc,
         }
         for kind, part in known
@@ -81,7 +85,7 @@ def _keys() -> list[Row]:
         "": Study, "recipe": Recipe, "recipe.train": TrainSpec, "recipe.weights": Weights, "factors.NAME": Factor,
         "factors.NAME.match": Match, "scales.NAME": Scale, "budget": Budget,
     }  # fmt: skip
-    preset = {"key": "recipe.train.preset", "type": "str", "default": "", "meaning": ", ".join(presets.presets())}
+    preset = {"key": "recipe.train.preset", "type": "text", "default": "", "meaning": ", ".join(presets.presets())}
     rows = [
         _key(f"{at}.{name}".strip("."), key.type, key.meaning, model.model_fields[name])
         for at, model in sections.items()
@@ -91,10 +95,17 @@ def _keys() -> list[Row]:
 
 
 def _key(key: str, kind: str, meaning: str, field: Any) -> Row:
-    default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+    default: Any = "required" if field.is_required() else field.get_default(call_default_factory=True)
     return {
         "key": key,
-        "type": kind,
-        "default": "" if isinstance(default, BaseModel) else str(default),
+        "type": in_words(kind),
+        "default": "" if isinstance(default, BaseModel) else _written(default),
         "meaning": meaning,
     }
+
+
+def _written(value: Any) -> str:
+    """As a study file writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return str(list(value)) if isinstance(value, tuple) else str(value)

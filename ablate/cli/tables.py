@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,11 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ablate.errors import printable
 
 Row = dict[str, Any]
 LONG = 500  # rows, beyond which a table is printed plainly
+INDENT = 4  # characters before what stands below a head
+PLAIN = ("meaning", "what", "type")  # columns that need no name
 GAP = 2  # characters between columns, and around them all
 
 
@@ -35,6 +39,33 @@ def show(rows: list[Row], *, as_json: bool = False, as_csv: bool = False) -> Non
         console = Console()
         widths = _widths(rows, console.width)
         console.print(_table(rows, widths) if widths else _records(rows))
+
+
+def show_entries(rows: list[Row], *, beside: tuple[str, ...]) -> None:
+    """Print rows as a glossary: the first value as a head, with the columns `beside` next to it, the others below."""
+    console, text = Console(), Text()
+    for row in rows:
+        head, *names = row
+        aside = ", ".join(_aside(name, cell(row[name])) for name in beside if row.get(name))
+        fits = len(cell(row[head])) + GAP + len(aside) <= console.width
+        text.append(cell(row[head]), style="bold")
+        text.append(f"{' ' * GAP}{aside}\n" if fits and aside else "\n", style="dim")
+        below = [aside] if aside and not fits else []
+        below += [_aside(name, cell(row[name])) for name in names if name not in beside and row[name]]
+        for line in below:
+            text.append(textwrap.indent(textwrap.fill(line, console.width - INDENT), " " * INDENT) + "\n")
+    console.print(text, end="", soft_wrap=True)
+
+
+def _aside(name: str, value: str) -> str:
+    """A value with its column's name, where that does not go without saying."""
+    return (
+        value
+        if name in PLAIN or value == "required"
+        else f"{name} {value}"
+        if name == "default"
+        else f"{name}: {value}"
+    )
 
 
 def document(value: Any) -> None:
