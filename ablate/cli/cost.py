@@ -42,6 +42,7 @@ Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
     "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of the image; the task's own otherwise."
 )
 @click.option("--measure", "timed", is_flag=True, help="Time predictions on this machine too.")
+@click.option("--check", type=click.Choice(["fvcore"]), help="fvcore's count beside ours, and why they differ.")
 @options.scale
 @options.plugin
 @options.as_json
@@ -53,6 +54,7 @@ def command(
     task: str | None,
     size: tuple[int, int] | None,
     timed: bool,
+    check: str | None,
     scale: str | None,
     as_json: bool,
     as_csv: bool,
@@ -68,12 +70,15 @@ def command(
         raise click.UsageError("--task and --size are for models")
     if scale and not is_study:
         raise click.UsageError("--scale is for studies")
-    if paper and timed:
-        raise click.UsageError("--measure is for studies and models")
+    if paper and (timed or check):
+        raise click.UsageError("--measure and --check are for studies and models")
     if paper:
         _show_paper(as_json=as_json, as_csv=as_csv)
         return
     priced = _study(what, scale) if what and is_study else _models(what, task or "pose", size)
+    if check:
+        _show_check(priced, size=size, as_json=as_json, as_csv=as_csv)
+        return
     _show(priced, size=size, timed=timed, as_json=as_json, as_csv=as_csv)
 
 
@@ -120,6 +125,27 @@ def _show(priced: Priced, *, size: tuple[int, int] | None, timed: bool, as_json:
     lines += [f"Medians of several runs on {machine}." for machine in sorted(machines)]
     for line in lines:
         tell(line, err=not for_people)
+
+
+def _show_check(priced: Priced, *, size: tuple[int, int] | None, as_json: bool, as_csv: bool) -> None:
+    from ablate.network.fvcore_count import beside
+
+    rows = []
+    for name, recipe, cost in priced:
+        found = beside(recipe, size=size)
+        rows.append({
+            "arm": name, "GMACs (10^9)": cost.macs / 1e9, "fvcore, same layers": found.layers / 1e9,
+            "gap (%)": _gap(found.layers, cost.macs), "fvcore in all": found.total / 1e9, "why": found.why(cost),
+        })  # fmt: skip
+    if as_json or as_csv:
+        show(rows, as_json=as_json, as_csv=as_csv)
+        return
+    show([{name: value for name, value in row.items() if name != "why"} for row in rows])
+    whys: dict[str, list[str]] = {}
+    for row in rows:
+        whys.setdefault(str(row["why"]), []).append(str(row["arm"]))
+    for why, arms in whys.items():
+        tell(f"{', '.join(arms)}: {why}")
 
 
 def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None) -> Row:

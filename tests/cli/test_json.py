@@ -128,6 +128,14 @@ def test_shelves_and_costs(printed):
     printed("cost", "cost", "hrnet", "--size", "64", "64")
 
 
+def test_fvcores_count_stands_beside_ours(printed):
+    (row,) = printed("cost --check fvcore", "cost", "hrformer", "--size", "64", "64", "--check", "fvcore")
+    assert row["gap (%)"] == 0
+    assert row["fvcore in all"] > row["fvcore, same layers"] == row["GMACs (10^9)"] > 0.1
+    assert "of matrix products (ours, under attention: " in row["why"]
+    assert " M of batch_norm" in row["why"]
+
+
 @pytest.mark.slow
 def test_the_published_costs(printed, tmp_path):
     assert printed("cost --paper", "cost", "--paper")
