@@ -29,19 +29,13 @@ class Beside:
 
     def why(self, ours: Cost) -> str:
         """Why fvcore's total is not our MACs, in a sentence."""
-        found = [
-            f"{_millions(count)} of {name}" for name, count in sorted(self.others.items(), key=lambda item: -item[1])
-        ]
-        if self.products:
-            found.append(
-                f"{_millions(self.products)} of matrix products (ours: {_millions(ours.matmul_macs)}, under attention)"
-            )
-        elif ours.matmul_macs:
-            found.append(f"none of {_millions(ours.matmul_macs)} of attention's matrix products")
-        if self.layers != ours.macs:
-            found.append(
-                f"{_millions(self.layers - ours.macs)} more of convolution and linear layers, called as functions"
-            )
+        attention, layers = _millions(ours.matmul_macs), self.layers - ours.macs
+        largest_first = sorted(self.others.items(), key=lambda item: -item[1])
+        found = [f"{_millions(count)} of {name}" for name, count in largest_first]
+        if self.products or ours.matmul_macs:
+            found.append(f"{_millions(self.products)} of matrix products (ours, under attention: {attention})")
+        if layers:
+            found.append(f"{_millions(layers)} of convolutions and linear layers called as functions")
         return f"fvcore counts beside these layers: {', '.join(found) or 'nothing'}."
 
 
