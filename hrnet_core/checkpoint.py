@@ -39,8 +39,8 @@ class Pretrained(nn.Module):
     Heatmaps (B, K, h, w), logits (B, classes, h, w) at the finest stream's resolution, [auxiliary, main]
     logits for OCR, class logits (B, classes), the pyramid's maps for detectors, and the list of maps
     without a head (or, for timm's `features_only`, with its widening half: strides 4 to 32; the stem's map
-    is not among them). `config` describes the body, `family` the origin, `leftover` holds weights that
-    belong to none of the three.
+    is not among them). `config` describes the body, `family` the origin, `kind` the head (heatmap, segmentation,
+    ocr, classification, pyramid; None without one), `leftover` holds weights that belong to none of the three.
     """
 
     def __init__(
@@ -50,11 +50,21 @@ class Pretrained(nn.Module):
         neck: nn.Module,
         head: nn.Module,
         family: str | None,
+        kind: str | None,
         leftover: State,
     ) -> None:
         super().__init__()
+        self.kind = kind
         self.body, self.neck, self.head = body, neck, head
         self.config, self.family, self.leftover = body.config, family, leftover
+
+    @property
+    def outputs(self) -> int | None:
+        """Joints or classes that the head has maps or logits for; None without such a head."""
+        last = [layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        if not last or self.kind in (None, "pyramid"):
+            return None
+        return last[-1].out_channels if isinstance(last[-1], nn.Conv2d) else last[-1].out_features
 
     def forward(self, image: torch.Tensor) -> Any:
         return self.head(self.neck(self.body(image)))
@@ -82,12 +92,9 @@ def from_checkpoint(
     state = _strip(_network(source if isinstance(source, Mapping) else read(source), entry))
     kept_out = {key: value for key, value in state.items() if key.startswith(tuple(ignore))} if ignore else {}
     state = {key: value for key, value in state.items() if key not in kept_out}
-    if family is not None:
-        check_choice("family", family, FAMILIES)
-    family = family or recognise(state)
+    family = _family(state, family)
     kind = FAMILIES[family].head if family and head and has_head(state, family) else None
-    if family:
-        state = {official_name(key, FAMILIES[family]): value for key, value in state.items()}
+    state = _official(state, family)
     if config is None and RESNET in state:
         config = infer_baseline(state)
     elif config is None:
@@ -107,7 +114,23 @@ def from_checkpoint(
     if rest and head and family != "detection":
         advice = "head=False loads the body alone, ignore=[prefixes] leaves keys out"
         raise ValueError(f"checkpoint: left over: {_listed(rest)}; {advice}")
-    return Pretrained(body, neck=neck, head=top, family=family, leftover=kept_out | rest).eval()
+    return Pretrained(body, neck=neck, head=top, family=family, kind=kind, leftover=kept_out | rest).eval()
+
+
+def official_state(source: str | Path | Mapping[str, Any], *, entry: str | None = None) -> State:
+    """A checkpoint's tensors by the official names, without wrappers' prefixes. ValueError as `from_checkpoint`."""
+    state = _strip(_network(source if isinstance(source, Mapping) else read(source), entry))
+    return _official(state, _family(state, None))
+
+
+def _family(state: State, named: str | None) -> str | None:
+    if named is not None:
+        check_choice("family", named, FAMILIES)
+    return named or recognise(state)
+
+
+def _official(state: State, family: str | None) -> State:
+    return {official_name(key, FAMILIES[family]): value for key, value in state.items()} if family else state
 
 
 def read(path: str | Path) -> Mapping[str, Any]:

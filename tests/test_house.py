@@ -51,7 +51,8 @@ OWNERS = {
     "rich": ("cli/",),
     "fsspec": ("storage/bucket",),
     "filelock": ("storage/place",),
-    "hrnet_core": ("models/", "tasks/", "training/weights", "network/published_costs"),
+    "hrnet_core": ("models/", "tasks/", "training/weights", "network/published_costs", "evaluation/checkpoints"),
+    "onnxruntime": ("evaluation/onnx_file",),
 }
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

@@ -22,7 +22,7 @@ COMMANDS = {
     "plan": "What a study would train, cost, and be able to show",
     "run": "Train what is missing and write the report",
     "trial": "Run one trial in this process, for a debugger",
-    "evaluate": "Score what any system predicted",
+    "evaluate": "Score a checkpoint, or what any system predicted",
     "status": "What is done, failed and missing",
     "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",

@@ -1,4 +1,4 @@
-"""ablate evaluate: files of predictions, scored by a task's own protocol."""
+"""ablate evaluate: a network or files of predictions, scored by a task's own protocol."""
 
 import math
 import tempfile
@@ -7,54 +7,62 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show
 from ablate.cli.talk import say, tell
 
 if TYPE_CHECKING:
-    from ablate.evaluation.asked import Asked
+    from ablate.evaluation.evaluate import Answer, Question
     from ablate.evaluation.official import Checked
-    from ablate.evaluation.scoring import Predicted
     from ablate.evaluation.stored import Evaluated
 
 
 @click.command("evaluate")
+@click.argument("what", metavar="[CHECKPOINT|STUDY]", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--predictions", type=click.Path(path_type=Path), metavar="FILE|FOLDER",
     help="What any system predicted: a COCO results file, or a folder of PNG label maps.",
 )  # fmt: skip
-@options.task
-@options.data
-@options.settings
+@options.question
+@click.option(
+    "--arm", multiple=True, metavar="ARM", shell_complete=completion.arms,
+    help="Of a study: the arm by its label, or levels that differ from the control as FACTOR=LEVEL.",
+)  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Of a study's arm: all its weights.")
+@options.scale
 @click.option("--check", type=click.Choice(["official"]), help="Lay the field's own evaluation of the files beside it.")
-@click.option("--label", metavar="NAME", help="What it is called; the file's name otherwise.")
+@click.option("--label", metavar="NAME", default="", help="What it is called; the file's name otherwise.")
 @options.stored
 @options.plugin
 @options.as_json
 def command(
-    predictions: Path | None, task: str | None, data: Path | None, chosen: tuple[str, ...], check: str | None,
-    label: str | None, results: str | None, as_json: bool,
+    what: Path | None, predictions: Path | None, arm: tuple[str, ...], weights: Path | None, scale: str | None,
+    check: str | None, label: str, results: str | None, as_json: bool, **asked: object,
 ) -> None:  # fmt: skip
-    """Score what any system predicted, by the task's own protocol, with its interval over test images.
+    """Score a network, or what any system predicted, by the task's own protocol, with its interval over test images.
 
-    Exit status 1 where --check finds a difference. Example:
-    ablate evaluate --predictions results.json --task pose --data ~/datasets/coco2017
+    CHECKPOINT is a released file (official, OpenMMLab) or an ONNX network; of a STUDY, --arm names the network and
+    --weights the file. Exit status 1 where --check finds a difference. Example:
+    ablate evaluate pose_hrnet_w32_256x192.pth --task pose --data ~/datasets/coco2017
     """
-    from ablate.evaluation import asked as asking
-    from ablate.evaluation import prediction_files
-    from ablate.evaluation.scoring import evaluated
+    from ablate.evaluation import evaluate
 
-    if predictions is None:
-        raise click.UsageError("--predictions names what is scored")
-    asked = asking.asked(task, data, asking.settings(chosen))
-    predicted = prediction_files.read(predictions, asked)
-    found, statistics = evaluated(asked, predicted, label=label or predictions.stem)
-    keep(found, statistics, results)
-    whose, checked = official(asked, predicted, found) if check else ("", [])
-    if as_json:
-        document(found.model_dump(mode="json") | {"check": _rows(whose, checked)})
+    question = options.asked(**asked)  # type: ignore[arg-type]  # the options of `question`
+    if (what is None) == (predictions is None):
+        raise click.UsageError("one of CHECKPOINT, STUDY and --predictions is to be given")
+    if predictions is not None:
+        answer = evaluate.of_predictions(predictions, question, label=label)
+    elif what is not None and options.is_study(what):
+        answer = _of_arm(what, arm, weights, scale, question, label)
     else:
-        tell(*lines(found))
+        assert what is not None
+        answer = evaluate.of_network(what, question, label=label)
+    keep(answer, results)
+    whose, checked = official(answer) if check else ("", [])
+    if as_json:
+        document(answer.found.model_dump(mode="json") | {"check": _rows(whose, checked)})
+    else:
+        tell(*lines(answer.found))
         if checked:
             tell("", f"{whose} on the same files, beside ours:")
             show([{key: value for key, value in row.items() if key != "by"} for row in _rows(whose, checked)])
@@ -63,46 +71,68 @@ def command(
         raise SystemExit(1)
 
 
+def _of_arm(
+    study: Path, arm: tuple[str, ...], weights: Path | None, scale: str | None, question: "Question", label: str
+) -> "Answer":
+    from ablate.errors import StudyError
+    from ablate.evaluation import evaluate
+    from ablate.planning.open_study import opened
+
+    if weights is None:
+        raise click.UsageError("--weights FILE is to be given with a study")
+    if question.task:
+        raise click.UsageError("--task is for files; a study has its own")
+    design = opened(study, scale=scale, results=None)
+    wanted = dict(design.study.control)
+    for choice in arm:
+        wanted |= design.levels_of(choice, flag="--arm")
+    trial = next((trial for trial in design.trials if trial.arm == wanted), None)
+    if trial is None:
+        raise StudyError(f"{study}: --arm: no arm combines these levels")
+    return evaluate.of_arm(trial.recipe, weights, question, label=label)
+
+
 def lines(found: "Evaluated") -> list[str]:
-    """An evaluation in words: what was scored on what, the scores with their intervals, remarks."""
-    digits = found.subject.sha256[:8]
+    """An evaluation in words: what was scored on what, the scores with their intervals, what is published."""
+    from ablate.evaluation import published
+
+    name = str(found.dataset.knobs.get("set", found.dataset.name))
     network = f": {found.subject.network}" if found.subject.network else ""
     samples = f"{found.samples:,} predictions on " if found.samples else ""
-    redrawn = f"{found.groups:,} groups" if found.groups else "images"
-    knobs = ", ".join(f"{name} {value}" for name, value in found.evaluation.items())
+    knobs = {"evaluation": found.evaluation, "network": found.subject.read}
     said = [
-        f"{found.label} ({found.subject.kind} {found.subject.file}, sha256 {digits}...){network}",
-        f"{found.task.name} on {found.dataset.knobs.get('set', found.dataset.name)}: {samples}{found.images:,} images",
-        *([f"protocol: {knobs}"] if knobs else []),
+        f"{found.label} ({found.subject.kind} {found.subject.file}, sha256 {found.subject.sha256[:8]}...){network}",
+        f"{found.task.name} on {name}: {samples}{found.images:,} images",
+        *(f"{kind}: {', '.join(f'{key} {value}' for key, value in of.items())}" for kind, of in knobs.items() if of),
         *(f"note: {note}" for note in found.notes),
         "",
     ]
-    width = max(len(name) for name in found.scores)
-    for name, value in found.scores.items():
-        low, high = found.intervals.get(name, (math.nan, math.nan))
+    width = max(map(len, found.scores))
+    for score, value in found.scores.items():
+        low, high = found.intervals.get(score, (math.nan, math.nan))
         ends = "" if math.isnan(low) else f"  [{low:.4f}, {high:.4f}]"
-        said.append(f"{name:<{width}}  -" if math.isnan(value) else f"{name:<{width}}  {value:.4f}{ends}")
-    said += [
-        "",
-        f"In brackets: 95 % of the scores on redrawn {redrawn}, which says how far it depends on the test set.",
-    ]
-    return [*said, f"id {found.id}"]
+        said.append(f"{score:<{width}}  -" if math.isnan(value) else f"{score:<{width}}  {value:.4f}{ends}")
+    redrawn = f"{found.groups:,} groups of images" if found.groups else "images"
+    meaning = f"In brackets: 95 % of the scores on redrawn {redrawn}, which says how far it depends on the test set."
+    rows = published.lines(found.reported, found.scores, name)
+    return [*said, "", meaning, *rows, f"id {found.id}"]
 
 
-def official(asked: "Asked", predicted: "Predicted", found: "Evaluated") -> tuple[str, list["Checked"]]:
+def official(answer: "Answer") -> tuple[str, list["Checked"]]:
     """The field's own evaluation of these predictions, written to files as the task writes them."""
     from ablate.errors import AblateError
     from ablate.evaluation.official import official
     from ablate.tasks import WritesPredictions
 
+    asked = answer.asked
     if not isinstance(asked.task, WritesPredictions):
         raise AblateError(f"--check official: the task {asked.task_part.name} writes no files of predictions")
     with tempfile.TemporaryDirectory() as folder:
-        asked.task.write_predictions(predicted.predictions, asked.samples, Path(folder))
-        return official(asked.samples, Path(folder), found.scores)
+        asked.task.write_predictions(answer.predicted.predictions, asked.samples, Path(folder))
+        return official(asked.samples, Path(folder), answer.found.scores)
 
 
-def keep(found: "Evaluated", statistics: object, results: str | None) -> None:
+def keep(answer: "Answer", results: str | None) -> None:
     """Store an evaluation where a place of results is named."""
     if results is None:
         return
@@ -111,7 +141,7 @@ def keep(found: "Evaluated", statistics: object, results: str | None) -> None:
 
     store = Store(results)
     store.create()
-    stored.put(store.place, found, statistics)  # type: ignore[arg-type]  # arrays, which analysis made
+    stored.put(store.place, answer.found, answer.statistics)
 
 
 def _rows(whose: str, checked: list["Checked"]) -> list[Row]:

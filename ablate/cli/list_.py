@@ -60,10 +60,12 @@ def _parts(kind: str) -> list[Row]:
 
 
 def _knobs(name: str | None) -> list[Row]:
+    if name == "network":
+        return _of_network_files()
     kinds = ("model", "task", "protocol", "dataset")
     known = [(kind, part) for kind in kinds for part in registry.names(kind)]
     if name is None or name not in {part for _, part in known}:
-        names = sorted({part for _, part in known})
+        names = sorted({"network", *(part for _, part in known)})
         raise AblateError(f"list knobs NAME: choose from {', '.join(names)}")
     return [
         {
@@ -75,6 +77,22 @@ def _knobs(name: str | None) -> list[Row]:
         for kind, part in known
         if part == name
         for knob in registry.describe(kind, part).knobs
+    ]
+
+
+def _of_network_files() -> list[Row]:
+    """How `ablate evaluate` reads a network's file."""
+    from ablate.evaluation.reading import Reading
+    from ablate.study import keys
+
+    return [
+        {
+            "knob": f"network.{name}",
+            "type": key.type,
+            "default": str(Reading.model_fields[name].default),
+            "meaning": key.meaning,
+        }
+        for name, key in keys(Reading).items()
     ]
 
 

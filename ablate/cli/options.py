@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ablate.cli import completion
+
+if TYPE_CHECKING:
+    from ablate.evaluation.evaluate import Question
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,14 +29,6 @@ results = click.option(
 data = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
     help="The folder that holds the data sets' folders.  [env: ABLATE_DATA]",
-)  # fmt: skip
-task = click.option(
-    "--task", metavar="NAME", help="What is predicted; `ablate list tasks`.", shell_complete=completion.tasks,
-)  # fmt: skip
-settings = click.option(
-    "--set", "chosen", multiple=True, metavar="KEY=VALUE",
-    help="A knob of task., dataset., evaluation. (the protocol) or network. (how a file is read); repeatable. "
-    "`ablate list knobs pose` names them, docs/evaluate.md has examples.",
 )  # fmt: skip
 stored = click.option(
     "--results", type=click.Path(file_okay=False), metavar="FOLDER|URL", envvar="ABLATE_RESULTS",
@@ -89,3 +84,53 @@ def tracker(command: Command) -> Command:
         "--mlflow", metavar="URI", envvar="MLFLOW_TRACKING_URI",
         help="MLflow tracking URI; a SQLite file beside the results otherwise.  [env: MLFLOW_TRACKING_URI]",
     )(command)  # fmt: skip
+
+
+def question(command: Command) -> Command:
+    """--task, --data, --set, --device, --batch and --workers: what files are scored by, and with what."""
+    for option in (
+        click.option("--workers", type=click.IntRange(0), default=0, help="Processes that prepare pictures."),
+        click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples at once."),
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU where there is one, otherwise."),
+        click.option(
+            "--set", "chosen", multiple=True, metavar="KEY=VALUE",
+            help="A knob of task., dataset., evaluation. (the protocol) or network. (how a file is read); repeatable. "
+            "`ablate list knobs pose` and `ablate list knobs network` name them.",
+        ),
+        data,
+        click.option(
+            "--task", metavar="NAME", shell_complete=completion.tasks,
+            help="What is predicted: `ablate list tasks`. A checkpoint tells by its head.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def asked(
+    task: str | None, data: Path | None, chosen: tuple[str, ...], device: str | None, batch: int, workers: int
+) -> "Question":
+    """The question that these options ask.
+
+    Raises:
+        StudyError, DataError: a setting that is none, or a GPU that is not there.
+    """
+    import torch
+
+    from ablate.errors import DataError
+    from ablate.evaluation.asked import settings
+    from ablate.evaluation.evaluate import Question
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise DataError("--device cuda: this process sees no CUDA device")
+    return Question(
+        task, data, settings(chosen), torch.device(device or ("cuda" if there else "cpu")), batch=batch, workers=workers
+    )
+
+
+def is_study(word: Path) -> bool:
+    """Whether a word that may be a checkpoint is a study's file or a shipped study's name."""
+    from ablate.study import shipped
+
+    return word.suffix in (".yaml", ".yml") or (str(word) in shipped() and not word.exists())

@@ -1,5 +1,7 @@
 """What others made, scored by our tasks: networks from files, and files of predictions. Nothing is trained here.
 
-`asked` is what is asked: task, protocol, data. `prediction_files` reads what others predicted, `scoring` makes an
-evaluation of predictions, `stored` keeps it, `official` lays the field's own tools beside it.
+`evaluate` goes from a file to its evaluation: `asked` is what is asked (task, protocol, data), `checkpoints` and
+`onnx_file` load networks, `reading` has the knobs for that and `networks` fits a network to a task; `prediction_files`
+reads what others predicted, `scoring` scores predictions, `stored` keeps evaluations. `official` has the field's own
+tools, `published` what is known of released files.
 """

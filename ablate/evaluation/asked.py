@@ -4,7 +4,7 @@ Settings are written as in a study's recipe: `task.size=[256, 192]`, `evaluation
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,7 @@ def asked(task: str | None, data: Path | None, chosen: Mapping[str, Mapping[str,
     registry.describe("task", task)
     name, knobs, root = located(task, data, chosen.get("dataset", {}))
     parts = Part(name=task, knobs=dict(chosen.get("task", {}))), Part(name=name, knobs=knobs)
+    _refuse_idle(task, chosen.get("task", {}))
     return _opened(*parts, dict(chosen.get("evaluation", {})), root)
 
 
@@ -97,6 +98,7 @@ def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str
     Raises:
         PartError, DataError: as `asked`.
     """
+    _refuse_idle(recipe.task.name, chosen.get("task", {}))
     task, dataset = (
         part.model_copy(update={"knobs": part.knobs | dict(chosen.get(kind, {}))})
         for kind, part in (("task", recipe.task), ("dataset", recipe.dataset))
@@ -105,7 +107,6 @@ def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str
 
 
 def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None) -> Asked:
-    _refuse_idle(task_part)
     task_part, dataset_part = task_part.filled("task"), dataset_part.filled("dataset")
     try:
         evaluation = registry.check_knobs("protocol", task_part.name, evaluation)
@@ -117,11 +118,11 @@ def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], 
     return Asked(task_part, dataset_part, evaluation, task, protocol, dataset.info, samples, samples.verify(), root)
 
 
-def _refuse_idle(task: Part) -> None:
+def _refuse_idle(task: str, knobs: Iterable[str]) -> None:
     """A knob of training that has a namesake among those of evaluation was hardly meant."""
-    idle = {k.name for k in registry.describe("task", task.name).knobs if k.doc.startswith("augmentation")}
-    rules = {knob.name for knob in registry.describe("protocol", task.name).knobs}
-    for name in task.knobs:
+    idle = {k.name for k in registry.describe("task", task).knobs if k.doc.startswith("augmentation")}
+    rules = {knob.name for knob in registry.describe("protocol", task).knobs}
+    for name in knobs:
         if name in idle & rules:
             raise PartError(f"task.{name} is of training alone; did you mean evaluation.{name}?")
 

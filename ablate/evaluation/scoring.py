@@ -27,7 +27,7 @@ class Predicted:
     samples: int  # predicted people or images
     seconds: float = 0.0  # that predicting took
     notes: Sequence[str] = ()
-    reported: Reported | None = None
+    reported: Sequence[Reported] = ()
 
 
 def evaluated(asked: Asked, predicted: Predicted, *, label: str) -> tuple[Evaluated, dict[str, Array]]:
@@ -65,7 +65,7 @@ def evaluated(asked: Asked, predicted: Predicted, *, label: str) -> tuple[Evalua
         images=len(ids),
         groups=images.drawn if groups else 0,
         samples=predicted.samples,
-        reported=predicted.reported,
+        reported=list(predicted.reported),
         notes=list(predicted.notes),
         env=origin.provenance() | {"device": "cuda" if torch.cuda.is_initialized() else "cpu"},
         seconds=predicted.seconds,

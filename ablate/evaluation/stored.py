@@ -40,6 +40,7 @@ class Reported(BaseModel):
 
     model_config = FROZEN
     row: str  # as printed there
+    set: str  # that it was scored on
     source: str
     protocol: str  # under which it was scored there
     scores: dict[str, float]  # between 0 and 1, by the names that our metrics have
@@ -65,7 +66,7 @@ class Evaluated(BaseModel):
     images: Count
     groups: Count = 0  # that images are redrawn by; 0: none are declared
     samples: Count = 0  # predicted people or images
-    reported: Reported | None = None
+    reported: list[Reported] = []
     notes: list[str] = []
     env: dict[str, str] = {}
     seconds: float = 0.0  # that predicting took

@@ -1,0 +1,131 @@
+"""Networks in checkpoints of torch or safetensors: released ones, told by their keys, and those of a study's arm.
+
+Files are read by the restricted readers alone; one that holds code is refused with the object's name.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ablate.errors import DataError
+from ablate.evaluation.networks import Loaded
+from ablate.evaluation.prediction_files import digest
+from ablate.evaluation.reading import reading
+from ablate.evaluation.stored import Subject
+from ablate.network.build import build
+from ablate.study import Recipe
+from hrnet_core import Pretrained, SimpleBaselineConfig, from_checkpoint
+from hrnet_core.checkpoint import official_state, read
+
+HEADS = {"heatmap": "pose", "segmentation": "segmentation", "ocr": "segmentation"}  # whose outputs a task reads
+NAMED = 4  # tensors that a message names before it only counts
+PLACES = ("backbone.body.", "backbone.", "head.")  # of our networks, before the official names
+
+
+def load(file: Path, given: dict[str, object], device: torch.device) -> Loaded:
+    """The network of a released checkpoint, head included, its architecture read off keys and shapes.
+
+    Raises:
+        DataError: no such file, one that holds code, or no network with a head that a task reads.
+    """
+    knobs = reading(given)
+    try:
+        net = from_checkpoint(file, family=knobs.family, entry=knobs.entry)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(str(error)) from None
+    kind = net.kind
+    if kind not in HEADS:
+        head = f"a head for {kind}" if kind else "no head that is known"
+        raise DataError(f"{file}: has {head}; wanted heatmaps of joints or maps of classes ({net.family or 'a body'})")
+    # microsoft/human-pose-estimation.pytorch feeds pictures as OpenCV reads them, with RGB's mean and deviation.
+    swapped = net.family == "pose" and isinstance(net.config, SimpleBaselineConfig) and "colours" not in given
+    if swapped:
+        knobs = reading({**given, "colours": "bgr", "mean": MEAN_OF_RGB[::-1], "std": STD_OF_RGB[::-1]})
+    subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=said(net), read=knobs.changed)
+    notes = ["its official code feeds BGR pictures, so they are fed here; network.colours=rgb feeds the other order"]
+    return Loaded(
+        subject,
+        runner(net, device),
+        knobs,
+        task=HEADS[kind],
+        size=None,
+        outputs=net.outputs,
+        knobs={"align_corners": True} if net.family == "ocr" else {},
+        notes=tuple(notes if swapped else ()),
+    )
+
+
+MEAN_OF_RGB, STD_OF_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # used on B, G, R in that order
+
+
+def of_arm(recipe: Recipe, file: Path, given: dict[str, object], device: torch.device) -> Loaded:
+    """The network of a recipe with the weights of a file, all of them, the head's included.
+
+    Raises:
+        DataError: no such file, one that holds code, or weights of another network.
+    """
+    knobs = reading(given)
+    net = build(recipe)
+    try:
+        state = whole_state(net, read(file))
+        net.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
+    name = f"{recipe.model.name} with {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
+    subject = Subject(kind="arm", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
+    return Loaded(subject, runner(net, device), knobs, task=recipe.task.name)
+
+
+def runner(net: nn.Module, device: torch.device) -> "Module":
+    """Runs a network of torch on the device."""
+    return Module(net.eval().to(device), device)
+
+
+class Module:
+    """Pictures (B, 3, H, W) -> the network's last output, the main one, on the CPU as the pictures were."""
+
+    def __init__(self, net: nn.Module, device: torch.device) -> None:
+        self.net, self.device = net, device
+
+    def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
+        outputs = self.net(pictures.to(self.device))
+        return {"maps": outputs[-1] if isinstance(outputs, list | tuple) else outputs}
+
+
+def said(net: Pretrained) -> str:
+    """What a released checkpoint is, in words."""
+    config, millions = net.config, sum(p.numel() for p in net.parameters()) / 1e6
+    what = f"SimpleBaseline, ResNet-{config.depth}" if isinstance(config, SimpleBaselineConfig) else f"W{config.width}"
+    name = what if what.startswith("Simple") else f"HRNet {what}"
+    return f"{name} with a {net.kind} head of {net.outputs} outputs, {millions:.1f} M parameters ({net.family})"
+
+
+def whole_state(net: nn.Module, source: Mapping[str, object]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by the names of a network of ours: its own names, or the official ones.
+
+    Raises:
+        ValueError: some are missing, left over, or of another shape.
+    """
+    wanted = net.state_dict()
+    tensors = {re.sub(r"^module\.", "", str(k)): v for k, v in source.items() if isinstance(v, Tensor)}
+    if not set(tensors) & set(wanted):
+        official = official_state(source)
+        tensors = {name: official[short] for name in wanted if (short := _short(name)) in official}
+        left = set(official) - {_short(name) for name in wanted}
+    else:
+        left = set(tensors) - set(wanted)
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    wrong = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
+    left = {name for name in left if not name.endswith("num_batches_tracked")}
+    for what, names in (("missing", missing), ("of another shape", wrong), ("left over", sorted(left))):
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            raise ValueError(f"weights of another network: {what}: {', '.join(names[:NAMED])}{more}")
+    return {name: tensors.get(name, value) for name, value in wanted.items()}
+
+
+def _short(name: str) -> str:
+    return next((name.removeprefix(place) for place in PLACES if name.startswith(place)), name)

@@ -1,0 +1,157 @@
+"""From a file to its evaluation: a released checkpoint, an ONNX network, an arm's weights, or predictions."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ablate.datasets import Array
+from ablate.errors import DataError
+from ablate.evaluation import checkpoints, onnx_file, prediction_files, published
+from ablate.evaluation.asked import Asked, Settings, asked, asked_by
+from ablate.evaluation.networks import Adapted, Loaded
+from ablate.evaluation.scoring import Predicted, evaluated
+from ablate.evaluation.stored import Evaluated
+from ablate.machine import clock
+from ablate.study import Budget, Recipe
+from ablate.tasks import Outputs, Prediction
+from ablate.training.batches import Encoded, batches, served, to_device
+from ablate.training.site import Site
+
+SIZE = re.compile(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)")  # height and width in a file's name, as the pose zoos write it
+Said = Callable[[int, int], None]  # how many samples of how many are predicted
+
+
+@dataclass(frozen=True)
+class Question:
+    """What files are scored by, and with what."""
+
+    task: str | None
+    data: Path | None
+    chosen: Settings
+    device: torch.device
+    batch: int = 32
+    workers: int = 0
+    said: Said | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An evaluation with what it was made of."""
+
+    found: Evaluated
+    statistics: dict[str, Array]
+    asked: Asked
+    predicted: Predicted
+
+
+def of_predictions(place: Path, question: Question, *, label: str = "") -> Answer:
+    """What somebody's files of predictions score.
+
+    Raises:
+        AblateError: they cannot be read, or do not fit the set.
+    """
+    opened = asked(question.task, question.data, question.chosen)
+    return _answer(opened, prediction_files.read(place, opened), label or place.stem)
+
+
+def of_network(file: Path, question: Question, *, label: str = "") -> Answer:
+    """What the network of a checkpoint or an ONNX file scores.
+
+    Raises:
+        AblateError: it cannot be read, or does not fit the task or the set.
+    """
+    net = load(file, question.chosen, question.device)
+    task = question.task or net.task
+    chosen, net = with_what_the_file_tells(question.chosen, net, file, task)
+    opened = asked(task, question.data, chosen)
+    return _answer(opened, predicted(net, opened, question), label or file.stem)
+
+
+def of_arm(recipe: Recipe, file: Path, question: Question, *, label: str = "") -> Answer:
+    """What the network of a study's arm scores with the weights of a file, by the study's protocol and data.
+
+    Raises:
+        AblateError: the weights are of another network, or the data are not there.
+    """
+    opened = asked_by(recipe, question.data, question.chosen)
+    net = checkpoints.of_arm(recipe, file, question.chosen["network"], question.device)
+    return _answer(opened, predicted(net, opened, question), label or file.stem)
+
+
+def _answer(opened: Asked, made: Predicted, label: str) -> Answer:
+    rows, notes = published.reported(made.subject, opened.info.name)
+    made = replace(made, reported=rows, notes=[*made.notes, *notes])
+    found, statistics = evaluated(opened, made, label=label)
+    return Answer(found, statistics, opened, made)
+
+
+def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
+    """The network of an ONNX file or a checkpoint.
+
+    Raises:
+        DataError: it is none that can be read, in one line.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    if file.suffix == ".onnx":
+        return onnx_file.load(file, chosen["network"], gpu=device.type == "cuda")
+    return checkpoints.load(file, chosen["network"], device)
+
+
+def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: str | None) -> tuple[Settings, Loaded]:
+    """The settings, completed by what is known of the network: the size of its pictures, how its logits are enlarged.
+
+    Raises:
+        DataError: its head is for another task.
+    """
+    if net.task and net.task != task:
+        raise DataError(f"{file}: {net.subject.network} is for {net.task}, not for {task}")
+    known, notes = dict(net.knobs), list(net.notes)
+    if task == "pose" and "size" not in chosen["task"]:
+        named = SIZE.findall(file.name)
+        if net.size:
+            known["size"] = list(net.size)
+        elif named:
+            known["size"] = [int(side) for side in named[-1]]
+            notes.append(f"crops are {' x '.join(named[-1])}, as the file's name says; task.size says otherwise")
+        else:
+            notes.append("crops have the task's usual size; --set task.size=[HEIGHT, WIDTH] says otherwise")
+    task_knobs = {**known, **chosen["task"]}
+    return {**chosen, "task": task_knobs}, replace(net, notes=tuple(notes))
+
+
+def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
+    """What the network predicts for every sample of the split.
+
+    Raises:
+        DataError: its outputs do not fit the task or the set, or a picture is damaged.
+    """
+    task, parts = opened.task, opened.parts
+    if net.outputs is not None and net.outputs != len(parts) and net.reading.channels is None:
+        what = "classes" if opened.info.classes and opened.task_part.name == "segmentation" else "joints"
+        raise DataError(
+            f"{net.subject.file}: has {net.outputs} {what}, the set {opened.info.name} has {len(parts)}; "
+            "--set network.channels=[...] says which of its channels stands for each"
+        )
+    forward = Adapted(net, opened.task_part.name, parts)
+    chosen = task.samples_for_evaluation(opened.samples, opened.protocol)
+    site = Site(results="", data=opened.root, budget=Budget(workers=question.workers))
+    at_once = task.evaluation_batch(question.batch)
+    start, found = clock.now(), list[Prediction]()
+    with torch.inference_mode(), served():
+        for number, one in enumerate(batches(Encoded(chosen, task, opened.info, seed=0), at_once, site, task)):
+            found += task.predict(_forward(forward), to_device(one, question.device), opened.protocol)
+            if question.said:
+                question.said(min((number + 1) * at_once, len(chosen)), len(chosen))
+    size = " x ".join(map(str, net.size or net.reading.size or ()))
+    scaled = f"pictures were scaled to {size}, and the maps back; windows: --set evaluation.window=[...]"
+    notes = [*net.notes, *([scaled] if forward.scaled else [])]
+    finished = task.finish(found, opened.protocol, opened.info)
+    return Predicted(net.subject, finished, len(chosen), clock.now() - start, notes)
+
+
+def _forward(adapted: Adapted) -> Callable[[torch.Tensor], Outputs]:
+    return lambda images: adapted(images).to(images.device)

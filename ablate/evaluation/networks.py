@@ -1,0 +1,145 @@
+"""A network from a file, as a task's `predict` calls it: whatever pictures it wants and however its outputs lie.
+
+Tasks prepare pictures in one way: (B, 3, H, W) float32, RGB, with ImageNet's mean and deviation taken out. What another
+network sees is made of that, and what it puts out becomes maps (B, joints or classes, h, w) of any stride.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ablate.errors import DataError
+from ablate.evaluation.reading import MEAN, STD, Reading
+from ablate.evaluation.stored import Subject
+
+Size = tuple[int, int]  # height and width
+Run = Callable[[Tensor], dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them -> its outputs by name
+LUMA = (0.299, 0.587, 0.114)  # grey of RGB, as OpenCV has it
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network, ready to run, and what its file tells of it."""
+
+    subject: Subject
+    run: Run
+    reading: Reading
+    task: str | None = None  # that its head is for; None: the file does not tell
+    size: Size | None = None  # of the pictures that it takes; None: any
+    channels: int = 3  # of the pictures that it takes
+    outputs: int | None = None  # joints or classes; None: told by its outputs
+    knobs: dict[str, object] = field(default_factory=dict)  # of the task, that go with it
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Adapted:
+    """Calls the network with a task's pictures; `parts` names what the maps are of."""
+
+    net: Loaded
+    task: str
+    parts: Sequence[str]
+    scaled: bool = False  # whether any pictures were, to the size that the network takes
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) as tasks prepare them -> maps (B, parts, h, w) float32.
+
+        Raises:
+            DataError: an output that is no such map, in one line.
+        """
+        reading, fixed = self.net.reading, self.net.size or self.net.reading.size
+        pictures = images if reading.plain else converted(images, reading)
+        if self.net.channels == 1:
+            weights = pictures.new_tensor(LUMA if reading.colours == "rgb" else LUMA[::-1]).view(1, 3, 1, 1)
+            pictures = (pictures * weights).sum(1, keepdim=True)
+        if fixed and tuple(pictures.shape[2:]) != tuple(fixed):
+            pictures = F.interpolate(pictures, size=tuple(fixed), mode="bilinear", align_corners=False)
+            self.scaled = True
+        height, width = pictures.shape[2:]
+        more = [-side % reading.multiple for side in (height, width)]
+        if any(more):
+            pictures = F.pad(pictures, (0, more[1], 0, more[0]), value=float(pictures.min()))
+        maps = self._maps(self.net.run(pictures))
+        if any(more):
+            maps = F.interpolate(maps, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+            maps = maps[..., :height, :width]
+        return maps
+
+    def _maps(self, outputs: dict[str, Tensor]) -> Tensor:
+        """The output that has a map for each part."""
+        file, wanted = self.net.subject.file, self.net.reading.output
+        if wanted is not None:
+            if wanted not in outputs:
+                raise DataError(f"network.output: {file} has no output {wanted!r}; it has {', '.join(outputs)}")
+            outputs = {wanted: outputs[wanted]}
+        found = {name: maps for name, value in outputs.items() if (maps := self._as_maps(value)) is not None}
+        if len(found) != 1:
+            shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outputs.items())
+            if found:
+                raise DataError(f"{file}: several outputs fit: {shapes}; --set network.output=NAME says which counts")
+            raise DataError(f"{file}: {self._expected()}; its outputs are {shapes}")
+        return next(iter(found.values())).float()
+
+    def _expected(self) -> str:
+        kind = "class" if self.task == "segmentation" else "joint"
+        many = f"wanted maps (B, {len(self.parts)}, h, w), one for each {kind} of the set"
+        hint = "--set network.channels=[...] says which of its channels stands for each"
+        return f"{many} ({', '.join(list(self.parts)[:3])} ...), or (B, h, w, {len(self.parts)}); {hint}"
+
+    def _as_maps(self, value: Tensor) -> Tensor | None:
+        """An output as (B, parts, h, w); None where it cannot be."""
+        count, chosen = len(self.parts), self.net.reading.channels
+        if self.task == "segmentation" and not value.dtype.is_floating_point and chosen is None:
+            return self._one_hot(value)
+        if value.dim() != 4 or chosen is not None:
+            return self._chosen(value, chosen) if chosen and value.dim() == 4 else None
+        if value.shape[1] == count:
+            return value
+        if value.shape[3] == count:
+            return value.permute(0, 3, 1, 2)
+        if self.task == "segmentation" and count == 2 and 1 in (value.shape[1], value.shape[3]):
+            return _two_classes(value if value.shape[1] == 1 else value.permute(0, 3, 1, 2))
+        return None
+
+    def _chosen(self, value: Tensor, chosen: Sequence[int]) -> Tensor | None:
+        """The channels that the user named, one for each part."""
+        if len(chosen) != len(self.parts) or min(chosen) < 0:
+            raise DataError(f"network.channels: one channel for each of {', '.join(self.parts)}, not {list(chosen)}")
+        if value.shape[1] <= max(chosen) < value.shape[3]:
+            value = value.permute(0, 3, 1, 2)
+        return value[:, list(chosen)] if max(chosen) < value.shape[1] else None
+
+    def _one_hot(self, value: Tensor) -> Tensor | None:
+        """Class numbers (B, h, w), with or without an axis of one, as scores of 0 and 1."""
+        if value.dim() == 4 and 1 in (value.shape[1], value.shape[3]):
+            value = value[:, 0] if value.shape[1] == 1 else value[..., 0]
+        if value.dim() != 3:
+            return None
+        if int(value.max()) >= len(self.parts) or int(value.min()) < 0:
+            raise DataError(
+                f"{self.net.subject.file}: its output holds the class {int(value.max())}; the set has "
+                f"{len(self.parts)} classes, 0 to {len(self.parts) - 1}"
+            )
+        return F.one_hot(value.long(), len(self.parts)).permute(0, 3, 1, 2).float()
+
+
+def converted(images: Tensor, reading: Reading) -> Tensor:
+    """Pictures as tasks prepare them, as the network wants them: colours, range, mean and deviation."""
+
+    def column(values: Sequence[float]) -> Tensor:
+        return images.new_tensor(np.broadcast_to(values, 3).tolist()).view(1, 3, 1, 1)
+
+    pictures = (images * column(STD) + column(MEAN)) * reading.white
+    pictures = (pictures - column(reading.mean)) / column(reading.std)
+    return pictures.flip(1) if reading.colours == "bgr" else pictures
+
+
+def _two_classes(value: Tensor) -> Tensor:
+    """One map (B, 1, h, w), the second class's probability or its logit, as scores of both classes (B, 2, h, w)."""
+    value = value.float()
+    probabilities = bool(value.min() >= 0) and bool(value.max() <= 1)
+    return torch.cat([0.5 - value, value - 0.5] if probabilities else [-value, value], dim=1)

@@ -1,0 +1,74 @@
+"""What is published of released checkpoints: their scores, addresses and digests, kept in released.json with sources.
+
+A file is known by its content where the beginning of its digest is published, else by its name alone, which is said.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
+
+from ablate.evaluation.stored import Reported, Subject
+from ablate.study import FROZEN
+
+
+class Released(BaseModel):
+    """One row of a table or a zoo, with the file that it is of."""
+
+    model_config = FROZEN
+    row: str  # as printed there
+    task: str
+    set: str  # that it was scored on, by the name that it has here, if it has one
+    file: str  # its name; empty where the address does not tell
+    url: str  # of the file, or of the folder that holds it
+    sha256: str  # its first digits; empty where none are published
+    size: tuple[int, int] | None = None  # height and width of the crop
+    scores: dict[str, float]  # between 0 and 1
+    protocol: str
+    source: str
+
+
+@cache
+def released() -> tuple[Released, ...]:
+    """All rows."""
+    text = Path(__file__).with_name("released.json").read_text(encoding="utf-8")
+    return TypeAdapter(tuple[Released, ...]).validate_json(text)
+
+
+def rows_of(name: str, sha256: str) -> list[Released]:
+    """The rows that are of a file: by its digest where one is published, else by its name."""
+    by_content = [row for row in released() if row.sha256 and sha256.startswith(row.sha256)]
+    return by_content or [row for row in released() if row.file == name and not row.sha256]
+
+
+def reported(subject: Subject, dataset: str) -> tuple[list[Reported], list[str]]:
+    """What is published of a subject's weights, those on the same set first; and remarks on how it is known."""
+    found = sorted(rows_of(subject.file, subject.sha256), key=lambda row: row.set != dataset)
+    notes = []
+    if found and not found[0].sha256:
+        notes.append(f"no digest of {subject.file} is published: it is taken for the published file by its name")
+    wrong = [row for row in released() if row.file == subject.file and row.sha256 and row not in found]
+    if wrong and not found:
+        digits = f"begins with {wrong[0].sha256}, this one's with {subject.sha256[:8]}"
+        notes.append(f"is not the published {subject.file}, whose sha256 {digits}")
+    return [
+        Reported(row=row.row, set=row.set, source=row.source, protocol=row.protocol, scores=row.scores)
+        for row in found
+        if row.scores
+    ], notes
+
+
+def lines(found: list[Reported], scores: dict[str, float], dataset: str) -> list[str]:
+    """Published scores beside ours, in words; a difference only where the set is the same."""
+    said = []
+    for row in found:
+        same = row.set == dataset
+        shown = [
+            f"{name} {value:.3f}" + (f" (ours {scores[name] - value:+.4f})" if same and name in scores else "")
+            for name, value in row.scores.items()
+        ]
+        where = row.set if same else f"{row.set}, another set than {dataset}: no comparison"
+        name = re.sub(r"\.pth(\.tar)?$", "", row.row)
+        said.append(f"published, {name} on {where}: {', '.join(shown)}; {row.protocol} [{row.source}]")
+    return said
