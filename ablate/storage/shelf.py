@@ -96,17 +96,18 @@ def own_kind(study: Study) -> str:
 
 
 def kind_of(study: Study, trials: Collection[Trial], shelf: Shelf, asked: str | None = None) -> str:
-    """The kind of device that evidence rests on: the one asked for, or of which there are more results of these trials;
-    the budget's where there are as many."""
-    counts = _counts(trials, shelf)
-    return asked or max(KINDS, key=lambda kind: (counts[kind], kind == own_kind(study)))
+    """The kind of device that evidence rests on: the one asked for, or of which more of these trials were trained here,
+    or of which there are more results, imported ones included; the budget's where there are as many."""
+    counts, here = _counts(trials, shelf), _trained_here(trials, shelf)
+    return asked or max(KINDS, key=lambda kind: (here[kind], counts[kind], kind == own_kind(study)))
 
 
 def kind_to_train(study: Study, trials: Collection[Trial], shelf: Shelf) -> str:
-    """The kind of device whose results a run completes: the budget's, unless another's are complete."""
-    counts, own = _counts(trials, shelf), own_kind(study)
+    """The kind of device whose results a run completes: the budget's, unless another's are complete and fewer of the
+    budget's were trained here."""
+    counts, here, own = _counts(trials, shelf), _trained_here(trials, shelf), own_kind(study)
     whole = [kind for kind in KINDS if counts[kind] == len(trials)]
-    return own if own in whole or not whole else whole[0]
+    return own if own in whole or not whole or here[own] > here[whole[0]] else whole[0]
 
 
 def left_out(trials: Collection[Trial], shelf: Shelf, kind: str) -> str:
@@ -120,3 +121,9 @@ def left_out(trials: Collection[Trial], shelf: Shelf, kind: str) -> str:
 def _counts(trials: Collection[Trial], shelf: Shelf) -> dict[str, int]:
     """How many of the trials have a result of each kind of device."""
     return {kind: sum(trial.id in shelf.by_kind.get(kind, {}) for trial in trials) for kind in KINDS}
+
+
+def _trained_here(trials: Collection[Trial], shelf: Shelf) -> dict[str, int]:
+    """The same without imported results."""
+    results = {kind: [shelf.by_kind[kind].get(trial.id) for trial in trials] for kind in KINDS if kind in shelf.by_kind}
+    return {kind: sum(bool(found and not found.imported) for found in results.get(kind, [])) for kind in KINDS}

@@ -148,6 +148,16 @@ def test_evidence_is_of_one_kind_the_commoner_or_the_one_asked_for(tmp_path):
     assert kind_to_train(study, trials, Store(tmp_path / "fewer").read()) == "cpu"
 
 
+def test_imported_results_do_not_precede_those_trained_here(tmp_path):
+    study, store = load(write_study(tmp_path)), Store(tmp_path / "results")
+    trials = Design(study).trials
+    stored(Store(tmp_path / "theirs"), trials, GPU, 0.5)
+    imported(tmp_path / "theirs", store)
+    assert (kind_of(study, trials, store.read()), kind_to_train(study, trials, store.read())) == ("cuda", "cuda")
+    stored(store, trials[:1], {}, 0.9)
+    assert (kind_of(study, trials, store.read()), kind_to_train(study, trials, store.read())) == ("cpu", "cpu")
+
+
 def test_commands_take_one_kind_and_say_so(called, tmp_path):
     file, store = write_study(tmp_path), Store(tmp_path / "results")
     trials = Design(load(file)).trials
