@@ -50,6 +50,7 @@ class Table:
     columns: list[Column]
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+    names: int = 1  # the first columns, which say what a row is: each part of a table that is too wide begins with them
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from ablate.report.blocks import Figure, Panel, Series
 INK = "#1f2328"  # replaced by the page's own text colour where the page can be dark
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")  # Okabe and Ito, one darkened
 MARKERS = "osD^vPX"
-WIDTH = 7.6  # inches
+WIDTH, NARROW = 7.6, 3.6  # inches
+NAME, LEGEND = 26, 90  # letters of a row's name before it is broken, and of the legend in a line
+NARROW_NAME, NARROW_LEGEND = 16, 42
+LINE = 0.2  # inches, of a legend
 STYLE = {
     "font.size": 9.5,
     "axes.labelsize": 9.5,
@@ -43,31 +46,38 @@ NO_DATE: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = False) -> bytes:
-    """The figure as a file's content."""
+def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = False, narrow: bool = False) -> bytes:
+    """The figure as a file's content; narrow, its panels one below the other, for a phone."""
     with warnings.catch_warnings(), mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
-        canvas = Canvas(figsize=(_width(figure), _height(figure)), layout=ConstrainedLayoutEngine(wspace=0.08))
-        columns = canvas.subplots(1, len(figure.panels), squeeze=False, sharex=figure.panels[0].zero)[0]
-        for number, (axes, panel) in enumerate(zip(columns, figure.panels, strict=True)):
-            _panel(axes, panel, names=number == 0 or panel.rows != figure.panels[0].rows)
-        _legend(canvas, list(columns))
+        layout = ConstrainedLayoutEngine(wspace=0.08, hspace=0.04)
+        shape = (len(figure.panels), 1) if narrow else (1, len(figure.panels))
+        legend = _Legend(figure, NARROW_LEGEND if narrow else LEGEND)
+        size = (_width(figure, narrow=narrow), _height(figure, narrow=narrow) + legend.height)
+        canvas = Canvas(figsize=size, layout=layout)
+        places = canvas.subplots(*shape, squeeze=False, sharex=figure.panels[0].zero).ravel()
+        for number, (axes, panel) in enumerate(zip(places, figure.panels, strict=True)):
+            named = narrow or number == 0 or panel.rows != figure.panels[0].rows
+            _panel(axes, panel, names=named, letters=NARROW_NAME if narrow else NAME)
+        legend.draw(canvas, list(places))
         buffer = io.BytesIO()
         warnings.filterwarnings("ignore", "Glyph")  # drawn as a box; the tables beside have the name
         canvas.savefig(buffer, format=format, metadata=NO_DATE[format], transparent=transparent)
     return buffer.getvalue()
 
 
-def _width(figure: Figure) -> float:
-    narrow = len(figure.panels) == 1 and not figure.panels[0].rows
-    return 0.75 * WIDTH if narrow else WIDTH
+def _width(figure: Figure, *, narrow: bool) -> float:
+    if narrow:
+        return NARROW
+    alone = len(figure.panels) == 1 and not figure.panels[0].rows
+    return 0.75 * WIDTH if alone else WIDTH
 
 
-def _height(figure: Figure) -> float:
-    rows = max(len(panel.rows) for panel in figure.panels)
-    return 0.9 + 0.42 * rows if rows else 2.8
+def _height(figure: Figure, *, narrow: bool) -> float:
+    heights = [0.9 + 0.42 * len(panel.rows) if panel.rows else 2.8 for panel in figure.panels]
+    return sum(heights) if narrow else max(heights)
 
 
-def _panel(axes: Axes, panel: Panel, *, names: bool) -> None:
+def _panel(axes: Axes, panel: Panel, *, names: bool, letters: int) -> None:
     for series in panel.series:
         _series(axes, series)
     axes.set_xlabel(panel.x_label)
@@ -83,7 +93,7 @@ def _panel(axes: Axes, panel: Panel, *, names: bool) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     if panel.rows:
-        labels = [textwrap.fill(name, 26) for name in panel.rows] if names else [""] * len(panel.rows)
+        labels = [textwrap.fill(name, letters) for name in panel.rows] if names else [""] * len(panel.rows)
         axes.set_yticks(range(len(panel.rows)), labels)
         axes.set_ylim(len(panel.rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
@@ -107,12 +117,26 @@ def _series(axes: Axes, series: Series) -> None:
         lines(at, series.low, series.high, linewidth=1.2 if series.faint else 2.0, **look)
 
 
-def _legend(canvas: Canvas, columns: list[Axes]) -> None:
-    entries: dict[str, Any] = {}
-    for axes in columns:
-        handles, labels = axes.get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        columns_that_fit = max(1, min(len(entries), 90 // (max(map(len, entries)) + 6)))
-        canvas.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns_that_fit)
+class _Legend:
+    """The names of a figure's series, below its panels, in as many columns as there is room for."""
+
+    def __init__(self, figure: Figure, letters: int) -> None:
+        self._letters = letters
+        names = list(dict.fromkeys(s.name for panel in figure.panels for s in panel.series if s.name))
+        shown = [self._broken(name).split("\n") for name in names]
+        longest = max((len(line) for name in shown for line in name), default=0)
+        self._columns = max(1, min(len(names), letters // (longest + 6)))
+        lines = sum(map(len, shown)) / self._columns
+        self.height = max(0.0, LINE * (lines - 2))  # inches; two lines find room within the panels' own height
+
+    def draw(self, canvas: Canvas, places: list[Axes]) -> None:
+        entries: dict[str, Any] = {}
+        for axes in places:
+            handles, labels = axes.get_legend_handles_labels()
+            for handle, label in zip(handles, labels, strict=True):
+                entries.setdefault(self._broken(label), handle)
+        if entries:
+            canvas.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=self._columns)
+
+    def _broken(self, name: str) -> str:
+        return textwrap.fill(name, self._letters - 6)

@@ -3,7 +3,9 @@
 import re
 from html import escape
 from pathlib import Path
+from typing import Literal
 
+from ablate.report import fitting
 from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text, lines
 from ablate.report.draw import INK, draw
 
@@ -43,28 +45,34 @@ def _text(text: Text) -> str:
 
 
 def _table(table: Table, number: int) -> str:
-    header = "".join(_title(column) for column in table.columns)
-    body = "\n".join(f"<tr>{_cells(table.columns, row)}</tr>" for row in table.rows)
+    """One below the other where it is too wide for the page."""
+    parts = "\n".join(_part(table, places) for places in fitting.parts(table))
     notes = "".join(f'\n<p class="note">{escape(note)}</p>' for note in table.notes)
     return (
         f"<figure>\n<figcaption><strong>Table {number}.</strong> {escape(table.caption)}</figcaption>\n"
-        f'<div class="scroll"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
-        f"{notes}\n</figure>"
+        f"{parts}{notes}\n</figure>"
     )
+
+
+def _part(table: Table, places: list[int]) -> str:
+    """Some of a table's columns, in a box that scrolls where the window is narrow."""
+    classes = [_classes(column) for column in table.columns]
+    header = "".join(_title(table.columns[at]) for at in places)
+    rows = ("".join(f'<td class="{classes[at]}">{_cell(row[at])}</td>' for at in places) for row in table.rows)
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="scroll"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def _title(column: Column) -> str:
-    return f'<th class="{_classes(column)}" scope="col">{escape(column.title)}{_minor(column.minor)}</th>'
+    return f'<th class="{_classes(column)}" scope="col">{_breakable(column.title)}{_minor(column.minor)}</th>'
 
 
-def _cells(columns: list[Column], row: list[Cell]) -> str:
-    return "".join(
-        f'<td class="{_classes(column)}">{_cell(cell)}</td>' for column, cell in zip(columns, row, strict=True)
-    )
+def _breakable(text: str) -> str:
+    return "<wbr>".join(map(escape, fitting.pieces(text)))
 
 
 def _cell(cell: Cell) -> str:
-    text = escape(cell.text)
+    text = _breakable(cell.text)
     text = f"<code>{text}</code>" if cell.code else text
     text = f'<a href="{escape(cell.link)}">{text}</a>' if cell.link else text
     text = f"<strong>{text}</strong>" if cell.strong else text
@@ -80,17 +88,18 @@ def _classes(column: Column) -> str:
 
 
 def _figure(figure: Figure, number: int) -> str:
+    """Drawn twice: the page shows the one that fits the window."""
     caption = escape(figure.caption)
     return (
-        f'<figure class="drawing">\n{_inline(figure)}\n'
+        f'<figure class="drawing">\n{_inline(figure, "broad")}\n{_inline(figure, "narrow")}\n'
         f"<figcaption><strong>Figure {number}.</strong> {caption}</figcaption>\n</figure>"
     )
 
 
-def _inline(figure: Figure) -> str:
+def _inline(figure: Figure, shape: Literal["broad", "narrow"]) -> str:
     """The drawing as an element of the page: ids made unique, ink as the page's text colour."""
-    svg = draw(figure, "svg", transparent=True).decode()
+    svg = draw(figure, "svg", transparent=True, narrow=shape == "narrow").decode()
     svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-", svg)
-    label = f'<svg role="img" aria-label="{escape(figure.caption)}"'
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-{shape}-", svg)
+    label = f'<svg class="{shape}" role="img" aria-label="{escape(figure.caption)}"'
     return svg.replace(INK, "currentColor").replace("<svg", label, 1)

@@ -74,12 +74,13 @@ def test_a_page_has_the_elements_of_a_plain_one(text):
     """But for what the drawing of other letters needs, which has outlines and places only."""
 
     def shape(page: str) -> list:
-        return Elements(re.sub(r"<svg.*?</svg>", "<svg>", page, flags=re.DOTALL)).found
+        page = re.sub(r"<svg.*?</svg>", "<svg>", page, flags=re.DOTALL)
+        return Elements(page.replace("<wbr>", "")).found  # where a line may end depends on the text
 
     page = html.render(content(text))
     assert shape(page) == shape(html.render(PLAIN))
     tags = {tag for tag, _ in Elements(page).found}
-    assert tags <= {tag for tag, _ in Elements(html.render(PLAIN)).found} | {"g", "path", "use", "defs", "svg"}
+    assert tags <= {tag for tag, _ in Elements(html.render(PLAIN)).found} | {"g", "path", "use", "defs", "svg", "wbr"}
     attributes = {name for _, attributes in Elements(page).found for name, _ in attributes}
     assert not [name for name in attributes if name.startswith("on")]
     assert not re.search(r'(href|src)="(?!#)', page)

@@ -17,7 +17,7 @@ from ablate.report import blocks, html, latex, markdown, write
 from ablate.report.blocks import Cell, Column, Figure, Panel, Series, Table, Text, decimals, percent, signed
 from ablate.report.draw import draw
 
-VOID = {"meta", "path", "use", "rect", "br", "img"}
+VOID = {"meta", "path", "use", "rect", "br", "img", "wbr"}
 FIGURE = Figure("demo", "A line", [Panel("x", "y", [Series("line", [0, 1], [1, 2], name="a_b $x$ <c>")])])
 
 

@@ -86,7 +86,7 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
         notes.append(f"Test images: {evidence.images} images, drawn anew with replacement, the same for all arms.")
     firsts = {comparison.metric: comparison for comparison in reversed(comparisons)}
     rows = [_row(comparison, digits, name=firsts[comparison.metric] is comparison) for comparison in comparisons]
-    return Table("Differences from the control, × 100, with 95% intervals.", columns, rows, notes)
+    return Table("Differences from the control, × 100, with 95% intervals.", columns, rows, notes, names=2)
 
 
 def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
