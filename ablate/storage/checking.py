@@ -22,9 +22,11 @@ MOST_IMAGES = 2**17  # of a test split; the largest known have a third, and more
 
 
 def unknown_parts(result: Result) -> list[str]:
-    """The parts of its recipe that are on no shelf, as `task 'brightness'`: a plug-in's that was not named."""
+    """The parts of its recipe that are on no shelf, as `task 'brightness' (small_parts, digest 0a1b...)`: those of a
+    plug-in that was not named, which the result names."""
     kinds = {kind: getattr(result.recipe, kind).name for kind in ("task", "dataset", "model")}
-    return [f"{kind} {name!r}" for kind, name in kinds.items() if name not in registry.names(kind)]
+    own = {kind: f" ({plugin.name}, digest {plugin.digest})" for kind, plugin in result.plugins.items()}
+    return [f"{kind} {name!r}{own.get(kind, '')}" for kind, name in kinds.items() if name not in registry.names(kind)]
 
 
 def refuse_untrue(result: Result, body: dict[str, Any], statistics: Arrays, *, at: str) -> None:
