@@ -7,13 +7,14 @@ of the same method is another network.
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ablate.analysis.resample import NO_INTERVAL, unfit
 from ablate.errors import StoreError
 from ablate.metrics import build_metric
+from ablate.registry import describe
 from ablate.storage import Arrays
 
 RESAMPLES = 1000
@@ -90,13 +91,16 @@ class TestImagesOf:
 
     def alone(self, name: str, chosen: Sequence[int]) -> np.ndarray:
         """A score on each of the chosen images, by their places, alone: (n,)."""
-        eye = np.zeros(len(self.ids), np.int64)
-        found = []
-        for place in chosen:
-            eye[place] = 1
-            found.append(self.scores(eye.copy()).get(name, np.nan))
-            eye[place] = 0
-        return np.array(found, dtype=float)
+        giving = {
+            metric: arrays for metric, arrays in self.statistics.items() if describe("metric", metric).gives(name)
+        }
+        only = replace(self, statistics=giving)
+        found = np.full(len(chosen), np.nan)
+        for number, place in enumerate(chosen):
+            counts = np.zeros(len(self.ids), np.int64)
+            counts[place] = 1
+            found[number] = only.scores(counts).get(name, np.nan)
+        return found
 
     def _joints(self, arrays: Arrays) -> Iterator[tuple[str, Arrays]]:
         """The rows of each joint alone, of a metric whose rows are joints."""
@@ -118,3 +122,66 @@ def interval(draws: np.ndarray) -> Interval:
 def intervals(redrawn: Mapping[str, np.ndarray]) -> dict[str, Interval]:
     """The interval of each score."""
     return {name: interval(draws) for name, draws in redrawn.items()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score of two networks on the same images: the second's minus the first's."""
+
+    first: str  # labels
+    second: str
+    score: str
+    scores: tuple[float, float]
+    diff: float
+    low: float  # 95 % over redrawn test images, paired
+    high: float
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Apart:
+    """An image on which two networks differ, by a score on it alone."""
+
+    image: str  # its name
+    scores: tuple[float, float]
+
+    @property
+    def diff(self) -> float:
+        return self.scores[1] - self.scores[0]
+
+
+def differences(first: TestImagesOf, second: TestImagesOf, *, resamples: int = RESAMPLES) -> list[Difference]:
+    """All scores that both have, those of joints after the others.
+
+    Raises:
+        StoreError: they were scored on different images.
+    """
+    _refuse_different(first, second)
+    exact = [one.scores(joints=True) for one in (first, second)]
+    drawn = [one.redrawn(resamples, joints=True) for one in (first, second)]
+    found = []
+    for name in exact[0]:
+        if name in exact[1]:
+            low, high = interval(drawn[1][name] - drawn[0][name])
+            scores = exact[0][name], exact[1][name]
+            found.append(Difference(first.label, second.label, name, scores, scores[1] - scores[0], low, high))
+    return sorted(found, key=lambda one: "/" in one.score)
+
+
+def most_apart(first: TestImagesOf, second: TestImagesOf, name: str, *, most: int = 10) -> list[Apart]:
+    """The images on which a score, on the image alone, differs most."""
+    _refuse_different(first, second)
+    scores = [one.alone(name, range(len(one.ids))) for one in (first, second)]
+    gaps = np.nan_to_num(np.abs(scores[1] - scores[0]))
+    order = np.argsort(-gaps, kind="stable")[:most]
+    return [Apart(str(first.names[i]), (float(scores[0][i]), float(scores[1][i]))) for i in order if gaps[i] > 0]
+
+
+def _refuse_different(first: TestImagesOf, second: TestImagesOf) -> None:
+    if not np.array_equal(first.ids, second.ids):
+        counts = f"{len(first.ids)} images and {len(second.ids)}"
+        raise StoreError(f"{first.label} and {second.label}: scored on different images ({counts})")

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Train what is missing and write the report",
     "trial": "Run one trial in this process, for a debugger",
     "evaluate": "Score a checkpoint, or what any system predicted",
+    "compare": "Two networks on one set, paired image by image",
     "status": "What is done, failed and missing",
     "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",

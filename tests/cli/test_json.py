@@ -157,6 +157,9 @@ def test_an_evaluation(printed, tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(painted.results(folder, off=3.0)))
     command = ("evaluate", "--predictions", "found.json", "--task", "pose", "--data", folder, "--check", "official")
     assert printed("evaluate", *command)["check"]
+    (tmp_path / "other.json").write_text(json.dumps(painted.results(folder, off=1.0)))
+    command = ("compare", "found.json", "other.json", "--task", "pose", "--data", folder)
+    assert printed("compare", *command)["most apart"]["other"]
 
 
 def test_files_to_begin_with(printed):

@@ -1,0 +1,249 @@
+"""ablate compare: networks, files of predictions or stored results on one set, paired image by image."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ablate.cli import options
+from ablate.cli.tables import Row, document, show
+from ablate.cli.talk import say, tell
+
+if TYPE_CHECKING:
+    from ablate.analysis import redrawn
+    from ablate.evaluation.evaluate import Answer, Question
+    from ablate.report.compared import Compared, Scored
+
+PART = "/"  # in the name of a score of one class or joint
+MOST_PARTS = 30  # of them that a terminal shows
+
+
+class Side:
+    """One of the compared: what it scored, and on what."""
+
+    def __init__(
+        self, scored: "Scored", images: "redrawn.TestImagesOf", of: dict[str, object], settings: dict[str, object]
+    ) -> None:
+        self.scored, self.images, self.of, self.settings = scored, images, of, settings
+
+
+@click.command("compare")
+@click.argument("what", nargs=-1, required=True, metavar="A B [...]")
+@options.question
+@click.option(
+    "--set-of", "own", nargs=2, multiple=True, metavar="NUMBER KEY=VALUE",
+    help="A setting of one of them alone, counted from 1: --set-of 2 evaluation.flip=false.",
+)  # fmt: skip
+@click.option("--label", "labels", multiple=True, metavar="NAME", help="What they are called, in their order.")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html", help="Also as a page.")
+@options.results
+@options.plugin
+@options.as_json
+def command(
+    what: tuple[str, ...], own: tuple[tuple[str, str], ...], labels: tuple[str, ...], page: Path | None,
+    results: str, as_json: bool, chosen: tuple[str, ...], **asked: object,
+) -> None:  # fmt: skip
+    """Compare checkpoints, ONNX networks, files of predictions or stored results, each with the first.
+
+    All are scored on the same images; ids are of evaluations or trials in --results. The intervals are of the
+    difference of these networks over new images; they say nothing of the methods over seeds. Example:
+    ablate compare net.onnx net.onnx --set-of 2 evaluation.flip=false --task pose --data ~/datasets/coco2017
+    """
+    from ablate.machine import write_atomically
+    from ablate.report import compared, html
+
+    if len(what) < 2:
+        raise click.UsageError("two or more are to be given")
+    settings = _settings(chosen, own, len(what))
+    names = _names(what, labels)
+    sides = [
+        _side(word, options.asked(chosen=settings[place], **asked), names[place], results)  # type: ignore[arg-type]
+        for place, word in enumerate(what)
+    ]
+    found = _compared(sides)
+    if page:
+        write_atomically(page, html.render(compared.blocks(found)).encode())
+    if as_json:
+        document(_document(found, sides))
+        return
+    for line in _lines(found):
+        tell(line)
+    rows, parts = ([row for row in _rows(found) if (PART in row["score"]) == of_part] for of_part in (False, True))
+    show(rows)
+    show(parts[:MOST_PARTS])
+    for second, images in found.apart.items():
+        tell(f"The images that differ most, by {found.primary} on the image alone:")
+        show([{"image": i.image, found.scored[0].label: i.scores[0], second: i.scores[1]} for i in images])
+    tell(found.spread, compared.MEANING)
+    if page:
+        say(page)
+
+
+def _settings(chosen: tuple[str, ...], own: tuple[tuple[str, str], ...], count: int) -> list[tuple[str, ...]]:
+    """The settings of each, its own after those of all."""
+    for number, _ in own:
+        if not number.isdecimal() or not 1 <= int(number) <= count:
+            raise click.UsageError(f"--set-of {number}: a number from 1 to {count}")
+    return [(*chosen, *(word for number, word in own if int(number) == place + 1)) for place in range(count)]
+
+
+def _names(what: tuple[str, ...], labels: tuple[str, ...]) -> list[str]:
+    """A label for each, no two alike."""
+    given = [*labels, *(Path(word).stem for word in what[len(labels) :])]
+    return [name if given.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(given)]
+
+
+def _side(word: str, question: "Question", label: str, results: str) -> Side:
+    place = Path(word)
+    if not place.exists() and re.fullmatch("[0-9a-f]{3,16}", word):
+        return _stored(word, label, results)
+    from ablate.evaluation import evaluate
+
+    if place.is_dir() or place.suffix == ".json":
+        return _of(evaluate.of_predictions(place, question, label=label), label)
+    return _of(evaluate.of_network(place, question, label=label), label)
+
+
+def _of(answer: "Answer", label: str) -> Side:
+    from ablate.analysis import redrawn
+
+    images = redrawn.TestImagesOf.of(label, answer.statistics, answer.found.parts)
+    return Side(_scored(label, answer.found), images, _on(answer.found), _settings_of(answer.found))
+
+
+def _scored(label: str, found: object) -> "Scored":
+    from ablate.evaluation.stored import Evaluated
+    from ablate.report.compared import Scored
+
+    assert isinstance(found, Evaluated)
+    parts = [f"{found.subject.kind} {found.subject.file}", f"sha256 {found.subject.sha256[:8]}", *found.notes]
+    return Scored(label, "; ".join(parts), found.scores)
+
+
+def _settings_of(found: object) -> dict[str, object]:
+    from ablate.evaluation.stored import Evaluated
+
+    assert isinstance(found, Evaluated)
+    knobs: dict[str, object] = {f"evaluation.{name}": value for name, value in found.evaluation.items()}
+    knobs |= {f"task.{name}": value for name, value in found.task.knobs.items()}
+    return knobs | {f"network.{name}": value for name, value in found.subject.read.items()}
+
+
+def _on(found: object) -> dict[str, object]:
+    from ablate.evaluation.stored import Evaluated
+
+    assert isinstance(found, Evaluated)
+    return {
+        "task": found.task.name,
+        "set": found.dataset.knobs.get("set", found.dataset.name),
+        "data": found.data_digest,
+    }
+
+
+def _stored(prefix: str, label: str, results: str) -> Side:
+    """An evaluation or a trial by its id."""
+    from ablate.analysis import redrawn
+    from ablate.errors import StoreError
+    from ablate.evaluation import stored
+    from ablate.report.compared import Scored
+    from ablate.storage import Store
+
+    store = Store(results)
+    ids = stored.begin_so(store.place, prefix)
+    if len(ids) > 1:
+        raise StoreError(f"{store.place.name}: {len(ids)} evaluations have an id that begins {prefix!r}")
+    if ids and (kept := stored.get(store.place, ids[0])):
+        found, arrays = kept
+        name = found.label if label == prefix else label
+        return Side(
+            _scored(name, found), redrawn.TestImagesOf.of(name, arrays, found.parts), _on(found), _settings_of(found)
+        )
+    result = store.find(prefix)
+    arrays = store.statistics(result.id)
+    recipe = result.recipe.filled()
+    scored = Scored(label, f"trial {result.id}: {recipe.model.name}, seed {result.seed}", dict(result.scores))
+    data = {"task": recipe.task.name, "set": recipe.dataset.knobs.get("set", recipe.dataset.name)}
+    knobs = {f"evaluation.{name}": value for name, value in recipe.evaluation.items()}
+    data |= {"data": result.data_digest.get("val", "")}
+    return Side(scored, redrawn.TestImagesOf.of(label, arrays), data, knobs)
+
+
+def _with_settings(sides: list[Side]) -> list["Scored"]:
+    """What each is, with the settings that they do not share."""
+    names = dict.fromkeys(name for side in sides for name in side.settings)
+    differing = [name for name in names if len({str(side.settings.get(name, "")) for side in sides}) > 1]
+    shown = [[f"{name}={side.settings[name]}" for name in differing if name in side.settings] for side in sides]
+    return [
+        replace(side.scored, what="; ".join([side.scored.what, *more])) for side, more in zip(sides, shown, strict=True)
+    ]
+
+
+def _compared(sides: list[Side]) -> "Compared":
+    from ablate.analysis import redrawn
+    from ablate.errors import StoreError
+    from ablate.report.compared import Compared
+
+    first, *others = sides
+    for side in others:
+        for fact, value in side.of.items():
+            if value != first.of[fact]:
+                here = f"{first.scored.label} has {first.of[fact]}, {side.scored.label} {value}"
+                raise StoreError(f"compare: not of one {fact if fact != 'data' else 'content of the set'}: {here}")
+    groups = next((side.images.groups for side in sides if side.images.groups is not None), None)
+    images = [replace(side.images, groups=groups, label=side.scored.label) for side in sides]
+    primary = next(iter(first.images.scores()))
+    return Compared(
+        title=f"{first.of['task']} on {first.of['set']}",
+        primary=primary,
+        images=len(images[0].ids),
+        groups=images[0].drawn if groups is not None else 0,
+        scored=_with_settings(sides),
+        differences=[one for other in images[1:] for one in redrawn.differences(images[0], other)],
+        apart={other.label: redrawn.most_apart(images[0], other, primary) for other in images[1:]},
+    )
+
+
+def _lines(found: "Compared") -> list[str]:
+    groups = f", {found.groups:,} groups" if found.groups else ""
+    named = [f"{one.label}: {one.what}" for one in found.scored]
+    return [f"{found.title}, {found.images:,} images{groups}", *named, "", *found.answer]
+
+
+def _rows(found: "Compared") -> list[Row]:
+    several = len(found.scored) > 2
+    return [
+        {"score": one.score, **({"network": one.second} if several else {}), one.first: one.scores[0]}
+        | {("it" if several else one.second): one.scores[1], "difference": one.diff, "95 %": _ends(one.low, one.high)}
+        for one in found.differences
+    ]
+
+
+def _ends(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
+
+
+def _document(found: "Compared", sides: list[Side]) -> Row:
+    from ablate.report.compared import MEANING
+
+    return {
+        "task": sides[0].of["task"],
+        "set": sides[0].of["set"],
+        "images": found.images,
+        "groups": found.groups,
+        "primary": found.primary,
+        "networks": [{"label": one.label, "what": one.what, "scores": one.scores} for one in found.scored],
+        "differences": [
+            {"first": one.first, "second": one.second, "score": one.score, "scores": one.scores}
+            | {"difference": one.diff, "low": one.low, "high": one.high}
+            for one in found.differences
+        ],
+        "most apart": {
+            label: [{"image": one.image, "scores": one.scores} for one in images]
+            for label, images in found.apart.items()
+        },
+        "answer": found.answer,
+        "meaning": MEANING,
+    }

@@ -1,0 +1,142 @@
+"""`ablate compare`: differences are paired by image, and say what they are about."""
+
+import json
+
+import numpy as np
+import painted
+import pytest
+import reading_networks as readers
+
+from ablate.analysis import redrawn
+from ablate.errors import StoreError
+
+
+@pytest.fixture
+def people(tmp_path):
+    folder = painted.people(tmp_path, images=8)
+    for name, off in (("near", 1.0), ("far", 4.0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(painted.results(folder, off=off)))
+    return folder
+
+
+@pytest.fixture
+def compare(called, people):
+    def call(*words, folder=people):
+        status, out, err = called("compare", *words, "--task", "pose", "--data", folder, "--json")
+        assert status == 0, err
+        return json.loads(out)
+
+    return call
+
+
+def of(found, score):
+    return next(row for row in found["differences"] if row["score"] == score)
+
+
+def test_the_worse_of_two_files_is_told(compare):
+    found = compare("near.json", "far.json")
+    row = of(found, "AP")
+    assert row["difference"] == pytest.approx(row["scores"][1] - row["scores"][0])
+    assert row["low"] <= row["difference"] <= row["high"] < 0
+    assert "far scores lower than near on images like these: AP" in found["answer"][0]
+    assert "does not compare methods" in found["meaning"]
+    assert {row["score"] for row in found["differences"]} >= {"AP", "PCK", "PCK/nose", "PCK/left_ankle"}
+    gaps = [abs(one["scores"][1] - one["scores"][0]) for one in found["most apart"]["far"]]
+    assert gaps == sorted(gaps, reverse=True)
+    assert all(gap > 0 for gap in gaps)
+
+
+def test_a_file_against_itself_has_no_difference(compare):
+    found = compare("near.json", "near.json", "--label", "one", "--label", "two")
+    assert all(row["difference"] in (0, None) and row["high"] in (0, None) for row in found["differences"])
+    assert found["most apart"]["two"] == []
+    assert "do not tell two from one" in found["answer"][0]
+
+
+def test_settings_of_one_alone(compare, tmp_path):
+    readers.of_joints(tmp_path / "n.onnx", stride=4)
+    words = ("--set", "task.size=[96, 64]", "--set", "evaluation.flip=false")
+    found = compare("n.onnx", "n.onnx", *words, "--set-of", "2", "evaluation.refine=none")
+    assert [one["label"] for one in found["networks"]] == ["n (1)", "n (2)"]
+    assert "evaluation.refine=none" in found["networks"][1]["what"]
+    assert "evaluation.flip" not in found["networks"][1]["what"]
+    assert of(found, "PCK")["difference"] != 0
+
+
+def test_three_kinds_of_things_by_groups_with_a_page(called, people, tmp_path):
+    readers.of_joints(tmp_path / "n.onnx", stride=2)
+    asked = ["--task", "pose", "--data", people, "--set", "dataset.group_field=clip"]
+    status, out, err = called("evaluate", "--predictions", "far.json", *asked, "--results", "results", "--json")
+    assert status == 0, err
+    kept = json.loads(out)["id"]
+    more = ["--set", "task.size=[96, 64]", "--set", "evaluation.flip=false", "--page", "page.html"]
+    status, out, err = called("compare", "near.json", kept[:8], "n.onnx", *asked, *more)
+    assert status == 0, err
+    assert "pose on painted, 8 images, 5 groups" in out
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>near, far and n: pose on painted</h1>" in page
+    assert "does not compare methods" in page
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+
+
+def test_what_cannot_be_compared_is_one_line(called, people, tmp_path):
+    other = painted.people(tmp_path / "more", images=3, seed=5)
+    (tmp_path / "three.json").write_text(json.dumps(painted.results(other)))
+    words = ["evaluate", "--predictions", "three.json", "--task", "pose", "--data", other, "--results", "results"]
+    kept = json.loads(called(*words, "--json")[1])["id"]
+    asked = ["--task", "pose", "--data", people]
+
+    def refused(*arguments):
+        status, out, err = called("compare", *arguments, *asked)
+        assert (status, out, err.count("\n")) == (2, "", 1), err
+        return err
+
+    assert "not of one content of the set" in refused("near.json", kept)
+    assert "no trial with an id that begins 'abcdef'" in refused("near.json", "abcdef")
+    assert "two or more" in refused("near.json")
+    assert "a number from 1 to 2" in refused("near.json", "far.json", "--set-of", "3", "evaluation.flip=false")
+
+
+def images(label, *, gap=0.0, groups=None, count=12, seed=0):
+    """Test images of a metric whose score is the share of joints found."""
+    rng = np.random.default_rng(seed)
+    distance = rng.uniform(0, 0.4, 5 * count) + gap
+    arrays = {
+        "pck/image_ids": np.arange(count), "pck/image": np.repeat(np.arange(count), 5), "pck/distance": distance,
+        "pck/joint": np.tile(np.arange(5), count), "pck/annotation_id": np.repeat(np.arange(count), 5),
+    }  # fmt: skip
+    if groups is not None:
+        arrays["images/groups"] = np.array(groups)
+    return redrawn.TestImagesOf.of(label, arrays, ["a", "b", "c", "d", "e"])
+
+
+def test_intervals_of_groups_are_those_of_drawing_groups():
+    """Worked out by hand: a group of equal images is drawn or not, so the spread is that of two draws of two groups."""
+    one = images("one", groups=["x"] * 6 + ["y"] * 6)
+    draws = list(one.draws(200))
+    assert all(len(set(counts[:6])) == len(set(counts[6:])) == 1 for counts in draws)
+    assert {(int(c[0]), int(c[6])) for c in draws} == {(2, 0), (1, 1), (0, 2)}
+    assert one.drawn == 2
+    alone = [one.scores(counts)["PCK"] for counts in (np.r_[np.ones(6), np.zeros(6)], np.r_[np.zeros(6), np.ones(6)])]
+    low, high = redrawn.interval(one.redrawn(400)["PCK"])
+    assert (low, high) == pytest.approx((min(alone), max(alone)))
+
+
+def test_scores_of_a_joint_are_those_of_its_rows_alone():
+    one = images("one")
+    arrays = one.statistics["pck"]
+    own = arrays["distance"][arrays["joint"] == 2]
+    assert one.scores(joints=True)["PCK/c"] == pytest.approx((own <= 0.2).mean())
+
+
+def test_paired_differences_are_narrower_than_unpaired_ones():
+    first, second = images("first"), images("second", gap=0.02)
+    (row,) = [row for row in redrawn.differences(first, second) if row.score == "PCK"]
+    ends = [redrawn.interval(one.redrawn()["PCK"]) for one in (first, second)]
+    assert row.high - row.low < 0.7 * np.hypot(*(high - low for low, high in ends))
+
+
+def test_different_images_are_not_compared():
+    with pytest.raises(StoreError, match="scored on different images"):
+        redrawn.differences(images("first"), images("second", count=11))
