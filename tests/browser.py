@@ -79,6 +79,14 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def wait(self, script: str) -> Any:
+        """What an expression is, as soon as it is something."""
+        end = time.monotonic() + PATIENCE
+        while not (found := self.ask(script)):
+            assert time.monotonic() < end, f"never: {script}; {self.complaints}"
+            time.sleep(0.1)
+        return found
+
     def move(self, x: float, y: float) -> None:
         """Point at a place of the window."""
         self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)

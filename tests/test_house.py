@@ -47,6 +47,7 @@ OWNERS = {
     "mlflow": ("tracking/experiment",),
     "yaml": ("study/yaml_subset",),
     "matplotlib": ("report/draw",),
+    "vl_convert": ("report/interactive",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "fsspec": ("storage/bucket",),

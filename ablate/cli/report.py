@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(["md", "html", "latex", "csv", "parquet"]),
-    help="csv, parquet: tables of the numbers, in the folder tables. md, html and latex otherwise.",
+    type=click.Choice(["md", "html", "interactive", "latex", "csv", "parquet"]),
+    help="csv, parquet: tables of the numbers, in the folder tables. The four others otherwise.",
 )
 @click.option(
     "--to",

@@ -15,7 +15,7 @@ from ablate.analysis import Evidence
 from ablate.machine import write_atomically
 from ablate.report.blocks import Block, Cell, Figure, Table, Text, listed
 
-FORMATS = ("md", "html", "latex")
+FORMATS = ("md", "html", "interactive", "latex")
 NAMED = 6  # missing trials that a warning names before it only counts
 
 
@@ -30,21 +30,27 @@ def blocks(evidence: Evidence) -> list[Block]:
 
 
 def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMATS) -> list[Path]:
-    """Write report.md, report.html and report.tex into the folder, figures beside them; returns what was written.
+    """Write report.md, report.html, interactive.html and report.tex into the folder, figures beside them; returns what
+    was written.
 
-    In Markdown and HTML ids lead to the trials' documents, where results lie on a disk.
+    But for LaTeX ids lead to the trials' documents, where results lie on a disk.
 
     Raises:
         StoreError: the folder cannot be written.
     """
-    content = _linked(blocks(evidence), _way(folder, evidence.place))
+    way = _way(folder, evidence.place)
+    content = _linked(blocks(evidence), way)
     written = _Files(folder)
     if "md" in formats:
         written.add("report.md", _markdown(content, written))
     if "html" in formats:
         from ablate.report import html
 
-        written.add("report.html", html.render(content))
+        written.add("report.html", html.render(content, beside="interactive.html" if "interactive" in formats else ""))
+    if "interactive" in formats:
+        from ablate.report import interactive
+
+        written.add("interactive.html", interactive.render(evidence, way))
     if "latex" in formats:
         written.add("report.tex", _latex(content, written))
     return written.paths

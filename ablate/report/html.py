@@ -12,8 +12,8 @@ from ablate.report.draw import INK, draw
 TAGS = {"title": "h1", "heading": "h2"}
 
 
-def render(blocks: list[Block]) -> str:
-    """The page."""
+def render(blocks: list[Block], *, beside: str = "") -> str:
+    """The page. `beside` is the address of the interactive one, where there is one."""
     title = next((block.text for block in blocks if isinstance(block, Text)), "Report")
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     body, tables, figures = [], 0, 0
@@ -26,11 +26,12 @@ def render(blocks: list[Block]) -> str:
         else:
             figures += 1
             body.append(_figure(block, figures))
+    more = f'<p><a href="{escape(beside)}">Sort and filter arms, open single trials</a></p>\n' if beside else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{more}"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )

@@ -111,7 +111,7 @@ def test_equal_evidence_gives_equal_files(tmp_path):
     evidence = made_up.few_seeds(tmp_path / "results")
     first, second = (write(evidence, tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert len(first) == len(second) == 3 + 2 * 4
+    assert len(first) == len(second) == 4 + 2 * 4
 
 
 def test_formats_can_be_chosen_and_a_file_is_no_folder(tmp_path):
