@@ -3,11 +3,12 @@
 The report, and whoever wants the numbers behind it, call `gather`; `stats` is arrays in, numbers out.
 """
 
-from ablate.analysis import frame, redrawn, stats
+from ablate.analysis import frame, redrawn, sequential, stats
 from ablate.analysis.breakdown import Breakdown
 from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.gathering import gather
+from ablate.analysis.rule import Rule, declared, doubts, one_point, pooled_freedom, rule_of
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect
 
@@ -19,10 +20,17 @@ __all__ = [
     "Evidence",
     "Failure",
     "Row",
+    "Rule",
     "Shown",
+    "declared",
+    "doubts",
     "frame",
     "gather",
+    "one_point",
+    "pooled_freedom",
     "redrawn",
+    "rule_of",
     "score_curve",
+    "sequential",
     "stats",
 ]

@@ -78,7 +78,9 @@ def _reversed(rows: list[Row], comparisons: list[Comparison]) -> list[str]:
     return [
         found.arm
         for found in comparisons
-        if found.effect.n and (printed[found.arm] - theirs) * found.effect.diff < 0  # nan is not below 0
+        if found.effect.n
+        and found.control == rows[0].label
+        and (printed[found.arm] - theirs) * found.effect.diff < 0  # nan is not
     ]
 
 

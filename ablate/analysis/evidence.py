@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablate.analysis.breakdown import Breakdown
-from ablate.analysis.departures import Standing
+from ablate.analysis.rule import Rule
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
-from ablate.storage import Cost, Epoch, Result, little_trained
+from ablate.storage import Cost, Epoch, Result, Standing, little_trained
 from ablate.study import SCRATCH, Published, Recipe, Study
 
 if TYPE_CHECKING:
@@ -60,7 +60,17 @@ class Comparison:
     smallest_p: float  # that these seeds could give after Holm, beside what the other comparisons gave
     detectable: float  # true difference found with power .8 by these seeds; nan if not testable or not primary
     verdict: Verdict | None  # None outside the primary metric
+    p_equivalent: float = math.nan  # of no difference beyond the margin, over all comparisons; nan without a margin
+    narrow: tuple[float, float] = (math.nan, math.nan)  # the 90 % interval, where there is a margin
+    look: int | None = None  # seeds at the look that the verdict is of, 0 before the first; None without looks
+    until: int | None = None  # of the deciding seeds how many are to be trained, where there are looks
+    futile: bool = False  # whether a look ended it because the last one would hardly show anything
     pooled: Effect | None = None  # over all seeds, where the verdict rests on those that were added alone
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown."""
+        return (self.verdict or "").startswith(("higher", "lower"))
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ class Evidence:
     breakdowns: list[Breakdown]  # by class or joint; none when per-image statistics were not read
     comparisons: list[Comparison]  # by metric in the study's order, then by arm
     planned: int  # comparisons in the primary metric
-    seeds_needed: int  # the fewest with which so many comparisons can have a verdict
+    rule: Rule  # how verdicts come about
+    doubts: list[str]  # where the scores look unlike those for which the rule keeps its error rate
     failures: list[Failure]
     missing: list[tuple[str, int]]  # arm and seed of trials without a result
     damaged: list[str]  # files that could not be trusted, one line each
@@ -174,6 +185,11 @@ class Evidence:
     @property
     def control(self) -> Row:
         return self.rows[0]
+
+    @property
+    def drawn_as(self) -> str:
+        """How test images are drawn anew, in words; empty where each is drawn by itself."""
+        return ""
 
     @property
     def any_weights(self) -> bool:

@@ -5,18 +5,17 @@ Results of one data set that were made from different files are refused.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from statistics import median
 
 from ablate.analysis import stats
 from ablate.analysis.breakdown import breakdowns
 from ablate.analysis.cautions import cautions
-from ablate.analysis.departures import standing
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
-from ablate.analysis.resample import NO_INTERVAL, TestImages
-from ablate.analysis.stats import Effect
+from ablate.analysis.judging import compared
+from ablate.analysis.resample import TestImages
+from ablate.analysis.rule import doubts, rule_of
 from ablate.errors import StoreError
 from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
 from ablate.study import (
@@ -60,10 +59,13 @@ def gather(design: Design, store: Store, *, images: bool = True, at: Store | Non
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
     plans, damaged = kept_plans.read(store, study.name, study.scale)
-    stands = standing(design, plans)
-    comparisons = _comparisons(study, rows, images_of, stands.seeds)
-    failures = _failures(design, results, documents)
+    stands = kept_plans.standing(design, plans)
+    primary = study.metrics[0]
+    rule, failures = rule_of(design), _failures(design, results, documents)
+    comparisons = compared(study, rows, design.contrasts, rule, images_of, stands.seeds)
     lost = Counter(failure.arm for failure in failures)
+    final = {row.label: row.scores[primary] for row in rows}
+    wanted = _wanted(design, comparisons[:planned], stands.seeds)
     return Evidence(
         study=study,
         recipe=recipe,
@@ -78,9 +80,14 @@ def gather(design: Design, store: Store, *, images: bool = True, at: Store | Non
         breakdowns=breakdowns(recipe, _finished(rows, study.metrics[0]), stored) if images else [],
         comparisons=comparisons,
         planned=planned,
-        seeds_needed=stats.seeds_needed(planned),
+        rule=rule,
+        doubts=doubts(rule, final, [found.effect for found in comparisons[:planned]]),
         failures=failures,
-        missing=[(design.arm(trial).label, trial.seed) for trial in design.trials if trial.id not in results],
+        missing=[
+            (label, trial.seed)
+            for trial in design.trials
+            if trial.id not in results and trial.seed in wanted[label := design.arm(trial).label]
+        ],
         damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged],
         provenance=_tally(result.env | _plugins(result) for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
@@ -97,6 +104,18 @@ def gather(design: Design, store: Store, *, images: bool = True, at: Store | Non
         place=(at or store).place.address,
         standing=stands,
     )
+
+
+def _wanted(design: Design, comparisons: list[Comparison], deciding: Sequence[int]) -> dict[str, set[int]]:
+    """The seeds that each arm is to be trained with: all, or with looks those up to the next one that it takes part in,
+    and the control's as long as any comparison with it is undecided."""
+    if not design.study.looks:
+        return {arm.label: set(design.study.seeds) for arm in design.arms}
+    until = {arm.label: 0 for arm in design.arms}
+    for contrast, found in zip(design.contrasts, comparisons, strict=True):
+        for label in contrast.weights:
+            until[label] = max(until[label], found.until or 0)
+    return {label: set(deciding[:count]) for label, count in until.items()}
 
 
 def refuse_different_data(results: Iterable[Result]) -> None:
@@ -174,63 +193,6 @@ def _cost(costs: list[Cost]) -> Cost | None:
         return None
     speed, memory = median(cost.images_per_second for cost in costs), max(cost.peak_memory for cost in costs)
     return costs[0].model_copy(update={"images_per_second": speed, "peak_memory": memory})
-
-
-def _comparisons(
-    study: Study, rows: list[Row], images: TestImages | None, deciding: Collection[int]
-) -> list[Comparison]:
-    """Of the primary metric over the seeds that decide, of the others over all."""
-    (control, *others), primary = rows, study.metrics[0]
-    found = [
-        _compare(control, row, metric, images, deciding if metric == primary else study.seeds)
-        for metric in study.metrics
-        for row in others
-    ]
-    k = len(others)
-    raw = [comparison.effect.p for comparison in found[:k]]
-    adjusted = stats.holm(raw)
-    smallest = [stats.smallest_p_beside(raw[:at] + raw[at + 1 :], c.effect.n) for at, c in enumerate(found[:k])]
-    tested = [
-        _judge(c, p_holm=float(p), smallest=s, comparisons=k)
-        for c, p, s in zip(found[:k], adjusted, smallest, strict=True)
-    ]
-    return tested + found[k:]
-
-
-def _compare(control: Row, row: Row, metric: str, images: TestImages | None, chosen: Collection[int]) -> Comparison:
-    both = [seed for seed in control.scores[metric] if seed in row.scores[metric]]
-    seeds = [seed for seed in both if seed in chosen]
-    low, high = NO_INTERVAL
-    if images:
-        low, high = images.interval([control.ids[s] for s in seeds], [row.ids[s] for s in seeds], metric)
-    return Comparison(
-        arm=row.label,
-        control=control.label,
-        metric=metric,
-        effect=_effect(control, row, metric, seeds),
-        pooled=_effect(control, row, metric, both) if len(seeds) < len(both) else None,
-        image_low=low,
-        image_high=high,
-        p_holm=math.nan,
-        smallest_p=math.nan,
-        detectable=math.nan,
-        verdict=None,
-    )
-
-
-def _effect(control: Row, row: Row, metric: str, seeds: list[int]) -> Effect:
-    return stats.paired(*([arm.scores[metric][seed] for seed in seeds] for arm in (control, row)))
-
-
-def _judge(comparison: Comparison, *, p_holm: float, smallest: float, comparisons: int) -> Comparison:
-    effect = comparison.effect
-    return replace(
-        comparison,
-        p_holm=p_holm,
-        smallest_p=smallest,
-        detectable=stats.minimum_detectable(effect.sd_diff, effect.n, comparisons=comparisons),
-        verdict=stats.verdict(effect, p_holm, smallest=smallest),
-    )
 
 
 def _failures(design: Design, results: Mapping[str, Result], documents: Mapping[str, str]) -> list[Failure]:

@@ -33,21 +33,23 @@ class TestImages:
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
         self._metrics = {str(name): registry.describe("metric", name) for name in names}
 
-    def interval(self, control: list[str], level: list[str], metric: str) -> tuple[float, float]:
-        """The 95 % interval of the mean score of `level` minus that of `control`, trials by id; nan without any.
+    def interval(self, arms: list[tuple[float, list[str]]], metric: str) -> tuple[float, float]:
+        """The 95 % interval of a weighted sum of arms' mean scores, trials by id; nan where an arm has none.
 
         Raises:
             StoreError: the trials were scored on different images.
         """
-        if self._part(metric) is None or not control:
+        if self._part(metric) is None or not all(trials for _, trials in arms):
             return NO_INTERVAL
-        ids = [self._image_ids(trial, metric) for trial in control + level]
-        if not all(np.array_equal(ids[0], other) for other in ids):
-            raise StoreError(f"trial {level[0]}: scored on other test images than {control[0]}")
-        self.count = len(ids[0])
+        ids = {trial: self._image_ids(trial, metric) for _, trials in arms for trial in trials}
+        first = next(iter(ids))
+        for trial, own in ids.items():
+            if not np.array_equal(ids[first], own):
+                raise StoreError(f"trial {trial}: scored on other test images than {first}")
+        self.count = len(ids[first])
         return stats.paired_image_interval(
-            self._mean(level, metric),
-            self._mean(control, metric),
+            self._side(arms, metric, 1),
+            self._side(arms, metric, -1),
             self.count,
             rng=np.random.default_rng(self._seed),
             resamples=RESAMPLES,
@@ -56,6 +58,11 @@ class TestImages:
     def _part(self, score: str) -> str | None:
         """The metric's part that gives a score, of all classes or of one."""
         return next((name for name, metric in self._metrics.items() if metric.gives(score)), None)
+
+    def _side(self, arms: list[tuple[float, list[str]]], metric: str, sign: int) -> Callable[[np.ndarray], float]:
+        """The weighted sum of the arms with weights of one sign."""
+        own = [(abs(weight), self._mean(trials, metric)) for weight, trials in arms if weight * sign > 0]
+        return lambda counts: sum(weight * mean(counts) for weight, mean in own)
 
     def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
         return lambda counts: float(np.mean([self._score(trial, metric, counts) for trial in trials]))

@@ -1,24 +1,35 @@
-"""Says what paired seeds show and what they cannot: arrays in, numbers out.
+"""Says what seeds show and what they cannot: arrays in, numbers out.
 
 Seeds are the random unit. An effect is the mean over seeds of (level - control), with a Student t interval and an exact
-sign-flip test; a percentile bootstrap over so few values covers far less than it claims. Test images are another source
-of chance, resampled separately. The planning functions describe the rule that `verdict` applies, not the t test it
-resembles: with few seeds sign flips are coarser and need larger effects.
+sign-flip test or a t test; a percentile bootstrap over so few values covers far less than it claims. Test images are
+another source of chance, resampled separately. The planning functions describe the rule that `verdict` applies to sign
+flips, not the t test it resembles: with few seeds sign flips are coarser and need larger effects.
 """
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import nctdtrinc, ndtr, stdtrit
+from scipy.special import nctdtrinc, ndtr, stdtr, stdtrit
 
 Array = NDArray[np.float64]
-Verdict = Literal["higher", "lower", "not shown", "not testable"]
+Verdict = Literal[
+    "higher",
+    "lower",
+    "higher, by less than the margin",
+    "lower, by less than the margin",
+    "no difference beyond the margin",
+    "not shown",
+    "undecided",
+    "not testable",
+]
+Test = Literal["sign_flip", "t"]
+Pairing = Literal["seeds", "none"]
 Aggregate = Callable[[NDArray[np.int64]], float]  # how often each test image counts, (images,) -> score
 
 _EXACT_SEEDS = 40  # the sign-flip test sorts 2^(n/2) sums: a fifth of a second here
@@ -39,20 +50,24 @@ class Summary:
 
 @dataclass(frozen=True)
 class Effect:
-    """A level against the control over the same seeds, in units of the score; what n cannot define is nan."""
+    """A level against the control, in units of the score; what n cannot define is nan."""
 
-    n: int  # paired seeds
+    n: int  # paired seeds; where seeds are not paired, those of the arm that has the fewest
     mean_control: float
     mean_level: float
-    diff: float  # mean of level - control
-    sd_diff: float  # standard deviation of the paired differences, with n - 1
-    low: float  # t interval over the paired differences, for this comparison alone
+    diff: float  # level - control
+    sd_diff: float  # standard deviation of the paired differences; without pairing, what independent arms give them
+    low: float  # t interval over the paired differences, or Welch's without pairing, for this comparison alone
     high: float
-    unpaired_low: float  # Welch interval, as if the seeds were not paired
+    paired_low: float  # the first of these, whether or not the comparison is paired
+    paired_high: float
+    unpaired_low: float  # the second
     unpaired_high: float
     correlation: float  # Pearson, over seeds: what pairing achieved; nan when an arm does not vary, or with two seeds
-    p: float  # sign-flip test, two-sided, before Holm
+    p: float  # of the comparison's test, two-sided, before Holm
     p_floor: float  # the smallest p that n seeds can give
+    error: float  # standard error of diff, as the interval has it
+    freedom: float  # its degrees of freedom
 
 
 def summary(values: ArrayLike) -> Summary:
@@ -62,31 +77,63 @@ def summary(values: ArrayLike) -> Summary:
 
 
 def paired(control: ArrayLike, level: ArrayLike, *, confidence: float = 0.95) -> Effect:
-    """The effect of a level, from the scores (n,) of both arms in the same order of seeds.
+    """The effect of a level, from the scores (n,) of both arms in the same order of seeds, by sign flips.
 
     With fewer than two seeds the spreads, intervals and p are nan. ValueError where the counts differ or a score is not
     finite: the caller drops a failed seed from both arms.
     """
-    a, b = _finite(control), _finite(level)
-    if a.size != b.size:
-        raise ValueError(f"paired arms need the same seeds, got {a.size} and {b.size} scores")
-    differences = b - a
-    low, high = _t_interval(differences, confidence=confidence)
-    unpaired_low, unpaired_high = _welch_interval(a, b, confidence=confidence)
+    return contrast([control, level], [-1.0, 1.0], confidence=confidence)
+
+
+def contrast(
+    arms: Sequence[ArrayLike],
+    weights: Sequence[float],
+    *,
+    test: Test = "sign_flip",
+    pairing: Pairing = "seeds",
+    confidence: float = 0.95,
+) -> Effect:
+    """The weighted sum of arms' means, from their scores (n,) each; level and control are its two signs.
+
+    Paired, the arms list the same seeds in one order. A t test of differences that are all equal gives what sign flips
+    give: their spread tells nothing. ValueError as in `paired`, or for sign flips of seeds that are not paired.
+    """
+    scores = [_finite(values) for values in arms]
+    counts = {values.size for values in scores}
+    if pairing == "seeds" and len(counts) > 1:
+        raise ValueError(f"paired arms need the same seeds, got {' and '.join(map(str, sorted(counts)))} scores")
+    if pairing == "none" and test == "sign_flip":
+        raise ValueError("sign flips are of paired seeds")
+    n = min(counts)
+    a, b = (_side([values[:n] for values in scores], weights, sign) for sign in (-1, 1))
     tie = _ROUNDING * float(np.abs(a).sum() + np.abs(b).sum())
+    differences = b - a if len(counts) == 1 else np.empty(0)
+    of_pairs = _sd(differences) / math.sqrt(max(differences.size, 1)), float(differences.size - 1)
+    independent = _independent(scores, weights)
+    error, freedom = of_pairs if pairing == "seeds" else independent
+    below, above = (sum(abs(w) for w in weights if w * sign > 0) for sign in (-1, 1))
+    mean_control, mean_level = (_weighted(scores, weights, sign) for sign in (-1, 1))
+    diff = _mean(differences) if pairing == "seeds" else mean_level - mean_control
+    (low, high), (paired_low, paired_high), (unpaired_low, unpaired_high) = (
+        _interval(diff, *found, confidence=confidence) for found in ((error, freedom), of_pairs, independent)
+    )
     return Effect(
-        n=a.size,
-        mean_control=_mean(a),
-        mean_level=_mean(b),
-        diff=_mean(differences),
-        sd_diff=_sd(differences),
+        n=n,
+        mean_control=mean_control / below,
+        mean_level=mean_level / above,
+        diff=diff,
+        sd_diff=error * math.sqrt(n),
         low=low,
         high=high,
+        paired_low=paired_low,
+        paired_high=paired_high,
         unpaired_low=unpaired_low,
         unpaired_high=unpaired_high,
-        correlation=_correlation(a, b),
-        p=_sign_flip(differences, tie=tie),
-        p_floor=smallest_p(a.size, 1),
+        correlation=_correlation(a, b) if len(counts) == 1 else math.nan,
+        p=_sign_flip(differences, tie=tie) if test == "sign_flip" else _t_p(diff, error, freedom, n, tie=tie),
+        p_floor=smallest_p(n, 1) if test == "sign_flip" else 0.0,
+        error=error,
+        freedom=freedom,
     )
 
 
@@ -220,26 +267,41 @@ def _sd(values: Array) -> float:
     return float(values.std(ddof=1)) if np.ptp(values) > 0 else 0.0
 
 
-def _t_interval(differences: Array, *, confidence: float) -> tuple[float, float]:
-    n, diff = differences.size, _mean(differences)
-    if n < 2:
+def _side(scores: list[Array], weights: Sequence[float], sign: int) -> Array:
+    """Seed by seed, the weighted sum of the arms with weights of one sign."""
+    parts = [abs(w) * values for w, values in zip(weights, scores, strict=True) if w * sign > 0]
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+
+
+def _weighted(scores: list[Array], weights: Sequence[float], sign: int) -> float:
+    return math.fsum(abs(w) * _mean(values) for w, values in zip(weights, scores, strict=True) if w * sign > 0)
+
+
+def _interval(diff: float, error: float, freedom: float, *, confidence: float) -> tuple[float, float]:
+    if math.isnan(error) or math.isnan(diff):
         return math.nan, math.nan
-    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * _sd(differences) / math.sqrt(n)
+    margin = float(stdtrit(freedom, (1 + confidence) / 2)) * error if error else 0.0
     return diff - margin, diff + margin
 
 
-def _welch_interval(a: Array, b: Array, *, confidence: float) -> tuple[float, float]:
-    """Welch (1947), with the Welch-Satterthwaite degrees of freedom; both arms have n scores."""
-    n, diff = a.size, _mean(b) - _mean(a)
-    if n < 2:
+def _independent(scores: list[Array], weights: Sequence[float]) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a weighted sum of independent means (Welch 1947, Satterthwaite)."""
+    if min(values.size for values in scores) < 2:
         return math.nan, math.nan
-    error_a, error_b = _sd(a) ** 2 / n, _sd(b) ** 2 / n
-    error = error_a + error_b
-    if error == 0:
-        return diff, diff
-    freedom = (n - 1) / ((error_a / error) ** 2 + (error_b / error) ** 2)
-    margin = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(error)
-    return diff - margin, diff + margin
+    parts = [(w * _sd(values)) ** 2 / values.size for w, values in zip(weights, scores, strict=True)]
+    total = math.fsum(parts)
+    if total == 0:
+        return 0.0, float(sum(values.size - 1 for values in scores))
+    freedom = total**2 / math.fsum(p**2 / (v.size - 1) for p, v in zip(parts, scores, strict=True))
+    return math.sqrt(total), freedom
+
+
+def _t_p(diff: float, error: float, freedom: float, n: int, *, tie: float) -> float:
+    if math.isnan(error):
+        return math.nan
+    if error * n <= tie:
+        return 1.0 if abs(diff) * n <= tie else smallest_p(n, 1)
+    return float(2 * stdtr(freedom, -abs(diff) / error))
 
 
 def _correlation(a: Array, b: Array) -> float:

@@ -5,15 +5,15 @@ What a trial costs is found in arm_costs.py, how long it takes in durations.py, 
 
 import math
 import os
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ablate.analysis import LAST, Shown, stats
+from ablate.analysis import LAST, Shown
 from ablate.errors import StudyError
 from ablate.planning import arm_costs
 from ablate.planning.durations import durations
+from ablate.planning.power import power
 from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
 from ablate.storage import Cost, Result, Shelf, Store, kind_to_train, left_out, little_trained
 from ablate.study import (
@@ -28,7 +28,6 @@ from ablate.study import (
     unlike_starts,
 )
 
-ONE_POINT = 0.01  # the gap that papers argue about
 MOST_DEVICES = 64  # that makespans are given for, unasked
 
 
@@ -206,47 +205,6 @@ def forecast_on(
         return None if jobs is None else forecast(jobs, cluster)
     except ValueError as error:
         raise StudyError(f"--preempted-every: {error}; see budget.checkpoint_minutes") from None
-
-
-def power(design: Design, shelf: Shelf) -> list[str]:
-    """What the study's seeds can and cannot show, in sentences."""
-    study, comparisons = design.study, len(design.contrasts)
-    n = len(study.seeds)
-    floor = stats.smallest_p(n, comparisons)
-    asked = f"{n} seeds and {comparisons} comparison{'s' * (comparisons > 1)}"
-    if not stats.testable(n, comparisons):
-        return [
-            f"{asked} are not testable: the smallest corrected p is {floor:.3f}; "
-            f"{stats.seeds_needed(comparisons)} seeds would be."
-        ]
-    spread = _spread(design, shelf)
-    detectable = stats.minimum_detectable(spread or 1.0, n, comparisons=comparisons)
-    unit = "" if spread else " standard deviations of the paired differences"
-    known = f" (their standard deviation so far: {spread:.4f})" if spread else ""
-    lines = [
-        f"{asked} are testable: the smallest corrected p is {floor:.4f}.",
-        f"With 80 % power they detect a difference of {detectable:.3g}{unit} in {study.metrics[0]}{known}.",
-    ]
-    if spread:
-        needed = stats.seeds_for(ONE_POINT, spread, comparisons=comparisons)
-        lines.append(f"One point ({ONE_POINT}) would take {needed or 'more than a thousand'} seeds.")
-    return lines
-
-
-def _spread(design: Design, shelf: Shelf) -> float | None:
-    """Standard deviation of the paired differences found so far, pooled over the comparisons."""
-
-    def scores(arm: Arm) -> list[float]:
-        found = (shelf.results.get(trial.id) for trial in arm.trials)
-        return [result.scores.get(design.study.metrics[0], math.nan) if result else math.nan for result in found]
-
-    control, variances = scores(design.control), []
-    for arm in design.contrasts:
-        gaps = [own - other for own, other in zip(scores(arm), control, strict=True)]
-        finite = [gap for gap in gaps if math.isfinite(gap)]
-        if len(finite) >= 2:
-            variances.append(statistics.variance(finite))
-    return math.sqrt(statistics.mean(variances)) if variances and max(variances) > 0 else None
 
 
 def _curves(design: Design) -> str:

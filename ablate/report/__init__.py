@@ -145,9 +145,9 @@ def _warnings(evidence: Evidence) -> list[str]:
         shown = ", ".join(one[:10] if what == "revisions" else one[:40] for one in values)
         lines.append(f"Mixed {what}: the numbers below were not all made with the same ({shown}).")
     seeds = len(evidence.standing.seeds)
-    if seeds < evidence.seeds_needed:
+    if not evidence.rule.testable(seeds):
         lines.append(
-            f"Too few seeds for a verdict: {seeds} decide, at least {evidence.seeds_needed} are needed for "
+            f"Too few seeds for a verdict: {seeds} decide, at least {evidence.rule.seeds_needed} are needed for "
             f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}."
         )
     return lines

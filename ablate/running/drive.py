@@ -7,18 +7,20 @@ on from their saved state in the next run.
 import math
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ablate.analysis import gather
 from ablate.datasets import Remarks, Samples
 from ablate.errors import PartError, StudyError, printable
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
 from ablate.running.here import run_here
-from ablate.running.outcome import Outcome
+from ablate.running.outcome import Outcome, reached
 from ablate.running.ray.start import run_on_ray
 from ablate.running.recorder import Watch
 from ablate.storage import Store, kept_plans, kind_to_train, notes
@@ -49,11 +51,34 @@ class Where:
 
 
 def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
-    """Run those of `trials` that have no result yet; listeners hear of them as they go.
+    """Run those of `trials` that have no result yet; listeners hear of them as they go. A study with looks is run from
+    look to look, and what is decided is trained no further.
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
+    if not design.study.looks:
+        return _sitting(design, trials, where, listeners)
+    whole, began = Outcome([]), time.monotonic()
+    store = where.store.of(kind_to_train(design.study, trials, where.store.read()))
+    while True:
+        found = gather(design, store, images=False)
+        due = [trial for trial in trials if (design.arm(trial).label, trial.seed) in found.missing]
+        left = where.minutes - (time.monotonic() - began) / 60
+        if due and left <= 0:
+            whole.stopped, whole.status = f"after {where.minutes:g} minutes", 124
+            return whole
+        part = _sitting(design, due, replace(where, minutes=left), listeners)
+        whole.add(part)
+        unfinished = {"busy", "cancelled"} & set(part.ran.values())
+        if part.stopped or unfinished or not due:
+            return whole
+        for line in reached(gather(design, store, images=False), len(trials)):
+            for listener in listeners:
+                listener.noticed(line)
+
+
+def _sitting(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener]) -> Outcome:
     study, shelf = design.study, where.store.read()
     kind = kind_to_train(study, trials, shelf)
     where = replace(where, store=where.store.of(kind))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ablate.analysis import Shown
+from ablate.analysis import Evidence, Shown
 from ablate.errors import DamagedError
 from ablate.machine import origin
 from ablate.storage import Result, Store, whose
@@ -22,6 +22,13 @@ class Outcome:
     stopped: str = ""  # by whom, in words
     status: int = 0  # the exit status that says so
     mirror_trouble: str = ""
+
+    def add(self, part: "Outcome") -> None:
+        """Take in what the trials up to the next look came to."""
+        self.planned += part.planned
+        self.ran |= part.ran
+        self.stopped, self.status = part.stopped, part.status
+        self.mirror_trouble = part.mirror_trouble
 
     def __repr__(self) -> str:
         return self._shown().text()
@@ -42,6 +49,21 @@ class Outcome:
         counted = ", ".join(f"{count} {status}" for status, count in Counter(self.ran.values()).most_common())
         ended = f"; stopped: {self.stopped}" if self.stopped else ""
         return Shown(f"{len(self.planned)} trials to run: {counted or 'none ran'}{ended}.", rows)
+
+
+def reached(evidence: Evidence, trials: int) -> list[str]:
+    """What a look has decided, and how many of so many trials are not needed, in sentences."""
+    compared = evidence.comparisons_in(evidence.primary)
+    look = max((found.look or 0 for found in compared), default=0)
+    said = [
+        f"{found.arm}: {'going on is futile' if found.futile else found.verdict}"
+        for found in compared
+        if found.look == look and look
+    ]
+    lines = [f"look at {look} seeds: {', '.join(said)}"] if said else []
+    if any(found.verdict == "undecided" for found in compared):
+        return lines
+    return [*lines, f"all is decided: {trials - len(evidence.results)} of {trials} trials are not needed"]
 
 
 def dead(store: Store, trial: Trial, reason: str, *, owner: str = "") -> str:

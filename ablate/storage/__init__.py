@@ -8,7 +8,7 @@ from ablate.storage.arrays import Arrays, packed, unpacked
 from ablate.storage.checking import unknown_parts
 from ablate.storage.cleaning import begun, damage, holdings, sweep
 from ablate.storage.importing import imported
-from ablate.storage.kept_plans import KeptPlan
+from ablate.storage.kept_plans import Standing
 from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
 from ablate.storage.result import KINDS, Cost, Epoch, Result, little_trained, whose
@@ -23,10 +23,10 @@ __all__ = [
     "Cost",
     "Epoch",
     "Hold",
-    "KeptPlan",
     "Place",
     "Result",
     "Shelf",
+    "Standing",
     "Store",
     "begun",
     "damage",

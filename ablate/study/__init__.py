@@ -7,7 +7,7 @@ alone shows to be wrong.
 from ablate.study import presets
 from ablate.study.budget import Budget
 from ablate.study.check import check_study
-from ablate.study.design import Arm, Design, Levels
+from ablate.study.design import Arm, Contrast, Design, Levels
 from ablate.study.factor import MATCHED, Factor, Match, RecipePath
 from ablate.study.fairness import (
     SCRATCH,
@@ -32,6 +32,7 @@ __all__ = [
     "STRICT",
     "Arm",
     "Budget",
+    "Contrast",
     "Design",
     "Factor",
     "Levels",

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from ablate.study.recipe import Recipe, TrainSpec, Trial
 from ablate.study.study import Study, blaming, merge
 
 Levels = dict[str, str]  # factor name -> level label
+SUM = "the sum of both effects"
 YES_OR_NO = ("yes", "no", "true", "false")
 
 
@@ -30,6 +31,15 @@ class Arm:
     recipe: Recipe  # settled
     trials: tuple[Trial, ...]  # in the order of the study's seeds
     bare: tuple[str, ...]  # the label without names of factors; of the control, each of its levels
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One planned comparison: a weighted sum of arms' mean scores that is 0 where nothing differs."""
+
+    label: str  # what is compared: an arm's label, a level over all arms that have it, or two levels together
+    reference: str  # what it is compared with: an arm's label or a level, or the sum of two effects
+    weights: dict[str, float]  # an arm's label -> its weight; those above 0 sum to 1 (2 for two levels together)
 
 
 class Design:
@@ -58,9 +68,51 @@ class Design:
         return self.arms[0]
 
     @property
-    def contrasts(self) -> tuple[Arm, ...]:
-        """The planned comparisons: every other arm against the control."""
+    def others(self) -> tuple[Arm, ...]:
+        """Every arm but the control."""
         return self.arms[1:]
+
+    @cached_property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The planned comparisons: every other arm against the control, or what the study declares (`compare`)."""
+        how = self.study.comparing
+        if how == "effects":
+            return (*self._main_effects(), *self._interactions())
+        free = how.removeprefix("within ") if how != "control" else None
+        pairs = [(arm, self._reference(arm, free)) for arm in self.others]
+        return tuple(
+            Contrast(arm.label, reference.label, {reference.label: -1.0, arm.label: 1.0})
+            for arm, reference in pairs
+            if arm is not reference
+        )
+
+    def _reference(self, arm: Arm, free: str | None) -> Arm:
+        """The control, or the arm that is like it but for one factor, of which it has the arm's own level."""
+        levels = self.study.control | ({free: arm.levels[free]} if free else {})
+        return self._by_levels[tuple((name, levels[name]) for name in arm.levels)]
+
+    def _main_effects(self) -> Iterator[Contrast]:
+        """Each level against its factor's control level, as means over all levels of the other factors."""
+        for name, factor in self.study.factors.items():
+            for level in list(factor.levels)[1:]:
+                weights = {}
+                for arm in self.arms:
+                    if sign := (arm.levels[name] == level) - (arm.levels[name] == factor.control):
+                        weights[arm.label] = float(sign)
+                label = f"{self._shown(name, level)} on average"
+                yield Contrast(label, f"{self._shown(name, factor.control)} on average", _averaged(weights))
+
+    def _interactions(self) -> Iterator[Contrast]:
+        """For two levels of two factors: how much more one gives beside the other, over the levels of all others."""
+        for (one, first), (two, second) in combinations(self.study.factors.items(), 2):
+            for a, b in product(list(first.levels)[1:], list(second.levels)[1:]):
+                weights = {}
+                for arm in self.arms:
+                    x = (arm.levels[one] == a) - (arm.levels[one] == first.control)
+                    y = (arm.levels[two] == b) - (arm.levels[two] == second.control)
+                    if x * y:
+                        weights[arm.label] = float(x * y)
+                yield Contrast(f"{self._shown(one, a)} × {self._shown(two, b)}", SUM, _averaged(weights, times=2))
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -192,6 +244,12 @@ def _refuse_shared_paths(study: Study) -> None:
             if path in owners:
                 raise StudyError(f"factors.{owners[path]} and factors.{name} both set {path}; one factor may")
             owners[path] = name
+
+
+def _averaged(weights: dict[str, float], *, times: float = 1.0) -> dict[str, float]:
+    """Weights of which those above 0 sum to `times`."""
+    total = sum(weight for weight in weights.values() if weight > 0)
+    return {label: times * weight / total for label, weight in weights.items()}
 
 
 def _is_number(level: str) -> bool:

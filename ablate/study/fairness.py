@@ -57,7 +57,7 @@ def unlike_starts(design: Design) -> str:
     """One sentence where arms start from other weights than the control, and no factor of theirs is about that."""
     own = starts_from(design.control.recipe)
     found: dict[str, list[str]] = {}
-    for arm in design.contrasts:
+    for arm in design.others:
         start = starts_from(arm.recipe)
         if start != own and not _about(design, arm, ("weights",)):
             found.setdefault(start, []).append(arm.label)
@@ -74,7 +74,7 @@ def one_recipe(design: Design) -> str:
     """Whether all arms share one recipe of training, task and evaluation: which one, or what differs."""
     shared, flat = _stated(design.control.recipe.train), {arm.label: _flat(arm.recipe) for arm in design.arms}
     unlike = "; ".join(_differences(flat))
-    odd = [arm for arm in design.contrasts if flat[arm.label] != flat[design.control.label]]
+    odd = [arm for arm in design.others if flat[arm.label] != flat[design.control.label]]
     if not all(_about(design, arm, TRAINING) for arm in odd):
         return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(design)}"
     asked = f", but for what is asked about: {unlike}" if unlike else ""
@@ -103,7 +103,7 @@ def refuse_different_protocols(design: Design) -> None:
         return {"task": recipe.task.name, **_test_images(recipe), **_truth(recipe)} | fixed
 
     first = protocol(design.control.recipe)
-    for arm in design.contrasts:
+    for arm in design.others:
         this = protocol(arm.recipe)
         for name in dict.fromkeys([*first, *this]):
             if first.get(name) != this.get(name):

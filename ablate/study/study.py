@@ -20,6 +20,7 @@ from ablate.study.study_file import find, read
 Model = TypeVar("Model", bound=BaseModel)
 MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
 SET_BY_LOAD = {"scale", "file", "source"}
+RULE = ("compare", "test", "pairing", "looks", "margin", "population")  # how verdicts come about
 PARTS = ("task", "dataset", "model")
 
 
@@ -31,6 +32,12 @@ class Scale(BaseModel):
     factors: dict[str, Factor] | None = None  # instead of the study's
     design: Literal["one_at_a_time", "full_factorial"] | None = None  # instead of the study's
     seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
+    compare: str | None = None  # instead of the study's
+    test: Literal["sign_flip", "t"] | None = None  # instead of the study's
+    pairing: Literal["seeds", "none"] | None = None  # instead of the study's
+    looks: list[StrictInt] | None = None  # instead of the study's; seeds without looks drop the study's looks
+    margin: float | None = Field(default=None, gt=0)  # instead of the study's
+    population: Literal["seeds", "seeds+images"] | None = None  # instead of the study's
     budget: dict[str, Any] = {}  # what it changes of the budget
     note: str = ""  # printed in the plan and the report
 
@@ -44,7 +51,13 @@ class Study(BaseModel):
     recipe: Recipe  # the control
     factors: dict[str, Factor] = Field(min_length=1)  # what is changed, by names of your own
     design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # or all combinations of levels
-    seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0
+    compare: str | None = None  # control, effects (a full factorial's main ones and those of two) or within FACTOR
+    seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0; as many as the last of the looks when not given
+    test: Literal["sign_flip", "t"] | None = None  # t with looks or without pairing, sign_flip otherwise
+    pairing: Literal["seeds", "none"] = "seeds"  # compare arms seed by seed, or their means as independent (Welch)
+    looks: list[StrictInt] | None = None  # numbers of seeds at which to decide, such as [8, 16, 24, 32]
+    margin: float | None = Field(default=None, gt=0)  # points (score x 100) that count as no difference
+    population: Literal["seeds", "seeds+images"] = "seeds"  # what verdicts speak of: new seeds, or new images too
     metrics: list[str] = Field(min_length=1)  # the first is the primary one
     paper: str | None = None  # a table of published_scores.json whose numbers stand beside ours
     scale: str = ""  # which protocol this is; set by load
@@ -80,6 +93,14 @@ class Study(BaseModel):
             raise ValueError(f"{twice[0]!r} is named twice")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_seeds_as_looks(cls, value: Any) -> Any:
+        looks = value.get("looks") if isinstance(value, dict) else None
+        if isinstance(looks, list) and looks and "seeds" not in value:
+            return value | {"seeds": looks[-1]}
+        return value
+
     @model_validator(mode="after")
     def _countable(self) -> Self:
         arms = math.prod(len(factor.levels) for factor in self.factors.values())
@@ -89,6 +110,12 @@ class Study(BaseModel):
             raise ValueError(f"a {self.design.replace('_', ' ')} design of {arms} arms; at most {MOST_ARMS}")
         if arms * len(self.seeds) > MOST_TRIALS:
             raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
+        if self.looks is not None:
+            _check_looks(self.looks, len(self.seeds), sign_flip=self.test == "sign_flip", images=self.population)
+        if self.pairing == "none" and self.test == "sign_flip":
+            raise ValueError("test: sign flips are of paired seeds; pairing: none needs test: t")
+        if self.compare not in (None, "control"):
+            _check_compare(self.compare or "", self.design, list(self.factors))
         if self.design == "full_factorial" and any(factor.match for factor in self.factors.values()):
             raise ValueError("match needs the design one_at_a_time: elsewhere a level's cost depends on other factors")
         return self
@@ -97,6 +124,16 @@ class Study(BaseModel):
     def plugin_names(self) -> tuple[str, ...]:
         """The plugins by names with which other processes load them: files by their absolute paths."""
         return tuple(modules.absolute(name, Path(self.file).absolute().parent) for name in self.plugins)
+
+    @property
+    def comparing(self) -> str:
+        """What the planned comparisons are: control, effects or within FACTOR."""
+        return self.compare or ("effects" if self.design == "full_factorial" else "control")
+
+    @property
+    def testing(self) -> Literal["sign_flip", "t"]:
+        """The test of a difference."""
+        return self.test or ("t" if self.looks or self.pairing == "none" else "sign_flip")
 
     @property
     def control(self) -> dict[str, str]:
@@ -121,7 +158,14 @@ class Study(BaseModel):
         update["budget"] = merge(self.budget.model_dump(), over.budget)
         update["factors"] = {**self.factors, **(over.factors or {})}
         update["design"] = over.design or self.design
+        update |= {key: value for key in RULE if (value := getattr(over, key)) is not None}
         update["seeds"] = self.seeds if over.seeds is None else over.seeds
+        if over.looks is not None:
+            update["seeds"] = over.looks[-1] if over.looks and over.seeds is None else over.seeds or self.seeds
+        elif over.seeds is not None:
+            update["looks"] = None
+        if over.design and over.compare is None:
+            update["compare"] = None
         return _validated(type(self), update, f"scales.{chosen}.")
 
 
@@ -171,6 +215,29 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             old = {"name": old}
         merged[name] = merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
     return merged
+
+
+def _check_looks(looks: list[int], seeds: int, *, sign_flip: bool, images: str) -> None:
+    if len(looks) < 2 or looks[0] < 2 or sorted(set(looks)) != looks:
+        raise ValueError("looks are two or more rising numbers of seeds, the first at least 2")
+    if looks[-1] != seeds:
+        raise ValueError(f"the last look is at {looks[-1]} seeds and there are {seeds}; leave seeds out")
+    if sign_flip:
+        raise ValueError("looks need test: t; sign flips of few seeds cannot reach the levels of early looks")
+    if images != "seeds":
+        raise ValueError("looks spend an error rate over seeds; population: seeds+images goes with fixed seeds")
+
+
+def _check_compare(compare: str, design: str, factors: list[str]) -> None:
+    if compare != "effects" and not compare.startswith("within "):
+        raise ValueError(f"compare: {compare!r} is none of control, effects and within FACTOR")
+    if design != "full_factorial":
+        raise ValueError(f"compare: {compare} needs the design full_factorial")
+    name = compare.removeprefix("within ")
+    if compare != "effects" and name not in factors:
+        raise ValueError(f"compare: no factor {name!r}; {nearest(name, factors)}")
+    if compare != "effects" and len(factors) < 2:
+        raise ValueError("compare: within a factor needs a second one")
 
 
 def _validated(model: type[Model], document: dict[str, Any], prefix: str) -> Model:

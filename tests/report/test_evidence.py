@@ -67,7 +67,7 @@ def test_verdicts_follow_holm_over_the_planned_comparisons(tmp_path):
 def test_three_seeds_are_not_testable(tmp_path):
     evidence = evidence_of(tmp_path, {"within": [0.5, 0.6, 0.7], "across": [0.1, 0.2, 0.3], "final": [0.1] * 3})
     assert [c.verdict for c in evidence.comparisons_in("AP")] == ["not testable"] * 2
-    assert evidence.seeds_needed == 7  # 2 * 2 / 2**7 = .031, 2 * 2 / 2**6 = .063
+    assert evidence.rule.seeds_needed == 7  # 2 * 2 / 2**7 = .031, 2 * 2 / 2**6 = .063
     assert evidence.comparisons[0].smallest_p == pytest.approx(2 * 2 / 8)
 
 
@@ -151,7 +151,7 @@ def test_the_protocol_itself_can_be_the_factor(tmp_path):
     assert evidence.varied == ("evaluation.flip",)
 
 
-def test_every_combination_of_a_factorial_is_compared_with_the_control(tmp_path):
+def test_a_factorial_is_compared_as_it_declares(tmp_path):
     factors = {
         "fusions": {"at": "model.fusions", "levels": ["within", "final"]},
         "width": {"at": "model.width", "levels": [8, 16]},
@@ -160,7 +160,23 @@ def test_every_combination_of_a_factorial_is_compared_with_the_control(tmp_path)
     made_up.fill(store, chosen)
     evidence = gather(Design(chosen), store, images=False)
     assert [row.label for row in evidence.rows] == ["within + width=8", "width=16", "final", "final + width=16"]
-    assert [c.arm for c in evidence.comparisons_in("AP")] == ["width=16", "final", "final + width=16"]
+    assert [(c.arm, c.control) for c in evidence.comparisons_in("AP")] == [
+        ("final on average", "within on average"),
+        ("width=16 on average", "width=8 on average"),
+        ("final × width=16", "the sum of both effects"),
+    ]
+    final, width, both = (c.effect.diff for c in evidence.comparisons_in("AP"))
+    base, wide, last, last_wide = (row.summaries["AP"].mean for row in evidence.rows)
+    assert final == pytest.approx((last + last_wide - base - wide) / 2)
+    assert width == pytest.approx((wide + last_wide - base - last) / 2)
+    assert both == pytest.approx(last_wide - last - (wide - base))
+    inside = made_up.study(seeds=2, factors=factors, design="full_factorial", compare="within width")
+    found = gather(Design(inside), store, images=False).comparisons_in("AP")
+    assert [(c.arm, c.control) for c in found] == [("final", "within + width=8"), ("final + width=16", "width=16")]
+    assert found[1].effect.diff == pytest.approx(last_wide - wide)
+    alone = made_up.study(seeds=2, factors=factors, design="full_factorial", compare="control")
+    found = gather(Design(alone), store, images=False).comparisons_in("AP")
+    assert [c.arm for c in found] == ["width=16", "final", "final + width=16"]
     assert evidence.planned == 3
     assert [row.published for row in evidence.rows] == ["73.4", None, "70.8", None]
 

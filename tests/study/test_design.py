@@ -42,8 +42,9 @@ def test_full_factorial(tmp_path):
 def test_every_arm_is_compared_with_the_control(tmp_path):
     single, full = Design(study(tmp_path)), Design(study(tmp_path, design="full_factorial"))
     assert single.control.levels == full.control.levels == {"depth": "1", "width": "4"}
-    assert [arm.label for arm in single.contrasts] == ["depth=2", "width=8", "width=2"]
-    assert [arm.label for arm in full.contrasts] == [
+    assert [arm.label for arm in single.others] == [contrast.label for contrast in single.contrasts]
+    assert [arm.label for arm in single.others] == ["depth=2", "width=8", "width=2"]
+    assert [arm.label for arm in full.others] == [
         "width=8", "width=2", "depth=2", "depth=2 + width=8", "depth=2 + width=2",
     ]  # fmt: skip
     assert [trial.arm for trial in single.first] == [arm.levels for arm in single.arms]

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable
 
-from ablate.analysis import Breakdown, Comparison, Effect, Evidence
+from ablate.analysis import Breakdown, Comparison, Evidence
 from ablate.registry import section
-from ablate.report.blocks import Block, Text, decimals, interval, listed, percent, probability, signed
+from ablate.report.blocks import Block, Text, decimals, listed, percent, signed
+from ablate.report.verdicts import population, spelt, verdicts
 
 SLOPES = 6  # arms whose slope a sentence gives
 NAMED = 8  # classes or joints that a sentence names; the table has them all
@@ -34,15 +35,18 @@ def _sentences(evidence: Evidence) -> list[str]:
     nothing = (
         [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
     )
-    verdicts = [_sentence(evidence, verdict, comparisons) for verdict in _verdicts(comparisons)]
-    beside = _plan(evidence, comparisons) + _cautions(evidence, comparisons) if comparisons else []
-    return verdicts + nothing + beside
+    said = verdicts(evidence, comparisons) + nothing
+    if not comparisons:
+        return said
+    return (
+        said + population(evidence) + evidence.doubts + _plan(evidence, comparisons) + _cautions(evidence, comparisons)
+    )
 
 
 def _plan(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
     """Whether this was planned, and what all seeds together give where only those that were added decide."""
     digits = decimals(evidence.ends)
-    pooled = [_spelt(c.arm, c.pooled, digits) for c in comparisons if c.pooled]
+    pooled = [spelt(c.arm, c.pooled, digits) for c in comparisons if c.pooled]
     return evidence.standing.sentences + ([f"From all seeds: {listed(pooled)}."] if pooled else [])
 
 
@@ -102,47 +106,3 @@ def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
             f"where the largest gap between arms is {percent(gap, digits)}."
         )
     return line
-
-
-def _verdicts(comparisons: list[Comparison]) -> list[str]:
-    order = ("higher", "lower", "not shown", "not testable")
-    return [verdict for verdict in order if any(c.verdict == verdict for c in comparisons)]
-
-
-def _sentence(evidence: Evidence, verdict: str, comparisons: list[Comparison]) -> str:
-    metric, control = evidence.primary, evidence.control.label
-    chosen = [comparison for comparison in comparisons if comparison.verdict == verdict]
-    digits = decimals(evidence.ends)
-    effects = listed(_effect(comparison, digits) for comparison in chosen)
-    if verdict in ("higher", "lower"):
-        return f"{metric} is {verdict} with {effects} than with {control}, the control."
-    if verdict == "not shown":
-        sentence = f"No difference in {metric} from {control}, the control, is shown for {effects}."
-        found = max((c.detectable for c in chosen if not math.isnan(c.detectable)), default=math.nan)
-        if math.isnan(found):
-            return sentence
-        return f"{sentence} A difference of {percent(found, digits)} would have been found four times in five."
-    counts = sorted({comparison.effect.n for comparison in chosen})
-    smallest = min(comparison.smallest_p for comparison in chosen)
-    return (
-        f"Whether {metric} differs from {control}, the control, is not testable with {_seeds(counts)}: "
-        f"over {_comparisons(evidence.planned)} no outcome could give a p below {probability(smallest)}, "
-        f"and a verdict takes at least {evidence.seeds_needed} seeds. Measured, without a verdict: {effects}."
-    )
-
-
-def _effect(comparison: Comparison, digits: int) -> str:
-    return _spelt(comparison.arm, comparison.effect, digits)
-
-
-def _spelt(arm: str, effect: Effect, digits: int) -> str:
-    spread = f", 95% interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
-    return f"{arm} ({signed(effect.diff, digits)}{spread})"
-
-
-def _seeds(counts: list[int]) -> str:
-    return "1 seed" if counts == [1] else f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
-
-
-def _comparisons(count: int) -> str:
-    return "1 planned comparison" if count == 1 else f"{count} planned comparisons"

@@ -92,7 +92,7 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
 def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
     effect = comparison.effect
     ends = [
-        (effect.low, effect.high),
+        (effect.paired_low, effect.paired_high),
         (effect.unpaired_low, effect.unpaired_high),
         (comparison.image_low, comparison.image_high),
     ]
@@ -102,7 +102,7 @@ def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
         Cell(comparison.metric if name else ""),
         Cell(comparison.arm),
         Cell(str(effect.n)),
-        Cell(signed(effect.diff, digits), strong=comparison.verdict in ("higher", "lower")),
+        Cell(signed(effect.diff, digits), strong=comparison.shown),
         paired,
         unpaired,
         Cell(correlation),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ablate.analysis import Comparison, Evidence, Row
+from ablate.analysis import Comparison, Evidence, Row, declared
 from ablate.registry import describe, section
 from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, decimals, interval, percent, signed
 
@@ -43,7 +43,7 @@ def _columns(evidence: Evidence) -> list[Column]:
 def _rows(evidence: Evidence) -> list[list[Cell]]:
     compared = {comparison.arm: comparison for comparison in evidence.comparisons_in(evidence.primary)}
     digits = decimals(evidence.ends)
-    return [_row(evidence, row, None if row.is_control else compared[row.label], digits) for row in evidence.rows]
+    return [_row(evidence, row, compared.get(row.label), digits) for row in evidence.rows]
 
 
 def _row(evidence: Evidence, row: Row, comparison: Comparison | None, digits: int) -> list[Cell]:
@@ -71,7 +71,7 @@ def _score(row: Row, metric: str, digits: int) -> Cell:
 def _difference(comparison: Comparison | None, digits: int) -> list[Cell]:
     if comparison is None or comparison.effect.n == 0:
         return [Cell(MISSING), Cell(MISSING)]
-    effect, shown = comparison.effect, comparison.verdict in ("higher", "lower")
+    effect, shown = comparison.effect, comparison.shown
     spread = interval(effect.low, effect.high, digits)
     return [
         Cell(signed(effect.diff, digits), spread, strong=shown),
@@ -148,8 +148,9 @@ def _transposed(evidence: Evidence) -> bool:
 def _notes(evidence: Evidence) -> list[str]:
     notes = [
         "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: difference from the "
-        "control over paired seeds with a t interval. Verdict: exact sign-flip test, Holm over "
-        f"{evidence.planned} planned comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
+        f"control{_interval_of(evidence)}. Verdict: {declared(evidence.study)}, "
+        f"{'Bonferroni' if evidence.rule.margin else 'Holm'} over {evidence.planned} planned "
+        f"comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
         f"GMACs: 10⁹ multiply-adds of convolutions and linear layers for {_one_image(evidence)}; in brackets the "
         "same count over 2³⁰, the papers' GFLOPs"
@@ -165,6 +166,15 @@ def _notes(evidence: Evidence) -> list[str]:
         table = evidence.published
         notes.append(f"Paper: {table.source}; its protocol: {table.protocol}.")
     return notes
+
+
+def _interval_of(evidence: Evidence) -> str:
+    rule, deciding = evidence.rule, evidence.standing
+    over = " over paired seeds" if rule.pairing == "seeds" else " over seeds that are not paired"
+    kind = "a repeated t interval, which holds at every look" if rule.looks else "a t interval"
+    images = ", widened by what the choice of test images leaves open" if rule.images else ""
+    alone = f"; of the {len(deciding.seeds)} seeds alone that were added" if deciding.added else ""
+    return f"{over} with {kind}{images}{alone}"
 
 
 def _unused(evidence: Evidence) -> bool:

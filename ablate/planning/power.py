@@ -1,0 +1,95 @@
+"""What a study's seeds can and cannot show by the rule that it declares, in sentences."""
+
+import math
+from statistics import fmean
+
+from scipy.special import ndtri, stdtrit
+
+from ablate.analysis import Effect, Rule, doubts, one_point, pooled_freedom, rule_of, sequential, stats
+from ablate.storage import Shelf
+from ablate.study import Arm, Design
+
+TESTS = {("t", "seeds"): "paired t tests", ("t", "none"): "Welch's t tests, as seeds are not paired"}
+REACH = 5  # standard deviations of an arm: gaps beyond are not what studies are made for
+
+
+def power(design: Design, shelf: Shelf) -> list[str]:
+    """From the rule alone, and from the spread of the results that are there."""
+    rule, n, metric = rule_of(design), len(design.study.seeds), design.study.metrics[0]
+    asked = f"{n} seeds and {rule.comparisons} comparison{'s' * (rule.comparisons > 1)}"
+    if not rule.testable(n):
+        lines = [
+            f"{asked} are not testable: the smallest corrected p is {rule.floor(n):.3f}; "
+            f"{rule.seeds_needed} seeds would be."
+        ]
+        return lines + ["Sign flips of so few seeds cannot reach the level; test: t can."] * (n > 1)
+    by = f" by {TESTS[rule.test, rule.pairing]}" if rule.test == "t" else ""
+    least = f": the smallest corrected p is {rule.floor(n):.4f}" if rule.test == "sign_flip" else ""
+    lines = [f"{asked} are testable{by}{least}.", *_looks(rule)]
+    scores = _scores(design, shelf)
+    effects = [effect for effect in _effects(design, rule, scores) if effect.sd_diff > 0]
+    spread = math.sqrt(fmean(effect.sd_diff**2 for effect in effects)) if effects else None
+    detectable = rule.detectable(spread or 1.0, n)
+    unit = "" if spread else f" standard deviations of the {'paired ' * (rule.pairing == 'seeds')}differences"
+    known = f" (their standard deviation so far: {spread:.4f})" if spread else ""
+    at_most = "at the last look " if rule.looks else ""
+    lines.append(f"With 80 % power they detect {at_most}a difference of {detectable:.3g}{unit} in {metric}{known}.")
+    if spread:
+        lines.append(one_point(rule, spread, pooled_freedom([effect.n for effect in effects])))
+    return lines + _margin(rule, spread, n) + doubts(rule, scores, effects)
+
+
+def _margin(rule: Rule, spread: float | None, n: int) -> list[str]:
+    if rule.margin is None:
+        return []
+    points = f"{100 * rule.margin:g} points"
+    if not spread:
+        return [f"How many seeds a margin of {points} takes is known once some trials have ended."]
+    needed = rule.seeds_for_equivalence(spread)
+    chance = rule.equivalence_power(spread, n)
+    return [
+        f"That there is no difference beyond {points} is shown with {chance:.0%} power by {n} seeds, if there is none; "
+        f"{needed or 'more than a thousand'} seeds would show it with 80 %."
+    ]
+
+
+def _looks(rule: Rule) -> list[str]:
+    """For each look its boundary, and the gap that is decided there as often as not."""
+    if not rule.looks:
+        return []
+    lines = []
+    for look, level in zip(rule.looks, sequential.levels(rule.each, rule.looks), strict=True):
+        freedom = look - 1 if rule.pairing == "seeds" else 2 * look - 2
+        gap = -float(stdtrit(freedom, level / 2)) * math.sqrt(2 / look)
+        floor = stats.smallest_p(look, 1)
+        flips = f"sign flips of {look} seeds give no p below {floor:.2g}" + ", and cannot decide here" * bool(
+            floor > level
+        )
+        reach = f"a gap of {gap:.2g} standard deviations of an arm is decided here as often as not"
+        if gap > REACH:
+            reach = f"cannot decide here: only a gap above {gap:.2g} standard deviations of an arm would"
+        lines.append(f"Look at {look} seeds: p below {level:.2g} (z {-float(ndtri(level / 2)):.2f}); {reach}; {flips}.")
+    return lines
+
+
+def _scores(design: Design, shelf: Shelf) -> dict[str, dict[int, float]]:
+    """Of each arm by seed the finite scores in the primary metric that are there."""
+
+    def of(arm: Arm) -> dict[int, float]:
+        found = {trial.seed: shelf.results.get(trial.id) for trial in arm.trials}
+        scores = {
+            seed: result.scores.get(design.study.metrics[0], math.nan) for seed, result in found.items() if result
+        }
+        return {seed: score for seed, score in scores.items() if math.isfinite(score)}
+
+    return {arm.label: of(arm) for arm in design.arms}
+
+
+def _effects(design: Design, rule: Rule, scores: dict[str, dict[int, float]]) -> list[Effect]:
+    found = []
+    for contrast in design.contrasts:
+        arms = [scores[label] for label in contrast.weights]
+        shared = [seed for seed in arms[0] if all(seed in arm for arm in arms)]
+        values = [[arm[s] for s in shared] if rule.pairing == "seeds" else list(arm.values()) for arm in arms]
+        found.append(stats.contrast(values, list(contrast.weights.values()), test="t", pairing=rule.pairing))
+    return found

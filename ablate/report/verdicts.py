@@ -1,0 +1,113 @@
+"""Verdicts in plain sentences, which the answer begins with."""
+
+import math
+
+from ablate.analysis import Comparison, Effect, Evidence, one_point
+from ablate.report.blocks import decimals, interval, listed, percent, probability, signed
+
+MARGIN = ", by less than the margin"
+ORDER = (
+    "higher", "higher" + MARGIN, "lower", "lower" + MARGIN, "no difference beyond the margin", "not shown", "undecided",
+    "not testable",
+)  # fmt: skip
+
+
+def verdicts(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
+    """A sentence for all comparisons with one verdict and one reference."""
+    groups = {(ORDER.index(c.verdict or "not shown"), c.control): c.verdict for c in comparisons}
+    found = []
+    for (_, reference), verdict in sorted(groups.items(), key=lambda group: group[0][0]):
+        chosen = [c for c in comparisons if c.verdict == verdict and c.control == reference]
+        found += _sentences(evidence, verdict or "", reference, chosen)
+    return found + _stopped(evidence, comparisons)
+
+
+def population(evidence: Evidence) -> list[str]:
+    """What the verdicts speak of: new seeds on these images, or new images too."""
+    if not any(c.verdict not in (None, "not testable") for c in evidence.comparisons_in(evidence.primary)):
+        return []
+    if evidence.rule.images:
+        return [f"This is about new seeds and new test images{evidence.drawn_as}."]
+    return ["This is about new seeds on these test images."]
+
+
+def _sentences(evidence: Evidence, verdict: str, reference: str, chosen: list[Comparison]) -> list[str]:
+    metric, digits = evidence.primary, decimals(evidence.ends)
+    control = f"{reference}, the control" if reference == evidence.control.label else reference
+    within = f"{control}," if control != reference else control  # in the middle of a sentence
+    effects = listed(_effect(comparison, digits) for comparison in chosen)
+    word, _, _ = verdict.partition(",")
+    if word in ("higher", "lower"):
+        less = f", by less than the margin of {_margin(evidence)}" if verdict != word else ""
+        return [f"{metric} is {word} with {effects} than with {control}{less}."]
+    if verdict == "no difference beyond the margin":
+        narrow = listed(f"{c.arm} ({signed(c.effect.diff, digits)}, 90% interval {_narrow(c, digits)})" for c in chosen)
+        return [f"{metric} differs from {within} by less than the margin of {_margin(evidence)} with {narrow}."]
+    if verdict == "undecided":
+        looks = sorted({c.until for c in chosen if c.until})
+        return [
+            f"Whether {metric} differs from {within} is not decided yet for {effects}; the next look is at "
+            f"{listed(map(str, looks))} seeds."
+        ]
+    if verdict == "not shown":
+        return [f"No difference in {metric} from {within} is shown for {effects}.", *_found(evidence, chosen)]
+    counts = sorted({comparison.effect.n for comparison in chosen})
+    smallest = min(comparison.smallest_p for comparison in chosen)
+    return [
+        f"Whether {metric} differs from {within} is not testable with {_seeds(counts)}: "
+        f"over {_comparisons(evidence.planned)} no outcome could give a p below {probability(smallest)}, "
+        f"and a verdict takes at least {evidence.rule.seeds_needed} seeds. Measured, without a verdict: {effects}."
+    ]
+
+
+def _found(evidence: Evidence, chosen: list[Comparison]) -> list[str]:
+    """What would have been found, and how many seeds one point would take."""
+    known = [c for c in chosen if not math.isnan(c.detectable)]
+    if not known:
+        return []
+    largest = max(known, key=lambda c: c.detectable)
+    said = percent(largest.detectable, decimals(evidence.ends))
+    line = f"A difference of {said} would have been found four times in five."
+    return [f"{line} {one_point(evidence.rule, largest.effect.sd_diff, largest.effect.freedom)}"]
+
+
+def _stopped(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
+    """What a look has ended, and what may be said of effects that were found early."""
+    last = evidence.rule.looks[-1] if evidence.rule.looks else 0
+    early = [c for c in comparisons if c.look and c.look < last and c.verdict != "undecided"]
+    if not early:
+        return []
+    stops = listed(f"{c.arm} at {c.look} of {last}" for c in early)
+    futile = [c.arm for c in early if c.futile]
+    lines = [f"Stopped early, by the planned looks: {stops} seeds. The intervals hold for that; an effect that ended a "
+             "comparison early is more often too large than too small."]  # fmt: skip
+    if futile:
+        lines.append(f"For {listed(futile)} going on would hardly have shown a difference.")
+    return lines
+
+
+def _margin(evidence: Evidence) -> str:
+    points = 100 * (evidence.rule.margin or 0.0)
+    return f"{points:g} point{'s' * (points != 1)}"
+
+
+def _narrow(comparison: Comparison, digits: int) -> str:
+    return interval(*comparison.narrow, digits)
+
+
+def _effect(comparison: Comparison, digits: int) -> str:
+    return spelt(comparison.arm, comparison.effect, digits)
+
+
+def spelt(arm: str, effect: Effect, digits: int) -> str:
+    """An arm with its difference and the interval of that."""
+    spread = f", 95% interval {interval(effect.low, effect.high, digits)}" if math.isfinite(effect.low) else ""
+    return f"{arm} ({signed(effect.diff, digits)}{spread})"
+
+
+def _seeds(counts: list[int]) -> str:
+    return "1 seed" if counts == [1] else f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
+
+
+def _comparisons(count: int) -> str:
+    return "1 planned comparison" if count == 1 else f"{count} planned comparisons"
