@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # cityscapesscripts asks for a package of 2020 that hides Python's own `typing` where site-packages come first.
 WITHOUT_TYPING = $(BIN)/pip uninstall --quiet --yes typing
 
-.PHONY: demo demos test fast slow cluster lint docs bench campaign fuzz clean
+.PHONY: demo demos test fast slow cluster lint reports docs bench campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -31,6 +31,11 @@ lint: .venv/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reports: .venv/.installed
+	for folder in reports/*/; do study=$$(basename $$folder); $(BIN)/ablate report studies/$$study.yaml --scale laptop \
+		--results $$folder/results --to $$folder || exit 1; done
+	$(BIN)/python reports/index.py
 
 docs: .venv/.test-installed
 	$(BIN)/python -m sphinx -q -n -W --keep-going docs docs/_build
