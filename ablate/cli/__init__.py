@@ -24,6 +24,7 @@ COMMANDS = {
     "trial": "Run one trial in this process, for a debugger",
     "evaluate": "Score a checkpoint, or what any system predicted",
     "compare": "Two networks on one set, paired image by image",
+    "predict": "A network on pictures: drawings, COCO results, label maps",
     "status": "What is done, failed and missing",
     "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",

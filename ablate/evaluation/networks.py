@@ -32,6 +32,7 @@ class Loaded:
     size: Size | None = None  # of the pictures that it takes; None: any
     channels: int = 3  # of the pictures that it takes
     outputs: int | None = None  # joints or classes; None: told by its outputs
+    likely: int | None = None  # the same, as far as shapes tell
     knobs: dict[str, object] = field(default_factory=dict)  # of the task, that go with it
     notes: tuple[str, ...] = ()
 

@@ -57,7 +57,7 @@ def load(file: Path, given: dict[str, object], *, gpu: bool = False) -> Loaded:
     subject = Subject(kind="onnx", file=file.name, sha256=digest(file), network=said, read=knobs.changed)
     if kind is np.uint8:
         knobs = knobs.model_copy(update={"white": 255.0, "mean": (0.0,), "std": (1.0,)})
-    return Loaded(subject, run, knobs, size=size, channels=channels)
+    return Loaded(subject, run, knobs, size=size, channels=channels, likely=_likely(session, layout))
 
 
 def _picture(session: Any, file: Path) -> Any:
@@ -68,6 +68,13 @@ def _picture(session: Any, file: Path) -> Any:
         there = ", ".join(f"{one.name} {_shown(one.shape)}" for one in inputs)
         raise DataError(f"{file}: wanted one input, pictures of four axes; its inputs are {there}")
     return pictures[0]
+
+
+def _likely(session: Any, layout: str) -> int | None:
+    """How many maps its one output of four axes has, where its shape says so."""
+    shapes = [output.shape for output in session.get_outputs() if len(output.shape) == 4]
+    count = shapes[0][1 if layout == "nchw" else 3] if len(shapes) == 1 else None
+    return count if isinstance(count, int) and count > 0 else None
 
 
 def _shape(picture: Any, knobs: Reading, file: Path) -> tuple[str, int, Size | None]:

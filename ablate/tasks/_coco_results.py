@@ -13,6 +13,7 @@ from ablate.datasets import Samples, is_whole, refuse
 from ablate.errors import DataError
 from ablate.tasks._detected_people import categories_of_people
 
+OURS = "keypoints_results.json"  # as the task writes it
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
 
@@ -54,6 +55,8 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
 def _file(place: Path) -> Path:
     if not place.is_dir():
         return place
+    if (place / OURS).is_file():
+        return place / OURS
     files = sorted(place.glob("*.json"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:3])

@@ -14,6 +14,7 @@ from ablate.datasets._label_numbers import IDENTITY, read_numbers
 from ablate.errors import DataError, nearest
 
 PLAIN = IDENTITY.astype(np.uint8)  # a table by which every number stands for itself
+OURS, DRAWN = "labels", "drawn"  # folders that `ablate predict` writes, side by side
 NONE = 255  # a pixel without a predicted class
 
 
@@ -45,6 +46,8 @@ def read_label_maps(folder: Path, samples: LabelledSamples) -> tuple[list[dict[s
 def _files(folder: Path, samples: LabelledSamples) -> dict[int, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; maps of classes are PNG files in a folder")
+    if (folder / OURS).is_dir() and (folder / DRAWN).is_dir():
+        folder = folder / OURS
     names = {samples.name(image_id): image_id for image_id in samples.image_ids()}
     found: dict[int, Path] = {}
     others = []

@@ -76,7 +76,7 @@ def test_three_kinds_of_things_by_groups_with_a_page(called, people, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert "<h1>near, far and n: pose on painted</h1>" in page
     assert "does not compare methods" in page
-    assert page.count("<svg") == 2
+    assert page.count('<figure class="drawing">') == 2
     assert "<script" not in page
 
 
