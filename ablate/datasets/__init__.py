@@ -4,13 +4,13 @@ A part of this shelf is a builder that returns a `Dataset`. Planning reads only 
 for when a split is opened. Joint sets and the sets that we know are data: `joints.json` and `catalog.json`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, Protocol, TypedDict, TypeVar, runtime_checkable
 
 from ablate import registry
 from ablate.datasets._arrays import Array, Numbers, Pixels
-from ablate.datasets._catalog import JointForm, JointSet, KnownSet, LabelMaps, catalog, joint_sets
+from ablate.datasets._catalog import JointForm, JointSet, KnownSet, LabelMaps, catalog, joint_sets, things
 from ablate.datasets._files import (
     SPLITS,
     Header,
@@ -37,6 +37,8 @@ __all__ = [
     "Grouped",
     "Header",
     "Info",
+    "InstanceSamples",
+    "InstancesOfImage",
     "JointForm",
     "JointSet",
     "Joints",
@@ -63,6 +65,7 @@ __all__ = [
     "read_picture",
     "refuse",
     "set_folder",
+    "things",
     "under",
 ]
 
@@ -88,6 +91,15 @@ class LabelledImage(TypedDict):
     image: Pixels  # (H, W, 3) uint8 RGB
     labels: Pixels  # (H, W) uint8, places of classes, IGNORED where none
     image_id: int
+
+
+class InstancesOfImage(TypedDict):
+    """The N annotated instances of an image. Boxes are x y w h in pixels of it."""
+
+    boxes: Numbers  # (N, 4) float64
+    places: Array  # (N,) int64, of their classes
+    crowd: Array  # (N,) bool: a group that was not told apart; it is not learned, and finding it is no mistake
+    masks: list[object]  # N masks as COCO's files write them, polygons or runs; None where none is annotated
 
 
 class Samples(Protocol):
@@ -149,6 +161,20 @@ class LabelledSamples(Samples, Protocol):
 
     def labels(self, image_id: int) -> Pixels:
         """The classes of `labelled_image` alone, for which the image need not be read. Raises DataError."""
+
+
+class InstanceSamples(Samples, Protocol):
+    """A split of a set whose `info` has things: an image with its instances. `ground_truth` holds their masks too."""
+
+    @property
+    def category_numbers(self) -> Sequence[int]:
+        """What the set's files call each class, by its place (C,); in its ground truth they are numbered from 1 on."""
+
+    def instances(self, image_id: int) -> InstancesOfImage:
+        """Those of an image, crowds included."""
+
+    def instance_truth(self) -> dict[str, object]:
+        """All annotations of the split as pycocotools wants them."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Joint sets and the sets that we know, kept as data: `joints.json` and `catalog.json`."""
+"""Joint sets, classes and the sets that we know, kept as data: `joints.json`, `things.json` and `catalog.json`."""
 
 import json
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ablate.datasets._files import Split
-from ablate.datasets._info import Joints
+from ablate.datasets._info import Classes, Joints
 
 
 class JointSet(BaseModel):
@@ -72,6 +72,16 @@ class KnownSet(BaseModel):
 def joint_sets() -> dict[str, JointSet]:
     """The joint sets by name."""
     return {name: JointSet(**entry) for name, entry in _load("joints.json").items()}
+
+
+@cache
+def things() -> dict[str, Classes]:
+    """Classes of instances by the name of their set, as `things.json` has them."""
+    found = _load("things.json")
+    return {
+        name: Classes(entry["names"], categories=tuple(entry["categories"]), label_ids=tuple(entry["ids"]))
+        for name, entry in found.items()
+    }
 
 
 @cache

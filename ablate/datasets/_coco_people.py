@@ -5,29 +5,25 @@ and 2, ids that stand twice, joints of other names. What it may mean is a remark
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-from ablate.datasets._files import LARGEST, NUMBERS, is_whole, refuse, under
+from ablate.datasets._coco_file import (
+    Images,
+    blamed,
+    category_numbers,
+    entry_name,
+    listed_images,
+    not_finite,
+    repeated,
+)
+from ablate.datasets._files import is_whole, refuse
 from ablate.datasets._info import Joints
 from ablate.errors import DataError, nearest
 
-
-class Picture(NamedTuple):
-    """What the file says of an image."""
-
-    name: str  # of its file
-    height: int
-    width: int
-    group: str | None  # of images that belong together, where the set declares them
-
-
-Images = dict[int, Picture]
 Chosen = str | int | tuple[str | int, ...] | None  # categories by name or number; None: people
 
 PERSON = "person"
@@ -50,7 +46,7 @@ def read_people(file: Path, joints: Joints, *, category: Chosen = None, group_fi
     Raises:
         DataError: the file, how many entries are wrong, and what the first of them hold.
     """
-    with _blamed(file):
+    with blamed(file):
         return annotated(json.loads(file.read_bytes()), file, joints, category=category, group_field=group_field)
 
 
@@ -60,7 +56,7 @@ def read_joints(file: Path, *, category: Chosen = None) -> tuple[str, ...]:
     Raises:
         DataError: it is missing or damaged, names none, or the categories have different ones.
     """
-    with _blamed(file):
+    with blamed(file):
         categories = list(json.loads(file.read_bytes())["categories"])
         skeletons = [entry for entry in categories if entry.get("keypoints")]
         if category is None and sum(entry["name"] == PERSON for entry in skeletons) != 1 and len(skeletons) == 1:
@@ -86,37 +82,24 @@ def annotated(
     Raises:
         DataError: as above.
     """
-    with _blamed(file):
+    with blamed(file):
         listed, categories, entries = (list(document[key]) for key in ("images", "categories", "annotations"))
-        images = _images(listed, file, group_field)
-        numbers = _categories(categories, file)
+        images = listed_images(listed, file, group_field)
+        numbers = category_numbers(categories, file)
         chosen = _chosen(categories, category, joints, file)
         refuse(file, [problem for entry in entries if (problem := _category_problem(entry))])
         people = [entry for entry in entries if entry["category_id"] in chosen]
         refuse(file, [problem for person in people if (problem := _problem(person, images, joints))])
     people = [person | {key: int(person[key]) for key in ("id", "image_id", "category_id")} for person in people]
     people = [person | {"iscrowd": int(person.get("iscrowd") or 0)} for person in people]
-    refuse(file, [f"the annotation id {number} stands twice" for number in _repeated(p["id"] for p in people)])
+    refuse(file, [f"the annotation id {number} stands twice" for number in repeated(p["id"] for p in people)])
     strange = [entry for entry in entries if entry["category_id"] not in numbers]
     remarks = [
-        f"{file}: {_name(entry)} is of category {entry['category_id']}, which is not listed; it is passed over"
+        f"{file}: {entry_name(entry)} is of category {entry['category_id']}, which is not listed; it is passed over"
         for entry in strange
     ]
     remarks += [f"{file}: {remark}" for person in people for remark in _remarks(person, images, joints)]
     return Annotated(images, people, chosen, remarks)
-
-
-@contextmanager
-def _blamed(file: Path) -> Iterator[None]:
-    """What Python says of a file that is no such document, as one line."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{file}: damaged annotations: {error}") from None
-    except KeyError as error:
-        raise DataError(f"{file}: damaged annotations: an entry has no {error}") from None
 
 
 def why_skipped(person: Mapping[str, Any], images: Images) -> str | None:
@@ -137,45 +120,6 @@ def clipped(person: Mapping[str, Any], images: Images) -> list[float]:
     right = min(image.width - 1, left + max(0, width - 1))
     bottom = min(image.height - 1, top + max(0, height - 1))
     return [left, top, right - left, bottom - top]
-
-
-def _images(listed: list[dict[str, Any]], file: Path, group_field: str | None) -> Images:
-    wrong = [
-        f"image {i['file_name']!r} has the id {i['id']!r}, no whole number" for i in listed if not is_whole(i["id"])
-    ]
-    refuse(file, wrong)
-    refuse(file, [f"the image id {number} stands twice" for number in _repeated(int(i["id"]) for i in listed)])
-    images = {
-        int(i["id"]): Picture(str(i["file_name"]), int(i["height"]), int(i["width"]), _group(i, file, group_field))
-        for i in listed
-    }
-    at: dict[PurePosixPath, int] = {}
-    for number, picture in images.items():
-        under(file.parent, picture.name)
-        if (first := at.setdefault(PurePosixPath(picture.name), number)) != number:
-            raise DataError(f"{file}: {picture.name} is listed twice, as image {first} and as image {number}")
-    return images
-
-
-def _group(image: Mapping[str, Any], file: Path, field: str | None) -> str | None:
-    if field is None:
-        return None
-    if field not in image:
-        raise DataError(f"{file}: image {image['id']} has no {field!r}, its group; {nearest(field, image)}")
-    if type(image[field]) not in (str, int):
-        raise DataError(f"{file}: image {image['id']}: {field!r} is {image[field]!r}, no text and no whole number")
-    return str(image[field])
-
-
-def _categories(categories: list[dict[str, Any]], file: Path) -> set[int]:
-    """The numbers of all categories."""
-    wrong = [
-        f"category {c['name']!r} has the id {c['id']!r}, no whole number" for c in categories if not is_whole(c["id"])
-    ]
-    refuse(file, wrong)
-    numbers = [int(category["id"]) for category in categories]
-    refuse(file, [f"the category id {number} stands twice" for number in _repeated(numbers)])
-    return set(numbers)
 
 
 def _chosen(categories: list[dict[str, Any]], category: Chosen, joints: Joints, file: Path) -> tuple[int, ...]:
@@ -211,12 +155,12 @@ def _named(categories: list[dict[str, Any]], category: Chosen, file: Path) -> li
 
 def _category_problem(entry: dict[str, Any]) -> str | None:
     found = entry["category_id"]
-    return None if is_whole(found) else f"{_name(entry)} has the category_id {found!r}, no whole number"
+    return None if is_whole(found) else f"{entry_name(entry)} has the category_id {found!r}, no whole number"
 
 
 def _problem(person: dict[str, Any], images: Images, joints: Joints) -> str | None:
     """Why an annotation of a person cannot be meant."""
-    name = _name(person)
+    name = entry_name(person)
     absent = [key for key in ("id", "image_id", "bbox", "area", "keypoints") if key not in person]
     if absent:
         return f"{name} has no {absent[0]!r}"
@@ -236,7 +180,7 @@ def _problem(person: dict[str, Any], images: Images, joints: Joints) -> str | No
 def _values_problem(person: dict[str, Any], name: str, joints: Joints) -> str | None:
     for key in ("bbox", "keypoints", "area"):
         values = person[key] if key != "area" and isinstance(person[key], list) else [person[key]]
-        if bad := _not_finite(values):
+        if bad := not_finite(values):
             return f"{name}: {key} holds {bad[0]!r}, not a finite number"
     keypoints, box = person["keypoints"], person["bbox"]
     if len(keypoints) != 3 * len(joints) or len(box) != 4:
@@ -247,16 +191,9 @@ def _values_problem(person: dict[str, Any], name: str, joints: Joints) -> str | 
     return f"{name}: the visibility of its {joint} is {seen!r}, not 0, 1 or 2"
 
 
-def _not_finite(values: list[Any]) -> list[Any]:
-    """Those that are no finite numbers. All at once first: to look at each would take half of all reading."""
-    if set(map(type, values)) <= NUMBERS and all(-LARGEST < value < LARGEST for value in values):
-        return []
-    return [value for value in values if type(value) not in NUMBERS or not -LARGEST < value < LARGEST]
-
-
 def _remarks(person: dict[str, Any], images: Images, joints: Joints) -> list[str]:
     """What in an annotation changes scores, and may be meant."""
-    name, image, found = _name(person), images[person["image_id"]], []
+    name, image, found = entry_name(person), images[person["image_id"]], []
     points = person["keypoints"]
     labelled = [(j, x, y) for j, x, y, v in zip(joints, points[::3], points[1::3], points[2::3], strict=True) if v > 0]
     if labelled and why_skipped(person, images) == "empty box":
@@ -267,11 +204,3 @@ def _remarks(person: dict[str, Any], images: Images, joints: Joints) -> list[str
             found.append(f"{name} on {image.name}: its {joint} is labelled at {x}, {y}")
             break
     return found
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    return f"annotation {entry.get('id')}"
-
-
-def _repeated(numbers: Iterable[int]) -> list[int]:
-    return [number for number, count in Counter(numbers).items() if count > 1]

@@ -73,6 +73,7 @@ class Info:
     size: tuple[int, int] | None  # height and width of every image, where they are alike
     joints: Joints | None  # of its people; None where none are labelled
     classes: Classes | None  # of its maps of classes; None where it has no such maps
+    things: Classes | None  # of its instances with boxes; None where none are annotated
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Info:
         categories: tuple[str, ...] = (),
         label_ids: tuple[int, ...] = (),
         class_weights: tuple[float, ...] = (),
+        things: Classes | None = None,
     ) -> None:
         """`joints` and `classes` are the values above, or names alone; facts that follow them count before theirs."""
         body = joints if isinstance(joints, Joints) else Joints(joints or ())
@@ -109,7 +111,7 @@ class Info:
         )
         vars(self).update(
             name=name, version=version, licence=licence, source=source, sizes=sizes, images=images, size=size,
-            joints=body or None, classes=labels or None,
+            joints=body or None, classes=labels or None, things=things,
         )  # fmt: skip
 
     def declared(self, split: Split) -> str | None:
@@ -136,6 +138,16 @@ class Info:
         if self.classes is None:
             raise PartError(f"dataset: {self.name} names no classes, which the task needs")
         return self.classes
+
+    def need_things(self) -> Classes:
+        """The classes of instances, of a data set that says it serves a task about them.
+
+        Raises:
+            PartError: it has none.
+        """
+        if self.things is None:
+            raise PartError(f"dataset: {self.name} names no classes of instances, which the task needs")
+        return self.things
 
     # The facts under their old names, for parts that read them so; empty where there is nothing to say.
 

@@ -5,18 +5,18 @@ lib/dataset/coco.py): crowds, people without labelled joints and boxes outside t
 ground truth keeps them all. Of the annotations only arrays stay, which loader processes share.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Header, Info, Person, Split, read_header, read_picture, refuse
-from ablate.datasets._coco_people import Annotated, Images, clipped, why_skipped
+from ablate.datasets import Info, Person, Split, refuse
+from ablate.datasets._coco_file import Images
+from ablate.datasets._coco_people import Annotated, clipped, why_skipped
+from ablate.datasets._photographs import Photographs
 from ablate.errors import DataError
 
 COPIED = ("id", "image_id", "bbox", "area", "keypoints", "iscrowd")
@@ -30,8 +30,7 @@ class People:
     split: Split
     folder: Path
     files: tuple[Path, ...]  # of annotations
-    image_folder: Path
-    images: Images
+    photographs: Photographs
     image_of: np.ndarray  # (N,) image ids
     ids: np.ndarray  # (N,) annotation ids
     category_of: np.ndarray  # (N,) the numbers that the files give their categories
@@ -71,8 +70,11 @@ class People:
             split=split,
             folder=folder,
             files=files,
-            image_folder=image_folder or _image_folder(folder, files[0], found.images),
-            images=found.images,
+            photographs=(
+                Photographs(image_folder, found.images)
+                if image_folder
+                else Photographs.of(folder, files[0], found.images)
+            ),
             image_of=np.array([person["image_id"] for person in kept], dtype=np.int64),
             ids=np.array([person["id"] for person in kept], dtype=np.int64),
             category_of=np.array([person["category_id"] for person in kept], dtype=np.int64),
@@ -102,13 +104,15 @@ class People:
         }
 
     def image(self, image_id: int) -> np.ndarray:
-        pixels = read_picture(self._file(image_id))
-        if problem := self._size_problem(image_id, *pixels.shape[:2]):
-            raise DataError(problem)
-        return pixels
+        return self.photographs.image(image_id)
 
     def name(self, image_id: int) -> str:
-        return "_".join(Path(self.images[image_id].name).with_suffix("").parts)  # folders may share names
+        return self.photographs.name(image_id)
+
+    @property
+    def images(self) -> Images:
+        """What the files say of each image."""
+        return self.photographs.images
 
     def image_ids(self) -> list[int]:
         return list(self.images)
@@ -127,34 +131,17 @@ class People:
         return {"images": images, "annotations": annotations, "categories": [category]}
 
     def digest(self) -> str:
-        """Of the annotations' bytes and the images' names and sizes: quick, as not every image is read."""
-        content, missing = hashlib.blake2b(digest_size=8), []
-        for file in self.files:
-            content.update(file.read_bytes())
-        for name in sorted(image.name for image in self.images.values()):
-            try:
-                content.update(f"{name}:{(self.image_folder / name).stat().st_size}\n".encode())
-            except OSError:
-                missing.append(f"{name} is missing")
-        refuse(self.image_folder, missing)
-        return content.hexdigest()
+        return self.photographs.digest(self.files)
 
     def check(self, *, thorough: bool = False) -> list[str]:
-        empty = self._empty()
-        found = dict(self._headers.problems)
-        for image_id in self.images if thorough else ():
-            try:
-                self.image(image_id)
-            except DataError as error:
-                found.setdefault(image_id, str(error))
-        return [*empty, *(found[image_id] for image_id in self.images if image_id in found)]
+        return [*self._empty(), *self.photographs.check(thorough=thorough)]
 
     def remarks(self) -> list[str]:
         """See `Remarks`: odd annotations, pictures that viewers turn, joints that nobody has."""
         labelled = np.asarray((self.joints[..., 2] > 0).any(axis=0))  # (K,)
         unseen = [joint for joint, seen in zip(self.info.need_joints(), labelled, strict=True) if not seen]
         nowhere = [f"{self.annotations}: nobody has a labelled {', '.join(unseen)}"] if unseen and len(self) else []
-        return [*self.odd_annotations, *self._headers.remarks, *nowhere]
+        return [*self.odd_annotations, *self.photographs.headers.remarks, *nowhere]
 
     def verify(self) -> str:
         """Files are looked at one by one only where the catalog's digest does not vouch for them."""
@@ -182,50 +169,3 @@ class People:
     def annotations(self) -> Path:
         """The file of annotations, or the folder where several lie."""
         return self.files[0] if len(self.files) == 1 else self.folder
-
-    @cached_property
-    def _headers(self) -> "Headers":
-        """What the images' headers tell, looked at once."""
-        looked = Headers({}, [])
-        for image_id in self.images:
-            try:
-                header = read_header(self._file(image_id))
-            except DataError as error:
-                looked.problems[image_id] = str(error)
-                continue
-            if problem := self._size_problem(image_id, header.height, header.width, header):
-                looked.problems[image_id] = problem
-            elif header.orientation != 1:
-                looked.remarks.append(f"{self._file(image_id)}: {header.turned}")
-        return looked
-
-    def _file(self, image_id: int) -> Path:
-        return self.image_folder / self.images[image_id].name
-
-    def _size_problem(self, image_id: int, height: int, width: int, header: Header | None = None) -> str | None:
-        image = self.images[image_id]
-        if (height, width) == (image.height, image.width):
-            return None
-        sizes = f"{height} x {width} pixels (height x width), annotated as {image.height} x {image.width}"
-        turned = f"; {header.turned}" if header and header.orientation != 1 else ""
-        return f"{self._file(image_id)}: {sizes}{turned}"
-
-
-@dataclass(frozen=True)
-class Headers:
-    """What a look at the headers of all images found."""
-
-    problems: dict[int, str]  # by image id
-    remarks: list[str]
-
-
-def _image_folder(folder: Path, annotations: Path, images: Images) -> Path:
-    """Where the images lie: COCO's own places first, then simpler ones."""
-    split = annotations.stem.rpartition("_")[2]
-    places = [folder / place for place in (f"images/{split}", split, "images", ".")]
-    places += sorted(path for path in folder.iterdir() if path.is_dir())
-    some = [image.name for image in list(images.values())[:50]]
-    holding = [place for place in places if any((place / name).is_file() for name in some)]
-    if not holding:
-        raise DataError(f"{folder}: no image of {annotations.name} in images/, images/{split}/ or {split}/")
-    return holding[0]

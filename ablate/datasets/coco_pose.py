@@ -8,7 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
-from ablate.datasets import Info, JointForm, Joints, Split, catalog, check_version, joint_sets, set_folder, under
+from ablate.datasets import Info, JointForm, Joints, Split, catalog, check_version, joint_sets, set_folder
+from ablate.datasets._coco_file import annotation_file
 from ablate.datasets._coco_people import read_joints, read_people
 from ablate.datasets._people import People
 from ablate.datasets._skeleton import assumed, own_joints
@@ -123,15 +124,4 @@ class CocoPose:
         """The set's folder and a split's annotation file in it. Raises DataError."""
         holds = self.annotations.partition("/")[0] if self.annotations and "/" in self.annotations else "annotations"
         folder = set_folder(self.set, root, holds=holds)
-        return folder, _annotation_file(folder, [pattern.replace("{split}", split) for pattern in self.patterns])
-
-
-def _annotation_file(folder: Path, patterns: list[str]) -> Path:
-    for pattern in patterns:
-        under(folder, pattern)
-    found = next((files for pattern in patterns if (files := sorted(folder.glob(pattern)))), [])
-    if len(found) != 1:
-        there = [str(path.relative_to(folder)) for path in folder.glob("annotations/*.json")]
-        hint = f"several fit: {', '.join(path.name for path in found)}" if found else nearest(patterns[0], there)
-        raise DataError(f"{folder}: wanted one file {patterns[0]}; {hint}")
-    return found[0]
+        return folder, annotation_file(folder, [pattern.replace("{split}", split) for pattern in self.patterns])

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Classes, Info, Person, Split, joint_sets
+from ablate.datasets import Classes, Info, InstancesOfImage, Person, Split, joint_sets
 from ablate.datasets._drawing import PARTS, VERSION, draw
 from ablate.errors import PartError
 from ablate.registry import dataset
 
 
-@dataset("figures", meaning=1, tasks=("pose", "segmentation"), training=("train",))
+@dataset("figures", meaning=1, tasks=("pose", "segmentation", "detection"), training=("train",))
 @dataclass(frozen=True)
 class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.
@@ -52,6 +52,7 @@ class Figures:
             images={"train": _find(self.train - 1)[0] + 1, "val": _find(self.val - 1)[0] + 1},
             size=self.size,
             classes=Classes(PARTS, categories=categories, label_ids=tuple(range(len(PARTS)))),
+            things=Classes(("person",), categories=("person",), label_ids=(1,)),
         )
 
     def open(self, split: Split, root: Path | None = None) -> "Drawn":
@@ -107,6 +108,38 @@ class Drawn:
         picture = draw(self.split, image_id - 1, self.size)
         return picture.pixels, picture.parts
 
+    category_numbers = (1,)
+
+    def instances(self, image_id: int) -> InstancesOfImage:
+        people = self._people(image_id)
+        return {
+            "boxes": np.array([person["box"] for _, person in people], dtype=float).reshape(-1, 4),
+            "places": np.zeros(len(people), np.int64),
+            "crowd": np.zeros(len(people), bool),
+            "masks": [_runs(person["mask"]) for _, person in people],
+        }
+
+    def instance_truth(self) -> dict[str, Any]:
+        height, width = self.size
+        images = [{"id": image_id, "height": height, "width": width} for image_id in self.image_ids()]
+        annotations = [
+            {"id": index + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+            | {
+                "bbox": person["box"].tolist(),
+                "area": float(person["mask"].sum()),
+                "segmentation": _runs(person["mask"]),
+            }
+            for image_id in self.image_ids()
+            for index, person in self._people(image_id)
+        ]
+        return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+
+    def _people(self, image_id: int) -> list[tuple[int, Any]]:
+        """The people of a picture who are of the split, each with the index of their sample."""
+        first = 5 * ((image_id - 1) // 4) + (image_id - 1) % 4
+        people = draw(self.split, image_id - 1, self.size).people
+        return [(first + place, person) for place, person in enumerate(people) if first + place < len(self)]
+
     def name(self, image_id: int) -> str:
         return f"{self.split}_{image_id:06d}"
 
@@ -143,6 +176,14 @@ class Drawn:
 
     def verify(self) -> str:
         return self.digest()
+
+
+def _runs(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO's uncompressed runs: down each column, those without it first."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *ends, len(flat)]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
 def _find(index: int) -> tuple[int, int]:

@@ -1,0 +1,216 @@
+"""COCO's twelve numbers for instances, by pycocotools itself; boxes and masks differ in what overlaps alone.
+
+Matching is pycocotools' `evaluate`; the unweighted scores are its `accumulate` and `summarize` over the stored matches.
+Resampled data sets, asked for a thousand times, are added up here, and equal what pycocotools makes of a data set in
+which images are repeated. Most cells (class, image) are empty; only the others are stored.
+"""
+
+import contextlib
+import io
+from copy import deepcopy
+from typing import Any, Literal
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ablate.datasets import Info
+from ablate.metrics import Parts, take_blocks
+
+STATS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")  # COCOeval.stats
+AREAS = {"S": 1, "M": 2, "L": 3}  # places of COCOeval's area ranges; 0 is any
+LIMITS = (1, 10, 100)  # detections that count, of a class in an image
+RECALLS = np.linspace(0, 1, 101)
+Kind = Literal["bbox", "segm"]
+SHAPES: dict[Kind, str] = {"bbox": "bbox", "segm": "segmentation"}  # what a prediction has to have
+
+
+class InstanceAP:
+    """See `Metric`. C classes, T = 10 overlaps, A = 4 area ranges (any, small, medium, large)."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind, self.prefix = kind, "mask_" if kind == "segm" else ""
+
+    def per_image(
+        self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info
+    ) -> dict[str, np.ndarray]:
+        """Matches of detections with annotations.
+
+        Returns `image_ids` (I,) and `classes` (C,), names; for the D predictions, at most 100 of a class in an image:
+        `image` (D,) by position, ascending, `place` (D,) of the class, `rank` (D,) within class and image from 0,
+        `score` (D,), `matched` and `ignored` (D, A, T); for the G annotations `truth_image` and `truth_place` (G,)
+        and `truth_counted` (G, A); `predicted`, whether any prediction has such a shape at all.
+
+        Raises:
+            ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
+        """
+        names, shape = info.need_things(), SHAPES[self.kind]
+        without = bool(predictions) and not any(prediction.get(shape) for prediction in predictions)
+        evaluation = self._evaluated([] if without else predictions, ground_truth, classes=len(names))
+        ids, areas = [int(image_id) for image_id in evaluation.params.imgIds], len(evaluation.params.areaRng)
+        overlaps = len(evaluation.params.iouThrs)
+        cells = np.reshape(np.array(evaluation.evalImgs, dtype=object), (len(names), areas, len(ids)))
+        there = [(i, c, cells[c, :, i]) for i in range(len(ids)) for c in range(len(names)) if cells[c, 0, i]]
+        found, truths = ([len(cell[0][key]) for *_, cell in there] for key in ("dtIds", "gtIds"))
+        images, places = (np.array([entry[k] for entry in there], dtype=np.int32) for k in (0, 1))
+
+        def rows(key: str) -> np.ndarray:
+            blocks = [np.stack([entry[key].T for entry in cell], axis=1) for *_, cell in there]
+            return np.concatenate([np.zeros((0, areas, overlaps)), *blocks]).astype(bool)  # (D, A, T)
+
+        counted = [np.stack([entry["gtIgnore"] == 0 for entry in cell], axis=1) for *_, cell in there]
+        return {
+            "image_ids": np.array(ids, dtype=np.int64),
+            "classes": np.array(names, dtype=str),
+            "image": np.repeat(images, found),
+            "place": np.repeat(places, found),
+            "rank": np.concatenate([np.zeros(0, np.int16), *(np.arange(count, dtype=np.int16) for count in found)]),
+            "score": np.array([score for *_, cell in there for score in cell[0]["dtScores"]], dtype=float),
+            "matched": rows("dtMatches"),
+            "ignored": rows("dtIgnore"),
+            "truth_image": np.repeat(images, truths),
+            "truth_place": np.repeat(places, truths),
+            "truth_counted": np.concatenate([np.zeros((0, areas), dtype=bool), *counted]),  # (G, A)
+            "predicted": np.array(not without),
+        }
+
+    def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
+        """The scores, between 0 and 1, nan where nothing is annotated; see `Metric`."""
+        if not statistics["predicted"]:
+            stats = [np.nan] * len(STATS)
+        elif weights is None:
+            stats = [value if value > -1 else np.nan for value in _by_pycocotools(statistics, self.kind)]
+        else:
+            stats = _weighted(statistics, weights)
+        return {self.prefix + name: float(value) for name, value in zip(STATS, stats, strict=True)}
+
+    def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
+        """The AP of each class (C,)."""
+        names = tuple(statistics["classes"].tolist())
+        precision, _ = _curves_of(statistics, np.ones(len(statistics["image_ids"]), np.int64), area=0, limit=LIMITS[-1])
+        counted = statistics["truth_place"][statistics["truth_counted"][:, 0]]
+        return Parts(
+            "class", f"{self.prefix}AP", names, _mean(precision, axis=(1, 2)),
+            np.bincount(counted, minlength=len(names)), np.zeros(len(names)),
+        )  # fmt: skip
+
+    def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
+        """For each image (I,) the columns that the decorator describes."""
+        images, image = len(statistics["image_ids"]), statistics["image"]
+        matched, ignored = (statistics[name][:, 0, 0] for name in ("matched", "ignored"))  # (D,), any size, .5
+        prefix = self.prefix
+        return {
+            f"{prefix}instances": np.bincount(
+                statistics["truth_image"], statistics["truth_counted"][:, 0], images
+            ).astype(int),
+            f"{prefix}matched": np.bincount(image[matched & ~ignored], minlength=images),
+            f"{prefix}false_detections": np.bincount(image[~matched & ~ignored], minlength=images),
+        }
+
+    def _evaluated(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], *, classes: int) -> Any:
+        """A COCOeval that has matched predictions with annotations."""
+        bad = sum(not np.isfinite([*p["bbox"], p["score"]]).all() for p in predictions)
+        if bad:
+            raise ValueError(f"{bad} of {len(predictions)} predictions are not finite")
+        shape = SHAPES[self.kind]
+        with _quiet():
+            truth, found = COCO(), COCO()
+            # Ids from 1: pycocotools takes a match with id 0 for none.
+            annotations = [{**a, "id": i} for i, a in enumerate(ground_truth["annotations"], start=1)]
+            if self.kind == "segm":
+                annotations = [a for a in annotations if a.get("segmentation")]
+            truth.dataset = deepcopy({**ground_truth, "annotations": annotations})  # pycocotools writes into it
+            truth.createIndex()
+            own = [{key: p[key] for key in ("image_id", "category_id", shape, "score")} for p in predictions]
+            if own:
+                found = truth.loadRes(own)
+            evaluation = COCOeval(truth, found, self.kind)
+            evaluation.params.catIds = list(range(1, classes + 1))
+            evaluation.evaluate()
+        return evaluation
+
+
+def _by_pycocotools(statistics: dict[str, np.ndarray], kind: Kind) -> list[float]:
+    """The `stats` of a COCOeval into which the stored matches are put back."""
+    evaluation = COCOeval(iouType=kind)
+    images, classes = len(statistics["image_ids"]), len(statistics["classes"])
+    evaluation.params.imgIds, evaluation.params.catIds = list(range(images)), list(range(classes))
+    evaluation._paramsEval = evaluation.params
+    cells = np.full((classes, statistics["truth_counted"].shape[1], images), None, dtype=object)
+    found, truths = _by_cell(statistics, ""), _by_cell(statistics, "truth_")
+    nothing = np.zeros(0, np.int64)
+    for place, image in {*found, *truths}:
+        own, true = found.get((place, image), nothing), truths.get((place, image), nothing)
+        for area in range(cells.shape[1]):
+            cells[place, area, image] = {
+                "dtScores": statistics["score"][own],
+                "dtMatches": statistics["matched"][own, area].T,
+                "dtIgnore": statistics["ignored"][own, area].T,
+                "gtIgnore": ~statistics["truth_counted"][true, area],
+            }
+    evaluation.evalImgs = cells.ravel().tolist()
+    with _quiet():
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats: list[float] = evaluation.stats.tolist()
+    return stats
+
+
+def _by_cell(statistics: dict[str, np.ndarray], of: str) -> dict[tuple[int, int], np.ndarray]:
+    """(class, image) -> its rows, where it has any."""
+    image, place = (statistics[f"{of}{name}"].astype(np.int64) for name in ("image", "place"))
+    starts = np.flatnonzero(np.diff(image * (1 + place.max(initial=0)) + place, prepend=-1))
+    blocks = np.split(np.arange(len(image)), starts[1:]) if len(image) else []
+    return {(int(place[rows[0]]), int(image[rows[0]])): rows for rows in blocks}
+
+
+def _weighted(statistics: dict[str, np.ndarray], weights: np.ndarray) -> list[float]:
+    """The twelve numbers of a data set in which each image stands as often as its weight (I,) says."""
+    precision, recall = _curves_of(statistics, weights, area=0, limit=100)  # (C, T, R), (C, T)
+    by_area = {name: _curves_of(statistics, weights, area=area, limit=100) for name, area in AREAS.items()}
+    fewer = [_curves_of(statistics, weights, area=0, limit=limit)[1] for limit in LIMITS[:2]]
+    return [
+        _mean(precision), _mean(precision[:, 0]), _mean(precision[:, 5]), *(_mean(p) for p, _ in by_area.values()),
+        *map(_mean, fewer), _mean(recall), *(_mean(r) for _, r in by_area.values()),
+    ]  # fmt: skip
+
+
+def _curves_of(
+    statistics: dict[str, np.ndarray], weights: np.ndarray, *, area: int, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision at R = 101 recalls (C, T, R) and the highest recall (C, T) of classes; nan where none is annotated."""
+    rows = take_blocks(statistics["image"], weights)
+    rows = rows[statistics["rank"][rows] < limit]
+    place, classes = statistics["place"], len(statistics["classes"])
+    rows = rows[np.lexsort([-statistics["score"][rows], place[rows]])]  # stable, so ties keep the order of images
+    bounds = np.searchsorted(place[rows], np.arange(classes + 1))
+    each = weights[statistics["truth_image"]] * statistics["truth_counted"][:, area]
+    counted = np.bincount(statistics["truth_place"], each, classes)  # (C,)
+    overlaps = statistics["matched"].shape[2]
+    precision, recall = np.full((classes, overlaps, len(RECALLS)), np.nan), np.full((classes, overlaps), np.nan)
+    for c in np.flatnonzero(counted):
+        own = rows[bounds[c] : bounds[c + 1]]
+        matched, ignored = (statistics[name][own, area].T for name in ("matched", "ignored"))  # (T, D)
+        right = (matched & ~ignored).cumsum(axis=1, dtype=float)
+        wrong = (~matched & ~ignored).cumsum(axis=1, dtype=float)
+        reached, exact = right / counted[c], right / (wrong + right + np.spacing(1))
+        best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]  # at this recall or any higher one
+        best = np.pad(best, ((0, 0), (0, 1)))  # recalls never reached have precision 0
+        at = np.stack([np.searchsorted(row, RECALLS) for row in reached])  # (T, R)
+        precision[c] = np.take_along_axis(best, at, axis=1)
+        recall[c] = reached[:, -1] if len(own) else 0
+    return precision, recall
+
+
+def _mean(values: np.ndarray, axis: Any = None) -> Any:
+    """The mean of what is defined, nan where nothing is."""
+    defined = np.isfinite(values)
+    total, count = np.where(defined, values, 0).sum(axis=axis), defined.sum(axis=axis)
+    with np.errstate(invalid="ignore"):
+        return np.true_divide(total, count)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
