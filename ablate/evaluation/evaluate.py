@@ -16,7 +16,7 @@ from ablate.evaluation.scoring import Predicted, evaluated
 from ablate.evaluation.stored import Evaluated
 from ablate.machine import clock
 from ablate.study import Budget, Recipe
-from ablate.tasks import Outputs, Prediction
+from ablate.tasks import Forward, Outputs, Prediction
 from ablate.training.batches import Encoded, batches, served, to_device
 from ablate.training.site import Site
 
@@ -153,5 +153,8 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
     return Predicted(net.subject, finished, len(chosen), clock.now() - start, notes)
 
 
-def _forward(adapted: Adapted) -> Callable[[torch.Tensor], Outputs]:
-    return lambda images: adapted(images).to(images.device)
+def _forward(adapted: Adapted) -> Forward:
+    def forward(images: torch.Tensor, *_: torch.Tensor) -> Outputs:
+        return adapted(images).to(images.device)
+
+    return forward

@@ -14,13 +14,16 @@ from ablate.datasets import build_dataset
 from ablate.errors import PartError, nearest
 from ablate.models import Backbone, Supervised, build_model
 from ablate.study import Recipe
-from ablate.tasks import Outputs, build_task
+from ablate.tasks import DrawsOwn, Outputs, build_task
 
 ALL = "backbone"  # the name that stands for all of it where parts are frozen
 
 
 class Network(nn.Module):
-    """images (B, 3, H, W) -> what the task's head gives, for instance heatmaps (B, K, H/4, W/4)."""
+    """images (B, 3, H, W) -> what the task's head gives, for instance heatmaps (B, K, H/4, W/4).
+
+    Heads of some tasks take more than maps (`GivesHead`), which follows the images.
+    """
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
@@ -29,8 +32,8 @@ class Network(nn.Module):
         self.backbone: nn.Module = backbone
         self.head = head
 
-    def forward(self, images: Tensor) -> Outputs:
-        outputs: Outputs = self.head(self.backbone(images))
+    def forward(self, images: Tensor, *given: Tensor) -> Outputs:
+        outputs: Outputs = self.head(self.backbone(images), *given)
         return outputs
 
 
@@ -72,13 +75,17 @@ def initialise(network: nn.Module, rule: str, *, seed: int) -> None:
 
     `torch`: each layer's own default. `normal`: convolutions N(0, 0.001), biases 0, the official pose code's
     rule for training from scratch. `kaiming`: convolutions by He et al., fan-out, the official classification code's.
-    Normalisation layers start at weight 1 and bias 0 in all three.
+    Normalisation layers start at weight 1 and bias 0 in all three. Heads may have rules of their own (`DrawsOwn`).
     """
+    head = getattr(network, "head", None)
+    own = head.own_rules() if isinstance(head, DrawsOwn) else {}
     with torch.random.fork_rng(devices=[]):
         for name, layer in network.named_modules():
             if any(True for _ in layer.parameters(recurse=False)):
                 torch.manual_seed(_seed(seed, name))
-                _draw(layer, rule)
+                _draw(layer, "torch" if own and name.startswith("head.") else rule)
+                if layer in own:
+                    own[layer](layer)
 
 
 def _draw(layer: nn.Module, rule: str) -> None:

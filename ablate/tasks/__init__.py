@@ -16,6 +16,9 @@ from ablate.tasks._heatmaps import crop_affine, gaussians, grown_to_shape, oks_n
 __all__ = [
     "Batch",
     "Computes",
+    "DrawsOwn",
+    "Forward",
+    "GivesHead",
     "Items",
     "LeavesOut",
     "OfImages",
@@ -49,6 +52,12 @@ S = TypeVar("S")  # a sample as the task's `samples` give it
 S_co = TypeVar("S_co", covariant=True)
 Opened_contra = TypeVar("Opened_contra", bound=Samples, contravariant=True)  # a split with what the task needs
 Rules_contra = TypeVar("Rules_contra", contravariant=True)  # the task's protocol of evaluation
+
+
+class Forward(Protocol):
+    """A network in evaluation: images (B, 3, H, W), and what the head of the task takes besides, as it says."""
+
+    def __call__(self, images: Tensor, /, *given: Tensor) -> Outputs: ...
 
 
 class Items(Protocol[S_co]):
@@ -109,7 +118,7 @@ class Task(Protocol[Opened_contra, S, Rules_contra]):
     def ground_truth(self, samples: Opened_contra) -> dict[str, object]:
         """What the task's metrics compare predictions with: `images`, a list of dicts with `id`, and more."""
 
-    def predict(self, model: Callable[[Tensor], Outputs], batch: Batch, protocol: Rules_contra) -> list[Prediction]:
+    def predict(self, model: Forward, batch: Batch, protocol: Rules_contra) -> list[Prediction]:
         """The instances of a batch, in pixels of the original images. Runs without gradients.
 
         They hold numbers, texts, lists, dicts and arrays only, for they go from process to process.
@@ -131,6 +140,25 @@ class WeighsBatches(Protocol):
 
     def loss_weight(self, batch: Batch) -> Tensor:
         """A scalar."""
+
+
+@runtime_checkable
+class GivesHead(Protocol):
+    """Optional: a task whose head takes more than maps, as one that samples what it learns from.
+
+    In training the network is called with the images and all of this. In evaluation the task calls it as it likes.
+    """
+
+    def given(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What follows the images, from a batch to train on."""
+
+
+@runtime_checkable
+class DrawsOwn(Protocol):
+    """Optional: a head that has layers with a rule of their own for drawing their weights, whatever the recipe's is."""
+
+    def own_rules(self) -> Mapping[nn.Module, Callable[[nn.Module], None]]:
+        """Layer -> what draws its weights; all other layers of the head are drawn as torch does it."""
 
 
 @runtime_checkable

@@ -4,7 +4,6 @@ Statistics are per image and aggregated late, so that one bootstrap serves every
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ablate.errors import StoreError
 from ablate.machine import beat, clock
 from ablate.metrics import Document, build_metric
 from ablate.study import Trial
-from ablate.tasks import LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
+from ablate.tasks import Forward, LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
 from ablate.training.batches import Encoded, batches, to_device
 from ablate.training.fit import Training
 from ablate.training.site import Site
@@ -108,9 +107,9 @@ def _write(predictions: list[Prediction], task: SomeTask, samples: Samples, fold
         raise StoreError(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _laid_out(training: Training) -> Callable[[torch.Tensor], Outputs]:
-    def forward(images: torch.Tensor) -> Outputs:
-        outputs: Outputs = training.evaluated(images.contiguous(memory_format=training.layout))
+def _laid_out(training: Training) -> Forward:
+    def forward(images: torch.Tensor, *given: torch.Tensor) -> Outputs:
+        outputs: Outputs = training.evaluated(images.contiguous(memory_format=training.layout), *given)
         return outputs
 
     return forward

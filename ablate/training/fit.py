@@ -26,7 +26,7 @@ from ablate.datasets import Info
 from ablate.machine import beat, clock
 from ablate.storage import Epoch
 from ablate.study import Trial
-from ablate.tasks import Batch, Items, SomeTask, WeighsBatches
+from ablate.tasks import Batch, GivesHead, Items, SomeTask, WeighsBatches
 from ablate.training import team_norm, updates
 from ablate.training.batches import Encoded, Loader, Shuffled, batches, to_device
 from ablate.training.site import Site
@@ -71,8 +71,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["times"]
         images = task.prepare(batch).contiguous(memory_format=self.layout)
+        given = task.given(batch) if isinstance(task, GivesHead) else ()
         with self.autocast(), team_norm.apart(self.net, self.team, when=bool(batch.get("share", 0) == 1)):
-            outputs = self.net(images)
+            outputs = self.net(images, *given)
         loss: Tensor = task.loss(outputs, batch)
         if self.team.size > 1:
             loss = self.team.part(loss, _weight(task, batch))

@@ -1,0 +1,361 @@
+"""Detection heads on a pyramid, built on torchvision's region proposals, matcher, samplers, coders and RoIAlign.
+
+A head takes maps, finest first, with the sizes of the images and, in training, what is annotated. It gives its losses
+in training and its detections in evaluation. Coordinates need more digits than bf16 has, so all of it is computed in
+float32. On the meta device, where cost is counted, a fixed number of proposals goes through the second stage.
+
+Faster R-CNN: arXiv 1506.01497; Mask R-CNN: 1703.06870; Cascade R-CNN: 1712.00726; FCOS: 1904.01355, as torchvision has
+it (centre sampling, GIoU, centre-ness on the regression branch).
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, maskrcnn_loss
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
+
+Stage = tuple[float, tuple[float, float, float, float], float]
+CASCADE: tuple[Stage, ...] = (  # overlap with an instance, weights of its box's coder, weight in the loss
+    (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),
+    (0.6, (20.0, 20.0, 10.0, 10.0), 0.5),
+    (0.7, (30.0, 30.0, 15.0, 15.0), 0.25),
+)
+LEVELS = ["0", "1", "2", "3"]  # the finest four, which boxes are read from; coarser ones only propose
+SAMPLED = 512  # boxes of an image that the second stage learns from
+Sizes = list[tuple[int, int]]  # heights and widths of images, pixels
+Target = dict[str, Tensor]  # of an image: `boxes` (N, 4) x0 y0 x1 y1, `labels` (N,) from 1 on, maybe `masks` (N, H, W)
+
+
+class Detections(NamedTuple):
+    """What was found in one image, best first."""
+
+    boxes: Tensor  # (N, 4) x0 y0 x1 y1
+    scores: Tensor  # (N,)
+    labels: Tensor  # (N,) from 1 on
+    masks: Tensor | None  # (N, 1, 28, 28), probabilities within the boxes
+
+
+class Rules(NamedTuple):
+    """What the heads are made with; see the knobs of `Detection`."""
+
+    classes: int
+    anchor_scale: float
+    anchor_ratios: tuple[float, ...]
+    box_beta: float
+    proposals: int
+    score_threshold: float
+    nms: float
+    most: int
+    masks: bool
+
+
+Draws = dict[nn.Module, Callable[[nn.Module], None]]
+
+
+class Pyramid(nn.Module):
+    """Maps of one width: as they come where they are a pyramid already, else torchvision's FPN of them."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, width: int, extra: str) -> None:
+        super().__init__()
+        self.is_there = len(set(channels)) == 1
+        added = 0 if self.is_there else {"pool": 1, "conv": 2}[extra]
+        self.channels = channels[0] if self.is_there else width
+        self.strides = (*strides, *(strides[-1] * 2 ** (step + 1) for step in range(added)))
+        if not self.is_there:
+            blocks = LastLevelMaxPool() if extra == "pool" else LastLevelP6P7(width, width)
+            self.fpn = FeaturePyramidNetwork(list(channels), width, blocks)
+
+    def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        named = OrderedDict((str(place), x) for place, x in enumerate(maps))
+        return named if self.is_there else self.fpn(named)
+
+
+class TwoStage(nn.Module):
+    """Faster R-CNN, with masks Mask R-CNN; with several stages Cascade R-CNN, whose boxes know no class."""
+
+    def __init__(self, pyramid: Pyramid, rules: Rules, *, cascade: bool) -> None:
+        super().__init__()
+        self.pyramid, self.rules = pyramid, rules
+        self.stages_are = CASCADE if cascade else CASCADE[:1]
+        width, strides = pyramid.channels, pyramid.strides
+        sizes = tuple((round(rules.anchor_scale * stride),) for stride in strides)
+        anchors = AnchorGenerator(sizes, (rules.anchor_ratios,) * len(strides))
+        self.rpn = RegionProposalNetwork(
+            anchors, RPNHead(width, anchors.num_anchors_per_location()[0]), 0.7, 0.3, 256, 0.5,
+            {"training": 2000, "testing": 1000}, {"training": 2000, "testing": rules.proposals}, 0.7,
+        )  # fmt: skip
+        pool = MultiScaleRoIAlign(LEVELS, 7, 2)
+        heads = [
+            RoIHeads(
+                pool, TwoMLPHead(width * 49, 1024), FastRCNNPredictor(1024, rules.classes + 1), overlap, overlap,
+                SAMPLED, 0.25, weights, rules.score_threshold, rules.nms, rules.most,
+            )
+            for overlap, weights, _ in self.stages_are
+        ]  # fmt: skip
+        if cascade:
+            for head in heads:
+                head.box_predictor.bbox_pred = nn.Linear(1024, 4)
+            self.cascade = nn.ModuleList(heads)
+        else:
+            self.roi_heads = heads[0]
+        if rules.masks:  # of one stage in Mask R-CNN, of each in Cascade Mask R-CNN, as officially
+            for head in heads:
+                head.mask_roi_pool = MultiScaleRoIAlign(LEVELS, 14, 2)
+                head.mask_head = MaskRCNNHeads(width, (256,) * 4, 1)
+                head.mask_predictor = MaskRCNNPredictor(256, 256, rules.classes + 1)
+
+    @property
+    def heads(self) -> list[RoIHeads]:
+        """The second stages, in their order."""
+        return list(self.cascade) if len(self.stages_are) > 1 else [self.roi_heads]
+
+    def own_rules(self) -> Draws:
+        """How layers are drawn that have a rule of their own; see `build.initialise`."""
+        rules: Draws = {layer: _normal(0.01) for layer in self.rpn.head.modules() if isinstance(layer, nn.Conv2d)}
+        for head in self.heads:
+            rules |= {head.box_predictor.cls_score: _normal(0.01), head.box_predictor.bbox_pred: _normal(0.001)}
+            masks = [head.mask_head, head.mask_predictor] if self.rules.masks else []
+            rules |= {layer: _kaiming for part in masks for layer in part.modules() if _has_weights(layer)}
+        return rules | _pyramid_rules(self.pyramid)
+
+    def losses(self, maps: Sequence[Tensor], images: ImageList, targets: list[Target]) -> dict[str, Tensor]:
+        """Scalars by name, to be added up."""
+        levels = self.pyramid(maps)
+        proposals, first = self.rpn(images, levels, targets)
+        losses: dict[str, Tensor] = {"proposals": first["loss_objectness"], "proposed boxes": first["loss_rpn_box_reg"]}
+        for number, (head, (_, _, weight)) in enumerate(zip(self.heads, self.stages_are, strict=True), start=1):
+            boxes, matched, labels, wanted = head.select_training_samples(proposals, targets)
+            logits, moves = self._second(head, levels, boxes, images)
+            found = {"class": F.cross_entropy(logits, torch.cat(labels)), "box": self._box_loss(moves, labels, wanted)}
+            if self.rules.masks:
+                found["mask"] = _mask_loss(head, levels, images.image_sizes, targets, (boxes, matched, labels))
+            of_stage = f" {number}" if len(self.heads) > 1 else ""
+            losses |= {f"{name}{of_stage}": weight * loss for name, loss in found.items()}
+            if number < len(self.heads):
+                proposals = _refined(head, moves, boxes, targets, images.image_sizes)
+        return losses
+
+    def detections(self, maps: Sequence[Tensor], images: ImageList) -> list[Detections]:
+        """What is found in each image."""
+        levels = self.pyramid(maps)
+        boxes, _ = self.rpn(images, levels)
+        scores = []
+        for number, head in enumerate(self.heads, start=1):
+            logits, moves = self._second(head, levels, boxes, images)
+            scores.append(logits.softmax(-1))
+            if number < len(self.heads):
+                boxes = _refined(head, moves, boxes, [], images.image_sizes)
+        if len(self.heads) > 1:  # boxes of the last stage, scores of all: softmax gives these back
+            logits, moves = torch.stack(scores).mean(0).log(), moves.repeat(1, self.rules.classes + 1)
+        own, sure, labels = self.heads[-1].postprocess_detections(logits, moves, boxes, images.image_sizes)
+        if not self.rules.masks:
+            return [Detections(b, s, n, None) for b, s, n in zip(own, sure, labels, strict=True)]
+        shapes = [
+            maskrcnn_inference(_mask_logits(head, levels, own, images.image_sizes), labels) for head in self.heads
+        ]
+        masks = [torch.stack(of_image).mean(0) for of_image in zip(*shapes, strict=True)]
+        return [Detections(b, s, n, m) for b, s, n, m in zip(own, sure, labels, masks, strict=True)]
+
+    def counted(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs of all layers, where only shapes are known: for `proposals` boxes an image, 512 in training."""
+        levels = self.pyramid(maps)
+        outputs = [x for part in self.rpn.head(list(levels.values())) for x in part]
+        many = len(maps[0]) * (SAMPLED if self.training else self.rules.proposals)
+        for head in self.heads:
+            boxes = maps[0].new_empty(many, self.pyramid.channels, 7, 7)
+            outputs += head.box_predictor(head.box_head(boxes))
+            if self.rules.masks:
+                few = len(maps[0]) * (SAMPLED // 4 if self.training else self.rules.most)
+                shapes = maps[0].new_empty(few, self.pyramid.channels, 14, 14)
+                outputs.append(head.mask_predictor(head.mask_head(shapes)))
+        return outputs
+
+    def _second(
+        self, head: RoIHeads, levels: dict[str, Tensor], boxes: list[Tensor], images: ImageList
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (R, C + 1) and moves of boxes (R, 4 (C + 1)), or (R, 4) where they know no class."""
+        logits, moves = head.box_predictor(head.box_head(head.box_roi_pool(levels, boxes, images.image_sizes)))
+        return logits, moves
+
+    def _box_loss(self, moves: Tensor, labels: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """Smooth L1 of the boxes that have an instance, over all that were sampled."""
+        label = torch.cat(labels)
+        own = torch.where(label > 0)[0]
+        column = label[own] if moves.shape[1] > 4 else torch.zeros_like(own)
+        found = moves.reshape(len(label), -1, 4)[own, column]
+        return F.smooth_l1_loss(found, torch.cat(wanted)[own], beta=self.rules.box_beta, reduction="sum") / len(label)
+
+
+class OneStage(nn.Module):
+    """FCOS, torchvision's, on a pyramid of ours."""
+
+    def __init__(self, pyramid: Pyramid, rules: Rules) -> None:
+        super().__init__()
+        self.pyramid, self.rules = pyramid, rules
+        nothing = nn.Identity()
+        nothing.out_channels = pyramid.channels  # type: ignore[assignment]  # torchvision asks for the number
+        anchors = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+        head = FCOSHead(pyramid.channels, 1, rules.classes)
+        self.fcos = FCOS(
+            nothing, rules.classes, anchor_generator=anchors, head=head, score_thresh=rules.score_threshold,
+            nms_thresh=rules.nms, detections_per_img=rules.most,
+        )  # fmt: skip
+
+    def own_rules(self) -> Draws:
+        """How layers are drawn that have a rule of their own; see `build.initialise`."""
+        rules: Draws = {layer: _normal(0.01) for layer in self.fcos.head.modules() if isinstance(layer, nn.Conv2d)}
+        return rules | {self.fcos.head.classification_head.cls_logits: _rare} | _pyramid_rules(self.pyramid)
+
+    def losses(self, maps: Sequence[Tensor], images: ImageList, targets: list[Target]) -> dict[str, Tensor]:
+        """Scalars by name, to be added up."""
+        levels, outputs = self._outputs(maps)
+        anchors = self.fcos.anchor_generator(images, levels)
+        own = [target | {"labels": target["labels"] - 1} for target in targets]  # FCOS counts classes from 0
+        found = self.fcos.compute_loss(own, outputs, anchors, [x.shape[-2] * x.shape[-1] for x in levels])
+        return {"class": found["classification"], "box": found["bbox_regression"], "centre": found["bbox_ctrness"]}
+
+    def detections(self, maps: Sequence[Tensor], images: ImageList) -> list[Detections]:
+        """What is found in each image."""
+        levels, outputs = self._outputs(maps)
+        counts = [x.shape[-2] * x.shape[-1] for x in levels]
+        split = {name: list(value.split(counts, dim=1)) for name, value in outputs.items()}
+        anchors = [list(of_image.split(counts)) for of_image in self.fcos.anchor_generator(images, levels)]
+        found = self.fcos.postprocess_detections(split, anchors, images.image_sizes)
+        return [Detections(one["boxes"], one["scores"], one["labels"] + 1, None) for one in found]
+
+    def counted(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs of all layers, where only shapes are known."""
+        return list(self._outputs(maps)[1].values())
+
+    def _outputs(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        levels = list(self.pyramid(maps).values())
+        return levels, self.fcos.head(levels)
+
+
+class Detector(nn.Module):
+    """A head as the network has it: tensors in, tensors out.
+
+    forward(maps): on the meta device, all outputs. forward(maps, sizes (B, 2), counts (B,), boxes (N, 4), labels (N,),
+    masks (N, H, W) or none) in training: the losses, in the order of `names`. forward(maps, sizes) in evaluation, the
+    sizes being the whole where not given: boxes (N, 4), scores (N,), labels (N,), counts (B,), and masks (N, 1, 28, 28)
+    of heads that have them.
+    """
+
+    def __init__(self, head: TwoStage | OneStage, *, stride: int, first: int = 0) -> None:
+        super().__init__()
+        self.head, self.stride, self.first = head, stride, first  # the finest map that is read, and its stride
+        self.names: tuple[str, ...] = ()
+
+    def own_rules(self) -> Draws:
+        """See `build.initialise`."""
+        return self.head.own_rules()
+
+    def forward(self, maps: Sequence[Tensor], *given: Tensor) -> list[Tensor]:
+        maps = maps[self.first :]
+        if maps[0].is_meta:
+            return self.head.counted(maps)
+        with torch.autocast(maps[0].device.type, enabled=False):
+            full = [x.float() for x in maps]
+            height, width = (side * self.stride for side in full[0].shape[-2:])
+            whole = full[0].new_empty(len(full[0]), 1, height, width)  # its shape alone is asked for
+            sizes = given[0].tolist() if given else [(height, width)] * len(whole)
+            images = ImageList(whole, [(int(h), int(w)) for h, w in sizes])
+            if self.training:
+                losses = self.head.losses(full, images, _targets(*given[1:]))
+                self.names = tuple(losses)
+                return list(losses.values())
+            found = self.head.detections(full, images)
+        counts = torch.tensor([len(one.scores) for one in found], device=full[0].device)
+        parts = [
+            torch.cat(of_all) for of_all in zip(*((one.boxes, one.scores, one.labels) for one in found), strict=True)
+        ]
+        shapes = [one.masks for one in found if one.masks is not None]
+        return [*parts, counts, *([torch.cat(shapes)] if shapes else [])]
+
+
+def _targets(counts: Tensor, boxes: Tensor, labels: Tensor, masks: Tensor | None = None) -> list[Target]:
+    """The annotations of each image, from those of all."""
+    lengths = counts.tolist()
+    found = [{"boxes": b, "labels": n} for b, n in zip(boxes.split(lengths), labels.split(lengths), strict=True)]
+    if masks is not None:
+        found = [one | {"masks": m} for one, m in zip(found, masks.split(lengths), strict=True)]
+    return found
+
+
+def _refined(head: RoIHeads, moves: Tensor, boxes: list[Tensor], targets: list[Target], sizes: Sizes) -> list[Tensor]:
+    """The boxes where a stage moves them, without those that were the truth itself: the next stage adds it again."""
+    moved = head.box_coder.decode(moves.detach(), boxes).squeeze(1).split([len(of_image) for of_image in boxes])
+    found = []
+    for place, (after, before, size) in enumerate(zip(moved, boxes, sizes, strict=True)):
+        kept = clip_boxes_to_image(after, size)
+        if targets and len(targets[place]["boxes"]):
+            is_truth = (before[:, None] == targets[place]["boxes"][None]).all(-1).any(-1)
+            kept = kept[~is_truth]
+        found.append(kept)
+    return found
+
+
+def _mask_loss(
+    head: RoIHeads,
+    levels: dict[str, Tensor],
+    sizes: Sizes,
+    targets: list[Target],
+    sampled: tuple[list[Tensor], list[Tensor], list[Tensor]],
+) -> Tensor:
+    """Of the boxes, as sampled, that have an instance."""
+    boxes, matched, labels = sampled
+    own = [torch.where(of_image > 0)[0] for of_image in labels]
+    boxes, matched = ([x[rows] for x, rows in zip(part, own, strict=True)] for part in (boxes, matched))
+    logits = _mask_logits(head, levels, boxes, sizes)
+    loss: Tensor = maskrcnn_loss(logits, boxes, [t["masks"] for t in targets], [t["labels"] for t in targets], matched)
+    return loss
+
+
+def _mask_logits(head: RoIHeads, levels: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
+    logits: Tensor = head.mask_predictor(head.mask_head(head.mask_roi_pool(levels, boxes, sizes)))
+    return logits
+
+
+def _pyramid_rules(pyramid: Pyramid) -> Draws:
+    layers = () if pyramid.is_there else pyramid.fpn.modules()
+    return {layer: _uniform for layer in layers if isinstance(layer, nn.Conv2d)}
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+
+
+def _normal(deviation: float) -> Callable[[nn.Module], None]:
+    def draw(layer: nn.Module) -> None:
+        nn.init.normal_(layer.get_parameter("weight"), std=deviation)
+        nn.init.zeros_(layer.get_parameter("bias"))
+
+    return draw
+
+
+def _kaiming(layer: nn.Module) -> None:
+    nn.init.kaiming_normal_(layer.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(layer.get_parameter("bias"))
+
+
+def _uniform(layer: nn.Module) -> None:
+    nn.init.kaiming_uniform_(layer.get_parameter("weight"), a=1)
+    nn.init.zeros_(layer.get_parameter("bias"))
+
+
+def _rare(layer: nn.Module) -> None:
+    """Every class has a probability of 0.01 at first, or the many places without an instance would drown the others."""
+    nn.init.normal_(layer.get_parameter("weight"), std=0.01)
+    nn.init.constant_(layer.get_parameter("bias"), -math.log(99))
