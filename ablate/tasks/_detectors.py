@@ -169,16 +169,16 @@ class TwoStage(nn.Module):
         return [Detections(b, s, n, m) for b, s, n, m in zip(own, sure, labels, masks, strict=True)]
 
     def counted(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs of all layers, where only shapes are known: for `proposals` boxes an image, 512 in training."""
+        """The outputs of all layers, without any data: for `proposals` boxes an image, 512 in training."""
         levels = self.pyramid(maps)
         outputs = [x for part in self.rpn.head(list(levels.values())) for x in part]
         many = len(maps[0]) * (SAMPLED if self.training else self.rules.proposals)
         for head in self.heads:
-            boxes = maps[0].new_empty(many, self.pyramid.channels, 7, 7)
+            boxes = maps[0].new_zeros(many, self.pyramid.channels, 7, 7)
             outputs += head.box_predictor(head.box_head(boxes))
             if self.rules.masks:
                 few = len(maps[0]) * (SAMPLED // 4 if self.training else self.rules.most)
-                shapes = maps[0].new_empty(few, self.pyramid.channels, 14, 14)
+                shapes = maps[0].new_zeros(few, self.pyramid.channels, 14, 14)
                 outputs.append(head.mask_predictor(head.mask_head(shapes)))
         return outputs
 
@@ -236,7 +236,7 @@ class OneStage(nn.Module):
         return [Detections(one["boxes"], one["scores"], one["labels"] + 1, None) for one in found]
 
     def counted(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs of all layers, where only shapes are known."""
+        """The outputs of all layers, without any data."""
         return list(self._outputs(maps)[1].values())
 
     def _outputs(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -247,7 +247,7 @@ class OneStage(nn.Module):
 class Detector(nn.Module):
     """A head as the network has it: tensors in, tensors out.
 
-    forward(maps): on the meta device, all outputs. forward(maps, sizes (B, 2), counts (B,), boxes (N, 4), labels (N,),
+    forward(maps) on the meta device, and in training: all outputs, for counting and timing. forward(maps, sizes (B, 2), counts (B,), boxes (N, 4), labels (N,),
     masks (N, H, W) or none) in training: the losses, in the order of `names`. forward(maps, sizes) in evaluation, the
     sizes being the whole where not given: boxes (N, 4), scores (N,), labels (N,), counts (B,), and masks (N, 1, 28, 28)
     of heads that have them.
@@ -264,7 +264,7 @@ class Detector(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], *given: Tensor) -> list[Tensor]:
         maps = maps[self.first :]
-        if maps[0].is_meta:
+        if maps[0].is_meta or (self.training and not given):
             return self.head.counted(maps)
         with torch.autocast(maps[0].device.type, enabled=False):
             full = [x.float() for x in maps]
