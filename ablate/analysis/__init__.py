@@ -4,7 +4,7 @@ The report, and whoever wants the numbers behind it, call `gather`; `stats` is a
 """
 
 from ablate.analysis import frame, redrawn, sequential, stats
-from ablate.analysis.breakdown import Breakdown
+from ablate.analysis.breakdown import Breakdown, Marks, Pictured
 from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.gathering import gather
@@ -19,6 +19,8 @@ __all__ = [
     "Effect",
     "Evidence",
     "Failure",
+    "Marks",
+    "Pictured",
     "Row",
     "Rule",
     "Shown",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ablate.analysis.breakdown import Breakdown
+from ablate.analysis.breakdown import Breakdown, Pictured
 from ablate.analysis.rule import Rule
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
@@ -121,6 +121,7 @@ class Evidence:
     rows: list[Row]  # the control first
     cautions: Cautions  # what the table of final scores cannot show
     breakdowns: list[Breakdown]  # by class or joint; none when per-image statistics were not read
+    pictured: list[Pictured]  # test images by arm, where the data may be shown and predictions were kept
     comparisons: list[Comparison]  # by metric in the study's order, then by arm
     planned: int  # comparisons in the primary metric
     rule: Rule  # how verdicts come about

@@ -7,10 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 from ablate.analysis import stats
-from ablate.analysis.breakdown import breakdowns
+from ablate.analysis.breakdown import Read, breakdowns, pictured
 from ablate.analysis.cautions import cautions
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.judging import compared
@@ -33,10 +35,13 @@ from ablate.study import (
 )
 
 
-def gather(design: Design, store: Store, *, images: bool = True, at: Store | None = None) -> Evidence:
+def gather(
+    design: Design, store: Store, *, images: bool = True, at: Store | None = None, data: Path | None = None
+) -> Evidence:
     """The evidence of a study at one scale, from a results folder. `images=False` reads no per-image statistics,
     which leaves out intervals over test images and what is said of classes and joints. `at` is a place that
-    the results will be copied to, and be known to lie in.
+    the results will be copied to, and be known to lie in. `data` holds the data sets, whose test images are shown where
+    that is allowed.
 
     It is of one kind of device: the store's, where it is of one, or else of which there are more results.
 
@@ -65,6 +70,7 @@ def gather(design: Design, store: Store, *, images: bool = True, at: Store | Non
     comparisons = compared(study, rows, design.contrasts, rule, images_of, stands.seeds)
     lost = Counter(failure.arm for failure in failures)
     final = {row.label: row.scores[primary] for row in rows}
+    done = {row.label: {seed: row.ids[seed] for seed in row.scores[primary]} for row in rows}
     wanted = _wanted(design, comparisons[:planned], stands.seeds)
     return Evidence(
         study=study,
@@ -77,7 +83,8 @@ def gather(design: Design, store: Store, *, images: bool = True, at: Store | Non
         left_out=left_out(design.trials, everything, kind),
         rows=rows,
         cautions=cautions(rows, comparisons[:planned], study.metrics[0], lost=lost),
-        breakdowns=breakdowns(recipe, _finished(rows, study.metrics[0]), stored) if images else [],
+        breakdowns=breakdowns(recipe, {arm: list(ids.values()) for arm, ids in done.items()}, stored) if images else [],
+        pictured=pictured(recipe, done, Read(stored, _kept(store, results)), primary, data) if images else [],
         comparisons=comparisons,
         planned=planned,
         rule=rule,
@@ -142,9 +149,9 @@ def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arra
     return cache(lambda trial: store.statistics(results[trial].id))
 
 
-def _finished(rows: list[Row], metric: str) -> dict[str, list[str]]:
-    """An arm's label -> the ids of its trials with a score."""
-    return {row.label: [row.ids[seed] for seed in row.scores[metric]] for row in rows}
+def _kept(store: Store, results: Mapping[str, Result]) -> Callable[[str], list[dict[str, Any]] | None]:
+    """The predictions of a trial by its id, where they were kept."""
+    return lambda trial: store.predictions(results[trial].id)
 
 
 def _command(study: Study) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @options.study_file
 @options.scale
 @options.results
+@options.data
 @options.device
 @click.option(
     "--format",
@@ -39,6 +40,7 @@ def command(
     study: Path,
     scale: str | None,
     results: str,
+    data: Path | None,
     device: str | None,
     formats: tuple[str, ...],
     to: Path | None,
@@ -57,7 +59,7 @@ def command(
     store, design = Store(results, device), opened(study, scale=scale, results=results, keep=False)
     target = to or usual_place(design.study, store)
     published = Store(target / "results") if publish else None
-    evidence = gather(design, store, at=published)
+    evidence = gather(design, store, at=published, data=data)
     if published:
         publish_results(design, store.of(evidence.device), published)
         match.publish(load(study, scale=scale), results, published.root)

@@ -93,7 +93,7 @@ def command(
     for line in compared(run, store.read().results) if run else []:
         say(line)
     say(_summary(Counter(outcome.ran.values())))
-    written = write(gather(design, store), to or usual_place(design.study, store), quiet=as_json)
+    written = write(gather(design, store, data=data), to or usual_place(design.study, store), quiet=as_json)
     if as_json:
         document(_document(design, outcome) | written)
     if lines := failures(store, trials):

@@ -74,6 +74,7 @@ class Info:
     joints: Joints | None  # of its people; None where none are labelled
     classes: Classes | None  # of its maps of classes; None where it has no such maps
     things: Classes | None  # of its instances with boxes; None where none are annotated
+    pictures: bool  # whether its licence lets a report show its images
 
     def __init__(
         self,
@@ -93,6 +94,8 @@ class Info:
         label_ids: tuple[int, ...] = (),
         class_weights: tuple[float, ...] = (),
         things: Classes | None = None,
+        *,
+        pictures: bool = False,
     ) -> None:
         """`joints` and `classes` are the values above, or names alone; facts that follow them count before theirs."""
         body = joints if isinstance(joints, Joints) else Joints(joints or ())
@@ -111,7 +114,7 @@ class Info:
         )
         vars(self).update(
             name=name, version=version, licence=licence, source=source, sizes=sizes, images=images, size=size,
-            joints=body or None, classes=labels or None, things=things,
+            joints=body or None, classes=labels or None, things=things, pictures=pictures,
         )  # fmt: skip
 
     def declared(self, split: Split) -> str | None:

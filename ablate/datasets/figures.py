@@ -53,6 +53,7 @@ class Figures:
             size=self.size,
             classes=Classes(PARTS, categories=categories, label_ids=tuple(range(len(PARTS)))),
             things=Classes(("person",), categories=("person",), label_ids=(1,)),
+            pictures=True,
         )
 
     def open(self, split: Split, root: Path | None = None) -> "Drawn":

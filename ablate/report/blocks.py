@@ -6,7 +6,7 @@ Scores are fractions (0 hopeless, 1 perfect) in the evidence and are printed tim
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Style = Literal["title", "question", "heading", "answer", "paragraph", "warning", "code"]
 Align = Literal["left", "right", "center"]
@@ -77,6 +77,7 @@ class Panel:
     rows: list[str] = field(default_factory=list)
     zero: bool = False  # a line at x = 0
     log_y: bool = False
+    pixels: Any = None  # (H, W, 3) uint8 RGB: a picture, with its series drawn on it, below its x_label
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Figure:
     name: str
     caption: str
     panels: list[Panel]
+    beside: int = 1  # panels that stand side by side in a narrow window
 
 
 Block = Text | Table | Figure

@@ -4,6 +4,7 @@ Text is drawn as outlines, so that a page looks the same wherever its fonts are 
 """
 
 import io
+import math
 import textwrap
 import warnings
 from typing import Any, Literal
@@ -26,6 +27,7 @@ LINE = 0.2  # inches, of a legend
 STYLE = {
     "font.size": 9.5,
     "axes.labelsize": 9.5,
+    "axes.titlesize": 9,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "legend.fontsize": 9,
@@ -50,12 +52,16 @@ def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = F
     """The figure as a file's content; narrow, its panels one below the other, for a phone."""
     with warnings.catch_warnings(), mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
         layout = ConstrainedLayoutEngine(wspace=0.08, hspace=0.04)
-        shape = (len(figure.panels), 1) if narrow else (1, len(figure.panels))
+        columns = figure.beside if narrow else len(figure.panels)
+        shape = (math.ceil(len(figure.panels) / columns), columns)
         legend = _Legend(figure, NARROW_LEGEND if narrow else LEGEND)
-        size = (_width(figure, narrow=narrow), _height(figure, narrow=narrow) + legend.height)
+        width = _width(figure, narrow=narrow)
+        size = (width, _height(figure, width, columns) + legend.height)
         canvas = Canvas(figsize=size, layout=layout)
         places = canvas.subplots(*shape, squeeze=False, sharex=figure.panels[0].zero).ravel()
-        for number, (axes, panel) in enumerate(zip(places, figure.panels, strict=True)):
+        for axes in places[len(figure.panels) :]:
+            axes.set_axis_off()
+        for number, (axes, panel) in enumerate(zip(places, figure.panels, strict=False)):
             named = narrow or number == 0 or panel.rows != figure.panels[0].rows
             _panel(axes, panel, names=named, letters=NARROW_NAME if narrow else NAME)
         legend.draw(canvas, list(places))
@@ -72,14 +78,28 @@ def _width(figure: Figure, *, narrow: bool) -> float:
     return 0.75 * WIDTH if alone else WIDTH
 
 
-def _height(figure: Figure, *, narrow: bool) -> float:
-    heights = [0.9 + 0.42 * len(panel.rows) if panel.rows else 2.8 for panel in figure.panels]
-    return sum(heights) if narrow else max(heights)
+def _height(figure: Figure, width: float, columns: int) -> float:
+    heights = [_panel_height(panel, width / columns) for panel in figure.panels]
+    return sum(max(heights[at : at + columns]) for at in range(0, len(heights), columns))
+
+
+def _panel_height(panel: Panel, width: float) -> float:
+    if panel.pixels is not None:
+        high, wide, _ = panel.pixels.shape
+        return float(width * high / wide + 0.25)
+    return 0.9 + 0.42 * len(panel.rows) if panel.rows else 2.8
 
 
 def _panel(axes: Axes, panel: Panel, *, names: bool, letters: int) -> None:
+    if panel.pixels is not None:
+        axes.imshow(panel.pixels, interpolation="none")  # as many pixels as it has
+        axes.autoscale(enable=False)
+        axes.set_axis_off()
+        axes.set_title(panel.x_label)
     for series in panel.series:
         _series(axes, series)
+    if panel.pixels is not None:
+        return
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     axes.grid(axis="x" if panel.rows else "both")

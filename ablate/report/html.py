@@ -9,6 +9,7 @@ from ablate.report import fitting
 from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text, lines
 from ablate.report.draw import INK, draw
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 TAGS = {"title": "h1", "heading": "h2"}
 
 
@@ -29,7 +30,7 @@ def render(blocks: list[Block], *, beside: str = "") -> str:
     more = f'<p><a href="{escape(beside)}">Sort and filter arms, open single trials</a></p>\n' if beside else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{more}"
         + "\n".join(body)

@@ -4,7 +4,7 @@ Whoever reads or writes results goes through `Store`.
 """
 
 from ablate.storage import kept_plans, notes
-from ablate.storage.arrays import Arrays, packed, unpacked
+from ablate.storage.arrays import Arrays, packed, packed_rows, unpacked, unpacked_rows
 from ablate.storage.checking import unknown_parts
 from ablate.storage.cleaning import begun, damage, holdings, sweep
 from ablate.storage.importing import imported
@@ -13,10 +13,11 @@ from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
 from ablate.storage.result import KINDS, Cost, Epoch, Result, little_trained, whose
 from ablate.storage.shelf import Shelf, kind_of, kind_to_train, left_out
-from ablate.storage.store import RESULT, WEIGHTS, Store
+from ablate.storage.store import PREDICTIONS, RESULT, WEIGHTS, Store
 
 __all__ = [
     "KINDS",
+    "PREDICTIONS",
     "RESULT",
     "WEIGHTS",
     "Arrays",
@@ -40,8 +41,10 @@ __all__ = [
     "notes",
     "opened",
     "packed",
+    "packed_rows",
     "sweep",
     "unknown_parts",
     "unpacked",
+    "unpacked_rows",
     "whose",
 ]

@@ -1,6 +1,7 @@
 """Arrays in an .npz file: written without pickles, and read without them and without more memory than it holds."""
 
 import io
+import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import numpy as np
 from ablate.errors import DamagedError
 
 Arrays = dict[str, np.ndarray]
+Row = dict[str, object]
+ARRAY = "an array of these rows"  # the key of a dict that stands for one of the arrays
 MOST = 2**29  # bytes of all arrays of a file; the largest known, of confusion matrices, take a tenth
 
 
@@ -21,7 +24,49 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, *, at: str) -> Arrays:
+def packed_rows(rows: list[Row], *, compressed: bool = False) -> bytes:
+    """Rows of numbers, texts, lists, dicts and arrays: an .npz of the arrays, and of the rest as JSON.
+
+    Raises:
+        TypeError: they hold something else.
+    """
+    arrays: Arrays = {}
+
+    def beyond_json(value: object) -> object:
+        if isinstance(value, np.ndarray):
+            arrays[str(len(arrays))] = value
+            return {ARRAY: len(arrays) - 1}
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"predictions hold numbers, texts, lists, dicts and arrays, not {type(value).__name__}")
+
+    text, buffer = json.dumps(rows, default=beyond_json), io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, allow_pickle=False, rows=np.frombuffer(text.encode(), np.uint8), **arrays)
+    return buffer.getvalue()
+
+
+def unpacked_rows(content: bytes, *, at: str, most: int = MOST) -> list[Row]:
+    """The rows again, from bytes that lie at `at`.
+
+    Raises:
+        DamagedError: they are no rows, or larger than they may be.
+    """
+    arrays = unpacked(content, at=at, most=most)
+
+    def object_hook(value: Row) -> object:
+        return arrays[str(value[ARRAY])] if value.keys() == {ARRAY} else value
+
+    try:
+        rows = json.loads(arrays["rows"].tobytes(), object_hook=object_hook)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("no rows")
+    except (ValueError, KeyError, RecursionError) as error:
+        raise DamagedError(f"{at}: damaged ({type(error).__name__}: {error})") from None
+    return rows
+
+
+def unpacked(content: bytes, *, at: str, most: int = MOST) -> Arrays:
     """The arrays of a file, which lies at `at`; objects (pickles) are refused.
 
     Raises:
@@ -30,8 +75,8 @@ def unpacked(content: bytes, *, at: str) -> Arrays:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             members = file.infolist()
-            if sum(member.file_size for member in members) > MOST:
-                raise ValueError(f"more than {MOST // 2**20} MiB")
+            if sum(member.file_size for member in members) > most:
+                raise ValueError(f"more than {most // 2**20} MiB")
             for member in members:
                 with file.open(member) as stream:
                     _refuse_promises(stream, member.file_size)

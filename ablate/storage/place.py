@@ -25,7 +25,8 @@ from ablate.storage.lease import Hold
 
 MOST_STATE = 2**35  # a thousand million parameters with their moments take half
 # Bytes that a document of a folder may have; the longest curves take a tenth of what is said of the others.
-MOST = {"per_image.npz": MOST_ARRAYS} | dict.fromkeys(("state", "state.previous", "weights.safetensors"), MOST_STATE)
+MOST = dict.fromkeys(("per_image.npz", "predictions.npz"), MOST_ARRAYS)
+MOST |= dict.fromkeys(("state", "state.previous", "weights.safetensors"), MOST_STATE)
 MOST_OTHERWISE = 16 * 2**20
 PATIENCE = 1.0  # seconds that a lock is waited for: whoever only looks at it, or cleans, holds it for an instant
 TRIES = 100  # to make a folder that a cleaner removes while it is empty

@@ -11,6 +11,7 @@
                   state.previous  the one before
                   *.damaged       what could not be trusted, set aside until the trial is finished
                   weights.safetensors  the trained backbone, where the budget keeps it
+                  predictions.npz      of the test images, likewise
                   lock, lease.*   held by the process that trains
       second/<kind>/<id>/         the same of a trial that has a result of another kind of device already: cpu or cuda
 
@@ -32,7 +33,7 @@ from pydantic import ValidationError
 
 from ablate.errors import DamagedError, LinkError, PartError, StoreError, UnreadableError, invalid
 from ablate.machine import fingerprint
-from ablate.storage.arrays import Arrays, packed, unpacked
+from ablate.storage.arrays import Arrays, Row, packed, unpacked, unpacked_rows
 from ablate.storage.checking import refuse_untrue
 from ablate.storage.lease import Hold
 from ablate.storage.place import Folder, opened
@@ -40,8 +41,8 @@ from ablate.storage.result import KINDS, NEWEST, VERSION, Imported, Result, kind
 from ablate.storage.shelf import Shelf
 from ablate.study import Trial
 
-RESULT, ARRAYS, WEIGHTS, STATES, DAMAGED = (
-    "result.json", "per_image.npz", "weights.safetensors", ("state", "state.previous"), ".damaged",
+RESULT, ARRAYS, WEIGHTS, PREDICTIONS, STATES, DAMAGED = (
+    "result.json", "per_image.npz", "weights.safetensors", "predictions.npz", ("state", "state.previous"), ".damaged",
 )  # fmt: skip
 FIRST = "trials"
 BRANCHES = (FIRST, *(f"second/{kind}" for kind in KINDS))
@@ -278,6 +279,12 @@ class Store:
     def weights(self, trial_id: str) -> bytes | None:
         """A trial's trained backbone, if the budget kept it."""
         return self.place.read(self.name(trial_id, WEIGHTS))
+
+    def predictions(self, trial_id: str) -> list[Row] | None:
+        """What a trial predicted of the test images, if the budget kept it. Raises StoreError."""
+        name = self.name(trial_id, PREDICTIONS)
+        content = self.place.read(name)
+        return None if content is None else unpacked_rows(content, at=f"{self.place.name}/{name}")
 
     def missing(self, trials: Iterable[Trial], *, shelf: Shelf | None = None) -> list[Trial]:
         """The trials without a trusted result."""

@@ -33,6 +33,7 @@ class Evaluation:
     statistics: dict[str, Array]
     images_per_second: float  # predicted
     seconds: float  # that predicting took
+    predictions: list[Prediction]  # finished
     left_out: int  # samples, such as detected boxes, on images that the split does not have
 
 
@@ -74,7 +75,7 @@ def evaluate(
         _write(finished, task, samples, folder)
     left_out = chosen.left_out if isinstance(chosen, LeavesOut) else 0
     scores, statistics = score(trial.recipe.task.name, finished, task.ground_truth(samples), info)
-    return Evaluation(scores, statistics, len(chosen) / seconds, seconds, left_out)
+    return Evaluation(scores, statistics, len(chosen) / seconds, seconds, finished, left_out)
 
 
 def score(

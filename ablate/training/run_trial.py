@@ -24,7 +24,7 @@ from ablate.errors import AblateError, DamagedError, DataError, LostError, Store
 from ablate.machine import clock, origin
 from ablate.network import cost
 from ablate.network.build import build, initialise
-from ablate.storage import RESULT, WEIGHTS, Arrays, Epoch, Hold, Result, Store, notes, whose
+from ablate.storage import PREDICTIONS, RESULT, WEIGHTS, Arrays, Epoch, Hold, Result, Store, notes, packed_rows, whose
 from ablate.study import Trial
 from ablate.tasks import build_task
 from ablate.training import batches, team_start, weights
@@ -212,6 +212,8 @@ def _train_and_evaluate(
         content = weights.packed(training.evaluated.get_submodule("backbone"), trial_id=trial.id)
         held.hold.write(held.store.name(trial.id, WEIGHTS), content)
         found["kept_weights"] = hashlib.sha256(content).hexdigest()
+    if site.budget.keep_predictions:
+        held.hold.write(held.store.name(trial.id, PREDICTIONS), packed_rows(final.predictions, compressed=True))
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)
     yield _result(trial, "done", seconds, facts=facts, **found), final.statistics

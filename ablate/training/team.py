@@ -6,7 +6,6 @@ nothing is pickled. Process 0 leads: it alone reads and writes files of the resu
 """
 
 import fcntl
-import json
 import os
 import socket
 import struct
@@ -14,22 +13,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from io import BytesIO
 from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import Store  # type: ignore[attr-defined]  # the stubs lack it
 from torch.utils.data import BatchSampler, Sampler
 
-from ablate.datasets import Array
 from ablate.errors import TeamError
+from ablate.storage import packed_rows, unpacked_rows
 from ablate.tasks import Prediction
 
 Item = TypeVar("Item")
-ARRAY = "an array of this message"
+MOST = 2**40  # bytes of a process's predictions: more than any data set has
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of Linux
 PATIENCE = timedelta(minutes=30)  # for the others at one point of the way, such as while process 0 scores
@@ -107,7 +104,7 @@ class Team:
         """
         if self.size == 1:
             return rows
-        content = b"" if self.leads else packed(rows)
+        content = b"" if self.leads else packed_rows(rows)
         lengths = torch.zeros(self.size, dtype=torch.int64)
         lengths[self.rank] = len(content)
         self.sum(lengths)
@@ -119,7 +116,7 @@ class Team:
             buffer = torch.empty(int(lengths[rank]), dtype=torch.uint8)
             with talking():
                 dist.recv(buffer, src=rank)
-            rows = rows + unpacked(buffer.numpy().tobytes())
+            rows = rows + unpacked_rows(buffer.numpy().tobytes(), at=f"process {rank}", most=MOST)
         return rows
 
 
@@ -191,35 +188,6 @@ def _interface(address: str) -> str:
                 if socket.inet_ntoa(answer[20:24]) == address:
                     return name
     return ""
-
-
-def packed(rows: list[Prediction]) -> bytes:
-    """Rows of numbers, texts, lists, dicts and arrays as bytes: an .npz of the arrays and of the rest as JSON."""
-    arrays: dict[str, Array] = {}
-
-    def beyond_json(value: object) -> object:
-        if isinstance(value, np.ndarray):
-            arrays[str(len(arrays))] = value
-            return {ARRAY: len(arrays) - 1}
-        if isinstance(value, np.generic):
-            return value.item()
-        raise TypeError(f"predictions hold numbers, texts, lists, dicts and arrays, not {type(value).__name__}")
-
-    text = json.dumps(rows, default=beyond_json)
-    buffer = BytesIO()
-    np.savez(buffer, allow_pickle=False, rows=np.frombuffer(text.encode(), np.uint8), **arrays)
-    return buffer.getvalue()
-
-
-def unpacked(content: bytes) -> list[Prediction]:
-    """The rows again."""
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-
-        def object_hook(value: Prediction) -> object:
-            return arrays[str(value[ARRAY])] if value.keys() == {ARRAY} else value
-
-        rows: list[Prediction] = json.loads(arrays["rows"].tobytes(), object_hook=object_hook)
-        return rows
 
 
 def _tensor(content: bytes) -> Tensor:

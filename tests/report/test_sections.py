@@ -1,14 +1,17 @@
 """The contract of the section shelf: every section renders for every state of a study, in every format."""
 
 import functools
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 
 from ablate import registry
+from ablate.analysis import Marks, Pictured
 from ablate.report import html, latex, markdown
 from ablate.report.blocks import Figure, Table, Text
 from ablate.study import Design
@@ -50,7 +53,7 @@ def test_renders(section, state, form):
         elif isinstance(block, Figure):
             assert block.caption
             assert all(len(series.low) == len(series.high) for panel in block.panels for series in panel.series)
-    if state == "full":
+    if state == "full" and section != "pictures":  # which take predictions
         assert any(isinstance(block, Table | Figure | Text) for block in blocks)
 
 
@@ -211,6 +214,35 @@ def test_many_arms_stand_below_each_other_beside_few_classes():
     _, table = registry.build("section", "parts", {})(evidence_of("many_arms"))
     assert [column.title for column in table.columns] == ["Arm", "near", "far"]
     assert [row[0].text for row in table.rows][:2] == ["labelled, %", "within"]
+
+
+def test_pictures_show_truth_beside_prediction(tmp_path):
+    person = np.array([[10.0 + at, 20.0, at % 2] for at in range(4)])
+    joints = ("left_shoulder", "left_elbow", "right_shoulder", "left_wrist")
+    pixels, labels = np.full((8, 12, 3), 100, np.uint8), np.full((8, 12), 255, np.uint8)
+    labels[:4] = 1
+    boxed, people, classes = (
+        Marks(boxes=(np.array([1, 2, 3, 4]),)),
+        Marks(people=(person, person)),
+        Marks(labels=labels),
+    )
+    shown = Pictured("within", 0, "worst", 7, 0.25, math.nan, pixels, people, boxed, joints)
+    changed = replace(shown, arm="final", why="most changed", control=0.75, truth=classes, found=classes)
+    blocks = registry.build("section", "pictures", {})(replace(evidence_of("few_seeds"), pictured=[shown, changed]))
+    assert [type(block) for block in blocks] == [Text, Text, Figure, Figure]
+    of_people, of_classes = blocks[2:]
+    assert "worst is image 7 (AP 25.0)" in of_people.caption
+    assert "most changed is image 7 (AP 25.0, control 75.0)" in of_classes.caption
+    truth, prediction = of_people.panels
+    assert [series.mark for series in truth.series] == ["line", "points"] * 2  # of four joints two are there, one limb
+    assert truth.series[0].x == [11.0, 13.0]
+    (box,) = prediction.series
+    assert (box.x, box.y) == ([1, 4, 4, 1, 1], [2, 2, 6, 6, 2])
+    painted = of_classes.panels[0].pixels
+    assert (painted[4:] == 100).all()
+    assert (painted[:4] != 100).any()
+    for form in ("html", "md", "latex"):
+        assert "pictures-1" in render(blocks, form)
 
 
 def test_results_that_hold_nothing_of_classes_are_told(tmp_path):

@@ -17,7 +17,8 @@ from torch.distributed import TCPStore
 from torch.utils.data import BatchSampler
 
 from ablate.errors import PartError
-from ablate.training.team import Shares, Team, packed, unpacked
+from ablate.storage import packed_rows, unpacked_rows
+from ablate.training.team import Shares, Team
 from ablate.training.team_norm import apart, synchronise
 from hrnet_core import HRNet, HRNetConfig
 
@@ -41,20 +42,20 @@ def test_rows_travel_as_they_are():
         {"id": 3, "xy": [0.1, float("inf")], "labels": np.arange(6, dtype=np.uint8).reshape(2, 3), "of": {"a": None}},
         {"id": np.int64(4), "score": np.float32(0.1), "text": "ä", "labels": np.zeros((0, 2), bool), "sure": True},
     ]
-    one, other = unpacked(packed(rows))
+    one, other = unpacked_rows(packed_rows(rows), at="here")
     assert (one["id"], one["xy"], one["of"]) == (3, [0.1, float("inf")], {"a": None})
     assert (other["id"], other["score"], other["text"], other["sure"]) == (4, float(np.float32(0.1)), "ä", True)
     for row, came in ((rows[0], one), (rows[1], other)):
         assert (row["labels"] == came["labels"]).all()
         assert (row["labels"].dtype, row["labels"].shape) == (came["labels"].dtype, came["labels"].shape)
-    assert unpacked(packed([])) == []
+    assert unpacked_rows(packed_rows([]), at="here") == []
 
 
 def test_nothing_that_would_be_pickled_travels():
     with pytest.raises(TypeError, match="arrays, not object"):
-        packed([{"what": object()}])
+        packed_rows([{"what": object()}])
     with pytest.raises(ValueError, match="Object arrays"):
-        packed([{"what": np.array([object()])}])
+        packed_rows([{"what": np.array([object()])}])
 
 
 def test_a_norm_that_nobody_can_divide_is_refused():
