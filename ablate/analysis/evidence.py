@@ -135,6 +135,7 @@ class Evidence:
     finished: tuple[str, str] | None  # first and last end of a trial, UTC
     seconds: float  # training and evaluation, over all trials
     images: int  # in the evaluation split; 0 when images were not resampled
+    drawn_together: str  # of which images go together when they are drawn anew; empty where each goes by itself
     published: Published | None
     results: Mapping[str, Result]  # trial id -> its result, where there is one
     place: str  # of the results: a folder or a URL
@@ -186,11 +187,6 @@ class Evidence:
     @property
     def control(self) -> Row:
         return self.rows[0]
-
-    @property
-    def drawn_as(self) -> str:
-        """How test images are drawn anew, in words; empty where each is drawn by itself."""
-        return ""
 
     @property
     def any_weights(self) -> bool:

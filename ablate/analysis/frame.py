@@ -74,22 +74,26 @@ COLUMNS: dict[str, dict[str, Column]] = {
     },
     "effects": {
         **STUDY,
-        "control": Column("text", "", "the arm that it is compared with"),
+        "control": Column("text", "", "the arm, level or sum of effects that it is compared with"),
         "metric": Column("text", "", "the score's name"),
         "primary": Column("bool", "", "whether verdicts are about this metric"),
-        "seeds": Column("int", "seeds", "that both arms finished: the pairs"),
+        "seeds": Column(
+            "int", "seeds", "that both arms finished: the pairs; without pairing, those of the arm with the fewest"
+        ),
         "mean_control": Column("float", "of the metric", "the control's mean over these seeds"),
         "mean": Column("float", "of the metric", "the arm's mean over these seeds"),
         "difference": Column("float", "of the metric", "mean over seeds of arm - control"),
         "sd": Column("float", "of the metric", "standard deviation of the differences, with n - 1"),
-        "low": Column("float", "of the metric", "lower end of the difference's 95 % t interval over seeds"),
+        "low": Column("float", "of the metric", "lower end of the difference's 95 % interval, by the study's rule"),
         "high": Column("float", "of the metric", "its upper end"),
         "image_low": Column("float", "of the metric", "lower end of the 95 % interval over draws of test images"),
         "image_high": Column("float", "of the metric", "its upper end"),
-        "p": Column("float", "", "of the sign-flip test, before Holm"),
-        "p_holm": Column("float", "", "after Holm; primary metric only"),
+        "p": Column("float", "", "of the study's test, before any correction"),
+        "p_holm": Column("float", "", "corrected for all comparisons and looks; primary metric only"),
+        "p_equivalent": Column("float", "", "the same of no difference beyond the margin; nan without a margin"),
+        "look": Column("float", "seeds", "at the look that the verdict is of; nan without looks"),
         "detectable": Column("float", "of the metric", "difference found with power .8; primary metric only"),
-        "verdict": Column("text", "", "higher, lower, not shown or not testable; primary metric only"),
+        "verdict": Column("text", "", "such as higher, lower, not shown or not testable; primary metric only"),
     },
     "curves": {
         **TRIAL,
@@ -223,6 +227,8 @@ def _effects(evidence: "Evidence") -> Iterator[Cells]:
             "mean_control": effect.mean_control, "mean": effect.mean_level, "difference": effect.diff,
             "sd": effect.sd_diff, "low": effect.low, "high": effect.high, "image_low": comparison.image_low,
             "image_high": comparison.image_high, "p": effect.p, "p_holm": comparison.p_holm,
+            "p_equivalent": comparison.p_equivalent,
+            "look": math.nan if comparison.look is None else float(comparison.look),
             "detectable": comparison.detectable, "verdict": comparison.verdict or "",
         }  # fmt: skip
 

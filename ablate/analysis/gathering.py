@@ -60,7 +60,7 @@ def gather(
     documents = {trial: (at or store).name(result.id, RESULT) for trial, result in results.items()}
     rows = [_row(design, arm, results, documents, table) for arm in design.arms]
     recipe, stored = design.control.recipe, _stored(store, results)
-    images_of = TestImages(recipe, stored, draws=study.name) if images else None
+    images_of = TestImages(recipe, stored, draws=study.name) if images or study.population != "seeds" else None
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
     plans, damaged = kept_plans.read(store, study.name, study.scale)
@@ -106,6 +106,7 @@ def gather(
         finished=(ends[0], ends[-1]) if ends else None,
         seconds=sum(result.seconds for result in results.values()),
         images=images_of.count if images_of else 0,
+        drawn_together=images_of.drawn if images_of else "",
         published=table if any(row.published for row in rows) else None,
         results=results,
         place=(at or store).place.address,

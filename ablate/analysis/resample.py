@@ -2,6 +2,9 @@
 
 One sequence of draws serves all arms, seeds and metrics, so that every trial is scored once per draw, however
 many comparisons ask for it. Seeds are another source of chance, and not resampled here.
+
+Images that are alike are drawn together: a set's groups, where there are ten or more; else blocks of images that follow
+each other within a group, as long as the set declares, or a tenth of the images.
 """
 
 import math
@@ -17,6 +20,7 @@ from ablate.metrics import build_metric
 from ablate.storage import Arrays
 from ablate.study import Recipe
 
+FEWEST = 10  # groups that an interval may rest on
 RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
 NO_INTERVAL = (math.nan, math.nan)
 
@@ -26,10 +30,13 @@ class TestImages:
 
     def __init__(self, recipe: Recipe, statistics: Callable[[str], Arrays], *, draws: str) -> None:
         self.count = 0  # test images, once an interval was asked for
+        self.drawn = ""  # how they are drawn, in words; empty where each is drawn by itself
         self._seed = zlib.crc32(draws.encode())
         self._stored = statistics  # of a trial by its id
         self._arrays: dict[str, Arrays] = {}
         self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
+        self._block = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info.block
+        self._member: np.ndarray | None = None  # (images,): which draw takes each image
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
         self._metrics = {str(name): registry.describe("metric", name) for name in names}
 
@@ -47,10 +54,15 @@ class TestImages:
             if not np.array_equal(ids[first], own):
                 raise StoreError(f"trial {trial}: scored on other test images than {first}")
         self.count = len(ids[first])
+        if self._member is None or len(self._member) != self.count:
+            groups = self._arrays[first].get("images/groups")
+            self._member, self.drawn = together(self.count, groups, self._block)
+        member = self._member
+        above, below = (self._side(arms, metric, sign) for sign in (1, -1))
         return stats.paired_image_interval(
-            self._side(arms, metric, 1),
-            self._side(arms, metric, -1),
-            self.count,
+            lambda counts: above(counts[member]),
+            lambda counts: below(counts[member]),
+            int(member.max()) + 1,
             rng=np.random.default_rng(self._seed),
             resamples=RESAMPLES,
         )
@@ -93,6 +105,24 @@ class TestImages:
             self._arrays[trial] = self._stored(trial)
         prefix = f"{self._part(metric)}/"
         return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}
+
+
+def together(count: int, groups: np.ndarray | None, block: int | None) -> tuple[np.ndarray, str]:
+    """Which draw takes each of the images (images,), by ascending id, and that in words where several go together."""
+    if groups is not None and len(groups) == count:
+        of_group = np.unique(groups, return_inverse=True)[1]
+        if (found := int(of_group.max()) + 1) >= FEWEST:
+            return of_group, f"{found} groups" if found < count else ""
+    elif block is None:
+        return np.arange(count), ""
+    else:
+        of_group = np.zeros(count, np.int64)
+    length = block or max(1, count // FEWEST)
+    within = np.zeros(count, np.int64)  # the place of an image in its group
+    for group in np.unique(of_group):
+        within[of_group == group] = np.arange(np.sum(of_group == group))
+    member = np.unique(np.stack([of_group, within // length]), axis=1, return_inverse=True)[1].ravel()
+    return member, f"{int(member.max()) + 1} blocks of {length} images that follow each other"
 
 
 def unfit(trial: str, error: Exception) -> StoreError:

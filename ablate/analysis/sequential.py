@@ -23,7 +23,8 @@ POWER = 2.0  # of the share of seeds
 NODES = 96  # of the quadrature between two looks; the levels of eight looks change by less than 1e-6 beyond
 LEAST, MOST = 1e-10, 0.999  # overall levels of the table that sequential p values are read from
 STEPS = 160  # of that table: between them levels are interpolated, with an error below 1e-4 of the level
-HOPELESS = 0.05  # chance to be shown at the last look, should the trend go on, below which going on is futile
+HOPE = 1.0  # standard errors that the true effect may be larger than what a look has found
+HOPELESS = 0.05  # chance to be shown at the last look, should it be so large, below which going on is futile
 
 
 def power_family(alpha: float, share: float) -> float:
@@ -41,13 +42,18 @@ def levels(alpha: float, looks: tuple[int, ...], *, spending: Spending = power_f
 
     `looks` are rising numbers of seeds, the last one the most.
     """
+    return np.array(_levels(alpha, looks, spending))
+
+
+@cache
+def _levels(alpha: float, looks: tuple[int, ...], spending: Spending) -> tuple[float, ...]:
     found, before, paths = [], 0.0, _Paths(0.0)
     for look in looks:
         share = look / looks[-1]
         spent = spending(alpha, share)
         found.append(paths.step(share, spend=spent - before))
         before = spent
-    return np.array(found)
+    return tuple(found)
 
 
 def crossing(alpha: float, looks: tuple[int, ...], drift: float) -> Array:
@@ -76,13 +82,15 @@ def sequential_p(p_values: ArrayLike, looks: tuple[int, ...]) -> Array:
 
 
 def conditional_power(p: float, look: int, looks: tuple[int, ...], *, alpha: float) -> float:
-    """The chance that the last look will be crossed, should the effect be what it is at this one, of nominal `p`."""
+    """The chance that the last look will be crossed, should the true effect be larger by HOPE standard errors than what
+    this look, of nominal `p`, has found."""
     share = look / looks[-1]
     if share >= 1:
         return 0.0
     z, bound = -float(ndtri(p / 2)), -float(ndtri(levels(alpha, looks)[-1] / 2))
     reached, rest = z * math.sqrt(share), 1 - share
-    return float(ndtr((reached + z / math.sqrt(share) * rest - bound) / math.sqrt(rest)))
+    trend = (z + HOPE) / math.sqrt(share)
+    return float(ndtr((reached + trend * rest - bound) / math.sqrt(rest)))
 
 
 @cache

@@ -193,6 +193,17 @@ class Grouped(Protocol):
         """The group of an image; None where the set declares none."""
 
 
+def groups_of(samples: Samples) -> list[str] | None:
+    """The group of each image of a split, by ascending id, one without a group in its own; None where it has none."""
+    if not isinstance(samples, Grouped):
+        return None
+    ids = sorted(samples.image_ids())
+    found = [samples.group(image_id) for image_id in ids]
+    if all(group is None for group in found):
+        return None
+    return [f"image {i}" if group is None else group for i, group in zip(ids, found, strict=True)]
+
+
 @runtime_checkable
 class NumbersPeople(Protocol):
     """Optional: a split whose files have numbers of their own for the categories of samples, where others have 1."""

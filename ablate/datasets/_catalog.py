@@ -51,6 +51,7 @@ class LabelMaps(BaseModel):
     digests: dict[str, str | None]  # of the content; None where not yet seen
     classes: dict[str, str] = {}  # name -> the label of Cityscapes' table that stands for it; none: its 19 classes
     class_weights: tuple[float, ...] = ()  # in the loss, as published
+    block: int | None = None  # so many images that follow each other are alike
 
 
 class KnownSet(BaseModel):

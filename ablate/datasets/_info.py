@@ -75,6 +75,7 @@ class Info:
     classes: Classes | None  # of its maps of classes; None where it has no such maps
     things: Classes | None  # of its instances with boxes; None where none are annotated
     pictures: bool  # whether its licence lets a report show its images
+    block: int | None  # so many images that follow each other are alike, such as frames of a video
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Info:
         things: Classes | None = None,
         *,
         pictures: bool = False,
+        block: int | None = None,
     ) -> None:
         """`joints` and `classes` are the values above, or names alone; facts that follow them count before theirs."""
         body = joints if isinstance(joints, Joints) else Joints(joints or ())
@@ -114,7 +116,7 @@ class Info:
         )
         vars(self).update(
             name=name, version=version, licence=licence, source=source, sizes=sizes, images=images, size=size,
-            joints=body or None, classes=labels or None, things=things, pictures=pictures,
+            joints=body or None, classes=labels or None, things=things, pictures=pictures, block=block,
         )  # fmt: skip
 
     def declared(self, split: Split) -> str | None:

@@ -105,6 +105,7 @@ def _info(set: str, known: KnownSet | None, folders: dict[Split, tuple[str, ...]
         sizes=sizes,
         images=sizes,
         size=maps.size if maps else None,
+        block=maps.block if maps else None,
         classes=Classes(
             chosen,
             categories=tuple(label.category for label in labels),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate import registry
-from ablate.datasets import Grouped, Info, Samples, build_dataset, catalog
+from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of
 from ablate.errors import DataError, PartError, StudyError, nearest
 from ablate.study import Part, Recipe, parse
 from ablate.tasks import SomeTask, build_protocol, build_task
@@ -48,13 +48,7 @@ class Asked:
 
     def groups(self) -> list[str] | None:
         """The group of each image, by ascending id, one without a group in its own; None where the set has none."""
-        if not isinstance(self.samples, Grouped):
-            return None
-        ids = sorted(self.samples.image_ids())
-        found = [self.samples.group(image_id) for image_id in ids]
-        if all(group is None for group in found):
-            return None
-        return [f"image {i}" if group is None else group for i, group in zip(ids, found, strict=True)]
+        return groups_of(self.samples)
 
 
 def settings(given: Sequence[str]) -> Settings:

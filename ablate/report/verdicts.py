@@ -27,7 +27,8 @@ def population(evidence: Evidence) -> list[str]:
     if not any(c.verdict not in (None, "not testable") for c in evidence.comparisons_in(evidence.primary)):
         return []
     if evidence.rule.images:
-        return [f"This is about new seeds and new test images{evidence.drawn_as}."]
+        by = f", drawn as {evidence.drawn_together}" if evidence.drawn_together else ""
+        return [f"This is about new seeds and new test images{by}."]
     return ["This is about new seeds on these test images."]
 
 

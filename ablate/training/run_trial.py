@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ablate.datasets import groups_of
 from ablate.errors import AblateError, DamagedError, DataError, LostError, StoreError, TeamError, one_line
 from ablate.machine import clock, origin
 from ablate.network import cost
@@ -216,7 +218,9 @@ def _train_and_evaluate(
         held.hold.write(held.store.name(trial.id, PREDICTIONS), packed_rows(final.predictions, compressed=True))
     if final.left_out:
         facts["samples on images outside the split, not evaluated"] = str(final.left_out)
-    yield _result(trial, "done", seconds, facts=facts, **found), final.statistics
+    groups = groups_of(splits["val"])
+    arrays = {"images/groups": np.array(groups, dtype=str)} if groups else {}
+    yield _result(trial, "done", seconds, facts=facts, **found), final.statistics | arrays
 
 
 def _declared(final: dict[str, float], curve: list[Epoch], *, over: int) -> tuple[dict[str, float], list[Epoch]]:

@@ -83,7 +83,8 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
         f"interval is as good. p belongs to the primary metric, {evidence.primary}, alone."
     ]
     if evidence.images:
-        notes.append(f"Test images: {evidence.images} images, drawn anew with replacement, the same for all arms.")
+        by = f" as {evidence.drawn_together}" if evidence.drawn_together else ""
+        notes.append(f"Test images: {evidence.images} images, drawn anew{by} with replacement, the same for all arms.")
     firsts = {comparison.metric: comparison for comparison in reversed(comparisons)}
     rows = [_row(comparison, digits, name=firsts[comparison.metric] is comparison) for comparison in comparisons]
     return Table("Differences from the control, × 100, with 95% intervals.", columns, rows, notes, names=2)
