@@ -94,6 +94,10 @@ class AnnotatedImages:
     def __len__(self) -> int:
         return len(self.of_image)
 
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image_id = self.image_ids()[index]
+        return {"image": self.image(image_id), "image_id": image_id, "instances": self.instances(image_id)}
+
     def image(self, image_id: int) -> np.ndarray:
         return self.photographs.image(image_id)
 

@@ -5,6 +5,7 @@
     probe            one tiny pass through a plug-in's network, before training
     speed            latency and throughput on this machine
     published_costs  the papers' figures beside ours
+    fvcore_count     fvcore's count beside ours
 
 Others import these files, for torch takes seconds: this face imports nothing.
 """

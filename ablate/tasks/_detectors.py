@@ -247,10 +247,10 @@ class OneStage(nn.Module):
 class Detector(nn.Module):
     """A head as the network has it: tensors in, tensors out.
 
-    forward(maps) on the meta device, and in training: all outputs, for counting and timing. forward(maps, sizes (B, 2), counts (B,), boxes (N, 4), labels (N,),
-    masks (N, H, W) or none) in training: the losses, in the order of `names`. forward(maps, sizes) in evaluation, the
-    sizes being the whole where not given: boxes (N, 4), scores (N,), labels (N,), counts (B,), and masks (N, 1, 28, 28)
-    of heads that have them.
+    forward(maps) on the meta device, and in training: all outputs, for counting and timing. In training forward(maps,
+    sizes (B, 2), counts (B,), boxes (N, 4), labels (N,), masks (N, H, W) or none) gives the losses, in the order of
+    `names`. In evaluation forward(maps, sizes), the sizes being the whole where not given, gives boxes (N, 4), scores
+    (N,), labels (N,), counts (B,), and masks (N, 1, 28, 28) of heads that have them.
     """
 
     def __init__(self, head: TwoStage | OneStage, *, stride: int, first: int = 0) -> None:

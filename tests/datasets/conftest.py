@@ -115,7 +115,56 @@ def plain(tmp_path) -> LabelledSet:
     return LabelledSet(tmp_path, images=places[0], labels=places[1], numbers=(0, 1, 2, 255))
 
 
+class InstancesSet:
+    """The folder `root/things`: three images in COCO's layout with polygons, runs, a crowd and a box without a mask."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder = root, root / "things"
+        (self.folder / "annotations").mkdir(parents=True)
+        for number, split in enumerate(SPLITS):
+            (self.folder / "images" / split).mkdir(parents=True)
+            self.rewrite(self.document() | {"info": split}, split=split)
+            for image in self.document()["images"]:
+                rng = np.random.default_rng([image["id"], number])
+                pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+                cv2.imwrite(str(self.folder / "images" / split / image["file_name"]), pixels)
+
+    @staticmethod
+    def instance(number: int, image: int, **changes) -> dict:
+        """A triangle of category 4 in the box (10, 5), 20 x 30."""
+        plain = {"id": number, "image_id": image, "category_id": 4, "iscrowd": 0, "bbox": [10.0, 5.0, 20.0, 30.0]}
+        return plain | {"area": 300.0, "segmentation": [[10.0, 5.0, 30.0, 5.0, 10.0, 35.0]]} | changes
+
+    @classmethod
+    def document(cls) -> dict:
+        runs = {"size": [HEIGHT, WIDTH], "counts": [120, 30, HEIGHT * WIDTH - 150]}
+        return {
+            "images": [
+                {"id": image, "file_name": f"{image:03d}.png", "height": HEIGHT, "width": WIDTH} for image in (7, 3, 5)
+            ],
+            "annotations": [
+                cls.instance(1, 3),
+                cls.instance(2, 7, category_id=9, segmentation=runs, bbox=[2.0, 0.0, 1.0, 30.0], area=30.0),
+                cls.instance(3, 7, iscrowd=1, segmentation=runs, area=30.0),
+                cls.instance(4, 7, segmentation=[]),
+            ],
+            "categories": [{"id": 9, "name": "cup"}, {"id": 4, "name": "kite"}, {"id": 5, "name": "other"}],
+        }
+
+    def annotations(self, split: str) -> Path:
+        return self.folder / "annotations" / f"instances_{split}.json"
+
+    def rewrite(self, content: dict, *, split: str = "val") -> None:
+        self.annotations(split).write_text(json.dumps(content))
+
+
+@pytest.fixture
+def things(tmp_path) -> InstancesSet:
+    return InstancesSet(tmp_path)
+
+
 KNOBS = {
+    "coco_instances": {"set": "things", "classes": ["kite", "cup"]},
     "figures": {"train": 9, "val": 6},
     "coco_pose": {"set": "made"},
     "cityscapes": {"set": "streets"},
@@ -124,7 +173,7 @@ KNOBS = {
 
 
 @pytest.fixture(params=KNOBS)
-def any_dataset(request, made, streets, plain):
+def any_dataset(request, made, streets, plain, things):
     """Every data set of the shelf, small: (data set, data folder)."""
     knobs = registry.check_knobs("dataset", request.param, KNOBS[request.param])
     return registry.build("dataset", request.param, knobs), made.root

@@ -7,17 +7,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from pycocotools import mask as runs
+from instances import CLASSES, SIDE, detection, info, instance, random_box
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate import registry
-from ablate.datasets import Classes, Info
 
-CLASSES = Classes(("cat", "dog", "emu"))
-INFO = Info("drawn", None, "none", "none", things=CLASSES)
+INFO = info()
 METRICS = {"bbox": registry.build("metric", "box_ap", {}), "segm": registry.build("metric", "mask_ap", {})}
-SIDE = 240
 
 
 def scene(seed: int) -> tuple[list[dict], dict]:
@@ -28,44 +25,27 @@ def scene(seed: int) -> tuple[list[dict], dict]:
     for image in images[: rng.integers(3, 9)]:  # the others are empty
         for _ in range(rng.integers(0, 7)):
             box = random_box(rng)
-            annotations.append(instance(image, box, int(rng.integers(1, 4)), len(annotations) + 5, rng))
+            number, crowd = len(annotations) + 5, rng.random() < 0.15
+            annotations.append(instance(image["id"], box, int(rng.integers(1, 4)), number, crowd=crowd))
             for _ in range(rng.integers(0, 4)):
                 moved = box + rng.normal(0, rng.choice([0, 1, 4, 30]), 4)
                 moved[2:] = np.maximum(moved[2:], 1)
                 near = annotations[-1]["category_id"] if rng.random() < 0.8 else int(rng.integers(1, 4))
-                predictions.append(detection(image, moved, near, rng))
+                predictions.append(detection(image["id"], moved, near, score(rng)))
     for _ in range(rng.integers(0, 30)):
-        predictions.append(detection(images[rng.integers(9)], random_box(rng), int(rng.integers(1, 4)), rng))
+        predictions.append(
+            detection(images[rng.integers(9)]["id"], random_box(rng), int(rng.integers(1, 4)), score(rng))
+        )
     if rng.random() < 0.3:  # more than count
         crowded = images[rng.integers(9)]
-        predictions += [detection(crowded, random_box(rng), 2, rng) for _ in range(120)]
+        predictions += [detection(crowded["id"], random_box(rng), 2, score(rng)) for _ in range(120)]
     order = rng.permutation(len(predictions))
     categories = [{"id": place + 1, "name": name} for place, name in enumerate(CLASSES)]
     return [predictions[i] for i in order], {"images": images, "annotations": annotations, "categories": categories}
 
 
-def random_box(rng) -> np.ndarray:
-    side = rng.choice([5, 20, 60, 150]) * rng.uniform(0.5, 1.4, 2)
-    return np.concatenate([rng.uniform(0, SIDE - side), side])
-
-
-def shape_of(box: np.ndarray) -> dict:
-    x, y, w, h = box
-    return runs.frPyObjects([[x, y, x + w, y, x + w, y + h, x, y + 0.7 * h]], SIDE, SIDE)[0]
-
-
-def instance(image, box, category, number, rng) -> dict:
-    shape = shape_of(box)
-    return {
-        "id": number, "image_id": image["id"], "category_id": category, "bbox": box.tolist(),
-        "iscrowd": int(rng.random() < 0.15), "area": float(runs.area(shape)), "segmentation": shape,
-    }  # fmt: skip
-
-
-def detection(image, box, category, rng) -> dict:
-    score = round(float(rng.random()), int(rng.choice([1, 5])))
-    return {"image_id": image["id"], "category_id": category, "bbox": box.tolist(), "score": score,
-            "segmentation": shape_of(box)}  # fmt: skip
+def score(rng) -> float:
+    return round(float(rng.random()), int(rng.choice([1, 5])))
 
 
 def pycocotools(predictions, truth, kind) -> list[float]:

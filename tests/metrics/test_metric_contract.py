@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import instances
 import label_maps
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from ablate import registry
 from ablate.metrics import ByPart, take_blocks
 
 METRICS = registry.names("metric")
-MADE = {"keypoint_ap": scenes, "pck": scenes, "mean_iou": label_maps}  # what each metric measures, made up
+MADE = {
+    "keypoint_ap": scenes,
+    "pck": scenes,
+    "mean_iou": label_maps,
+    "box_ap": instances,
+    "mask_ap": instances,
+}  # what each metric measures, made up
 
 
 @pytest.fixture(params=METRICS)
@@ -101,7 +108,7 @@ def test_parts_are_those_of_the_data_set_and_perfect_where_all_is_found(metric, 
         metric.parts(metric.per_image(found(truth), truth, made.info()), made.info())
         for found in (made.perfect, made.hopeless)
     )
-    known = {"class": made.info().classes, "joint": made.info().joints}[best.kind]
+    known = {"class": made.info().classes or made.info().things, "joint": made.info().joints}[best.kind]
     assert best.names == worst.names == tuple(known)
     there = best.truth > 0
     assert there.any()

@@ -1,5 +1,7 @@
 """Detectors: equal to torchvision's on the same weights, of the official code's sizes; what they take and give."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -264,3 +266,44 @@ def test_padding_is_zero_after_normalisation():
     assert images.shape == (1, 3, 64, 96)
     assert (images[0, :, :, width:] == 0).all()
     assert (images[0, :, :, :width] != 0).all()
+
+
+def test_a_few_images_are_overfitted():
+    """FCOS, which samples nothing, finds what it was shown."""
+    data = build_dataset(part("dataset", "figures", train=4, val=4, size=[64, 64]))
+    task, opened = task_of("fcos", size=[64, 64]), data.open("train", None)
+    net = build(recipe("fcos"))
+    initialise(net, "kaiming", seed=0)
+    samples = task.samples(opened)
+    rng = np.random.default_rng(0)
+    batch = task.collate([task.encode(samples[index], data.info, rng) for index in range(len(samples))])
+    optimizer, losses = torch.optim.Adam(net.parameters(), lr=1e-3), []
+    for _ in range(40):
+        loss = task.loss(net(task.prepare(batch), *task.given(batch)), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("detector", ["mask_rcnn", "fcos"])
+def test_predictions_are_written_with_the_sets_numbers(detector, tmp_path):
+    data = build_dataset(part("dataset", "figures", train=4, val=4, size=[64, 64]))
+    task, opened, net = (
+        task_of(detector, size=[64, 64], score_threshold=0.0),
+        data.open("val", None),
+        build(recipe(detector)),
+    )
+    initialise(net, "kaiming", seed=0)
+    net.eval()
+    samples = task.samples_for_evaluation(opened, None)
+    protocol = build_protocol(part("task", "detection"), {})
+    batches = [task.collate([task.encode(samples[i], data.info, None)]) for i in range(len(samples))]
+    found = [one for batch in batches for one in task.predict(net, batch, protocol)]
+    assert found
+    task.write_predictions(found, opened, tmp_path)
+    written = json.loads((tmp_path / "instances.json").read_text())
+    assert {one["category_id"] for one in written} == {1}
+    assert all(("segmentation" in one) == (detector == "mask_rcnn") for one in written)

@@ -1,5 +1,7 @@
 """What every task of the shelf keeps to."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,12 @@ from ablate.study.presets import presets
 from ablate.tasks import passes
 
 TASKS = registry.names("task")
-EASY = {"pose": {"size": [32, 32], "sigma": 1.0}, "segmentation": {"size": [64, 64]}}  # knobs: little is to be learned
+PLAIN = [name for name in TASKS if name != "detection"]  # its head takes what is annotated: test_detection.py
+EASY = {  # knobs: little is to be learned
+    "pose": {"size": [32, 32], "sigma": 1.0},
+    "segmentation": {"size": [64, 64]},
+    "detection": {"size": [64, 64], "scale": [0.8, 1.2]},
+}
 FINE = {"pose": {"size": [256, 256]}, "segmentation": {}}  # knobs at which the truth survives being encoded
 REST = {"pose": 0.02, "segmentation": 0.1}  # of the loss, once overfitted: outlines are finer than maps of stride 4
 HEADLINE = {"pose": ("AP", "AR", "PCK"), "segmentation": ("mIoU",)}  # scores that nonsense cannot have
@@ -42,7 +49,8 @@ def scores(name, predictions, truth, info):
 
 
 def test_the_contract_covers_the_shelf():
-    assert set(TASKS) == set(EASY) == set(FINE) == set(REST) == set(HEADLINE), "add the new task"
+    assert set(TASKS) == set(EASY), "add the new task"
+    assert set(PLAIN) == set(FINE) == set(REST) == set(HEADLINE), "add the new task"
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -60,7 +68,8 @@ def test_facts_name_the_inputs_knob_and_what_a_bare_model_is_priced_with(name, f
     part = registry.describe("task", name)
     task = tasks.build_task(Part(name=name))
     assert part.facts["input"] in {knob.name for knob in part.knobs}
-    assert task.input_size(figures[0], training=True) == getattr(task, part.facts["input"])
+    if name in PLAIN:
+        assert task.input_size(figures[0], training=True) == getattr(task, part.facts["input"])
     assert name in registry.describe("dataset", part.facts["dataset"]).facts["tasks"]
     assert part.facts["preset"] in presets()
 
@@ -102,13 +111,13 @@ def test_encoding_leaves_the_sample_alone(name, figures, build_task):
     info, train, _ = figures
     task = build_task(name, **EASY[name])
     sample = task.samples(train)[0]
-    before = {key: np.copy(value) for key, value in sample.items()}
+    before = pickle.dumps(sample)
     for seed in range(5):
         task.encode(sample, info, np.random.default_rng(seed))
-    assert all(np.array_equal(before[key], sample[key]) for key in before)
+    assert pickle.dumps(sample) == before
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_four_samples_are_overfitted_by_two_layers(name, small_figures, build_task):
     info, train, _ = small_figures
     torch.manual_seed(0)
@@ -127,7 +136,7 @@ def test_four_samples_are_overfitted_by_two_layers(name, small_figures, build_ta
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_the_loss_is_float32_under_autocast(name, figures, build_task):
     info, train, _ = figures
     task, backbone = build_task(name, **EASY[name]), TwoLayers()
@@ -141,7 +150,7 @@ def test_the_loss_is_float32_under_autocast(name, figures, build_task):
     assert loss.shape == ()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_the_encoded_truth_scores_nearly_one(name, figures, build_task, build_protocol, truthful):
     info, _, val = figures
     task, protocol = build_task(name, **FINE[name]), build_protocol(name)
@@ -152,7 +161,7 @@ def test_the_encoded_truth_scores_nearly_one(name, figures, build_task, build_pr
     assert sum(value > 0.98 for value in found.values()) >= len(found) / 2
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_nonsense_scores_nearly_nothing(name, figures, build_task, build_protocol):
     info, _, val = figures
     task, protocol = build_task(name, **EASY[name]), build_protocol(name)
@@ -165,7 +174,7 @@ def test_nonsense_scores_nearly_nothing(name, figures, build_task, build_protoco
     assert all(found[score] < 0.2 for score in HEADLINE[name])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_what_it_trains_on_is_as_large_as_it_says(name, figures, build_task):
     info, train, val = figures
     task = build_task(name, **EASY[name])
@@ -176,7 +185,7 @@ def test_what_it_trains_on_is_as_large_as_it_says(name, figures, build_task):
         assert task.prepare(task.collate([task.encode(task.samples(train)[0], info, rng)])).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_predictions_are_written(name, figures, build_task, build_protocol, truthful, tmp_path):
     info, _, val = figures
     task, protocol = build_task(name, **FINE[name]), build_protocol(name)
