@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # cityscapesscripts asks for a package of 2020 that hides Python's own `typing` where site-packages come first.
 WITHOUT_TYPING = $(BIN)/pip uninstall --quiet --yes typing
 
-.PHONY: demo demos test fast slow cluster lint reports docs bench campaign fuzz clean
+.PHONY: demo demos test fast slow cluster lint reports docs bench calibration campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -45,6 +45,9 @@ fuzz: .venv/.test-installed
 
 bench: .venv/.test-installed
 	for file in tests/bench/*.py; do $(BIN)/python $$file; done
+
+calibration: .venv/.test-installed
+	PYTHONPATH=.:tests $(BIN)/python -m calibration
 
 campaign: .venv/.test-installed
 	PYTHONPATH=.:tests $(BIN)/python -m campaign

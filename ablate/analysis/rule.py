@@ -146,7 +146,7 @@ def doubts(rule: Rule, scores: Mapping[str, Mapping[int, float]], effects: Itera
     found = []
     if spreads and 0 < max(spreads.values()) >= UNEQUAL * min(spreads.values()):
         wide, tight = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
-        rate = "13 to 16" if rule.looks else "8 to 12"
+        rate = "8 to 16" if rule.looks else "6 to 14"
         sizes = " and ".join(f"{100 * spreads[label]:.2g} points with {label}" for label in (wide, tight))
         found.append(
             f"Arms spread unlike, {sizes}: where such scores are skewed too, {rate} % of studies find a difference "
@@ -156,7 +156,7 @@ def doubts(rule: Rule, scores: Mapping[str, Mapping[int, float]], effects: Itera
     if rule.pairing == "none" and known and math.fsum(known) / len(known) < OPPOSED:
         found.append(
             f"Over seeds the arms' scores correlate by {math.fsum(known) / len(known):.2f}: taken as independent, "
-            "9 to 12 % of studies find a difference that is not there. pairing: seeds is right here."
+            "7 to 12 % of studies find a difference that is not there. pairing: seeds is right here."
         )
     return found
 
