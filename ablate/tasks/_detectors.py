@@ -33,7 +33,6 @@ CASCADE: tuple[Stage, ...] = (  # overlap with an instance, weights of its box's
     (0.7, (30.0, 30.0, 15.0, 15.0), 0.25),
 )
 LEVELS = ["0", "1", "2", "3"]  # the finest four, which boxes are read from; coarser ones only propose
-SAMPLED = 512  # boxes of an image that the second stage learns from
 Sizes = list[tuple[int, int]]  # heights and widths of images, pixels
 Target = dict[str, Tensor]  # of an image: `boxes` (N, 4) x0 y0 x1 y1, `labels` (N,) from 1 on, maybe `masks` (N, H, W)
 
@@ -55,6 +54,9 @@ class Rules(NamedTuple):
     anchor_ratios: tuple[float, ...]
     box_beta: float
     proposals: int
+    sampled: int
+    box_width: int
+    mask_width: int
     score_threshold: float
     nms: float
     most: int
@@ -97,24 +99,25 @@ class TwoStage(nn.Module):
             {"training": 2000, "testing": 1000}, {"training": 2000, "testing": rules.proposals}, 0.7,
         )  # fmt: skip
         pool = MultiScaleRoIAlign(LEVELS, 7, 2)
+        hidden = rules.box_width
         heads = [
             RoIHeads(
-                pool, TwoMLPHead(width * 49, 1024), FastRCNNPredictor(1024, rules.classes + 1), overlap, overlap,
-                SAMPLED, 0.25, weights, rules.score_threshold, rules.nms, rules.most,
+                pool, TwoMLPHead(width * 49, hidden), FastRCNNPredictor(hidden, rules.classes + 1), overlap, overlap,
+                rules.sampled, 0.25, weights, rules.score_threshold, rules.nms, rules.most,
             )
             for overlap, weights, _ in self.stages_are
         ]  # fmt: skip
         if cascade:
             for head in heads:
-                head.box_predictor.bbox_pred = nn.Linear(1024, 4)
+                head.box_predictor.bbox_pred = nn.Linear(hidden, 4)
             self.cascade = nn.ModuleList(heads)
         else:
             self.roi_heads = heads[0]
         if rules.masks:  # of one stage in Mask R-CNN, of each in Cascade Mask R-CNN, as officially
             for head in heads:
                 head.mask_roi_pool = MultiScaleRoIAlign(LEVELS, 14, 2)
-                head.mask_head = MaskRCNNHeads(width, (256,) * 4, 1)
-                head.mask_predictor = MaskRCNNPredictor(256, 256, rules.classes + 1)
+                head.mask_head = MaskRCNNHeads(width, (rules.mask_width,) * 4, 1)
+                head.mask_predictor = MaskRCNNPredictor(rules.mask_width, rules.mask_width, rules.classes + 1)
 
     @property
     def heads(self) -> list[RoIHeads]:
@@ -169,15 +172,15 @@ class TwoStage(nn.Module):
         return [Detections(b, s, n, m) for b, s, n, m in zip(own, sure, labels, masks, strict=True)]
 
     def counted(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs of all layers, without any data: for `proposals` boxes an image, 512 in training."""
+        """The outputs of all layers, without any data: for `proposals` boxes an image, in training `sampled` ones."""
         levels = self.pyramid(maps)
         outputs = [x for part in self.rpn.head(list(levels.values())) for x in part]
-        many = len(maps[0]) * (SAMPLED if self.training else self.rules.proposals)
+        many = len(maps[0]) * (self.rules.sampled if self.training else self.rules.proposals)
         for head in self.heads:
             boxes = maps[0].new_zeros(many, self.pyramid.channels, 7, 7)
             outputs += head.box_predictor(head.box_head(boxes))
             if self.rules.masks:
-                few = len(maps[0]) * (SAMPLED // 4 if self.training else self.rules.most)
+                few = len(maps[0]) * (self.rules.sampled // 4 if self.training else self.rules.most)
                 shapes = maps[0].new_zeros(few, self.pyramid.channels, 14, 14)
                 outputs.append(head.mask_predictor(head.mask_head(shapes)))
         return outputs

@@ -58,12 +58,16 @@ class Detection:
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # heights over widths of anchors
     box_beta: float = 1.0  # where the boxes' smooth L1 becomes linear (papers' code: 1; torchvision: 1/9)
     proposals: int = 1000  # boxes of an image that the second stage looks at in evaluation; cost is counted with them
+    sampled: int = 512  # boxes of an image that the second stage learns from
+    box_width: int = 1024  # of the second stage's two layers
+    mask_width: int = 256  # of the mask head's five layers
     score_threshold: float = 0.05  # detections below it are dropped
     nms: float = 0.5  # of two boxes of a class that overlap more than this the lower-scored goes
     most: int = 100  # detections of an image
 
     def __post_init__(self) -> None:
         knobs = {"size": min(self.size), "scale": min(self.scale), "width": self.width, "proposals": self.proposals}
+        knobs |= {"sampled": self.sampled, "box_width": self.box_width, "mask_width": self.mask_width}
         knobs |= {"anchor_scale": self.anchor_scale, "box_beta": self.box_beta, "nms": self.nms, "most": self.most}
         for knob, value in (knobs | {"anchor_ratios": min(self.anchor_ratios, default=0)}).items():
             if value <= 0:
@@ -88,7 +92,8 @@ class Detection:
         pyramid = Pyramid(channels, strides, width=self.width, extra="conv" if one_stage else "pool")
         rules = Rules(
             len(info.need_things()), self.anchor_scale, self.anchor_ratios, self.box_beta, self.proposals,
-            self.score_threshold, self.nms, self.most, self.detector in MASKED,
+            self.sampled, self.box_width, self.mask_width, self.score_threshold, self.nms, self.most,
+            self.detector in MASKED,
         )  # fmt: skip
         if one_stage:
             return Detector(OneStage(pyramid, rules), stride=strides[0], first=first)
