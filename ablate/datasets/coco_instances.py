@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ablate.datasets import Classes, Info, InstancesOfImage, Split, check_version, refuse, set_folder, things
+from ablate.datasets import Classes, Info, InstancesOfImage, Split, catalog, check_version, refuse, set_folder, things
 from ablate.datasets._coco_file import annotation_file
 from ablate.datasets._coco_instances import is_empty, read_instances
 from ablate.datasets._photographs import Photographs
@@ -48,7 +48,15 @@ class CocoInstances:
 
     @cached_property
     def info(self) -> Info:
-        return Info(name=self.set, version=self.version, licence="not known", source="not known", things=self._classes)
+        known = catalog().get(self.set)
+        return Info(
+            name=self.set,
+            version=self.version,
+            licence=known.licence if known else "not known",
+            source=known.source if known else "not known",
+            images=(known.annotated or None) if known else None,
+            things=self._classes,
+        )
 
     def open(self, split: Split, root: Path | None) -> "AnnotatedImages":
         """Read a split's annotations.
