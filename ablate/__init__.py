@@ -97,7 +97,7 @@ def run(
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
     from ablate.planning.open_study import designed
-    from ablate.running.drive import Where, drive, selected
+    from ablate.running.drive import Where, drive_study, selected
     from ablate.storage import Store, kind_to_train
 
     folder = Path(data).expanduser() if data is not None else None
@@ -109,7 +109,7 @@ def run(
     where = Where(
         store, folder, here=local, address=address, tracker=mlflow, experiment=experiment, minutes=minutes
     )  # fmt: skip
-    return drive(design, trials, where, listeners)
+    return drive_study(design, trials, where, listeners)
 
 
 def results(where: Path | str = "results") -> Shelf:

@@ -64,6 +64,7 @@ class Comparison:
     narrow: tuple[float, float] = (math.nan, math.nan)  # the 90 % interval, where there is a margin
     look: int | None = None  # seeds at the look that the verdict is of, 0 before the first; None without looks
     until: int | None = None  # of the deciding seeds how many are to be trained, where there are looks
+    flips: float = math.nan  # p of sign flips at the last look, before Holm: a cross-check
     futile: bool = False  # whether a look ended it because the last one would hardly show anything
     pooled: Effect | None = None  # over all seeds, where the verdict rests on those that were added alone
 

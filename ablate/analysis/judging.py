@@ -177,6 +177,10 @@ def _looked_at(
         [_effect(contrast, arms, metric, rule, deciding[:look]) for look in rule.looks[:count]]
         for contrast, count in zip(contrasts, made, strict=True)
     ]
+    flips = [
+        _effect(contrast, arms, metric, Rule(rule.comparisons), deciding).p if count == len(rule.looks) else math.nan
+        for contrast, count in zip(contrasts, made, strict=True)
+    ]
     differing = [_sequential([effect.p for effect in own], rule) for own in effects]
     alike = [[2 * _equivalence(effect, rule) for effect in own] for own in effects]
     equivalent = [_sequential([min(p, 1.0) for p in own], rule) / 2 for own in alike]
@@ -185,8 +189,8 @@ def _looked_at(
     else:
         adjusted = [_corrected(p, rule) for p in differing]
     return [
-        _at_look(one, rule, own, p=p, equivalent=q)
-        for one, own, p, q in zip(found, effects, adjusted, equivalent, strict=True)
+        replace(_at_look(one, rule, own, p=p, equivalent=q), flips=flip)
+        for one, own, p, q, flip in zip(found, effects, adjusted, equivalent, flips, strict=True)
     ]
 
 

@@ -65,7 +65,7 @@ def command(
     from ablate.cli.report import usual_place, write
     from ablate.errors import StudyError
     from ablate.planning.last_run import compared, last_run
-    from ablate.running.drive import Where, drive, selected
+    from ablate.running.drive import Where, drive_study, selected
     from ablate.running.outcome import failures
     from ablate.storage import Store, kind_to_train
 
@@ -81,7 +81,7 @@ def command(
         minutes=minutes or math.inf, grace=grace,
     )  # fmt: skip
     with Progress(design, trials, store) as progress:
-        outcome = drive(design, trials, where, [progress])
+        outcome = drive_study(design, trials, where, [progress])
     if outcome.mirror_trouble:
         say(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}")
     if outcome.stopped:

@@ -50,16 +50,15 @@ class Where:
     grace: float = GRACE  # seconds that running epochs may still take once it is stopped
 
 
-def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
-    """Run those of `trials` that have no result yet; listeners hear of them as they go. A study with looks is run from
-    look to look, and what is decided is trained no further.
+def drive_study(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
+    """Run a study: as `drive` does, but one with looks from look to look, and what is decided is trained no further.
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
     if not design.study.looks:
-        return _sitting(design, trials, where, listeners)
-    whole, began = Outcome([]), time.monotonic()
+        return drive(design, trials, where, listeners)
+    whole, began, before = Outcome([]), time.monotonic(), list[Trial]()
     store = where.store.of(kind_to_train(design.study, trials, where.store.read()))
     while True:
         found = gather(design, store, images=False)
@@ -68,17 +67,23 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         if due and left <= 0:
             whole.stopped, whole.status = f"after {where.minutes:g} minutes", 124
             return whole
-        part = _sitting(design, due, replace(where, minutes=left), listeners)
+        part = drive(design, due, replace(where, minutes=left), listeners)
         whole.add(part)
         unfinished = {"busy", "cancelled"} & set(part.ran.values())
-        if part.stopped or unfinished or not due:
+        if part.stopped or unfinished or not due or due == before:
             return whole
+        before = due
         for line in reached(gather(design, store, images=False), len(trials)):
             for listener in listeners:
                 listener.noticed(line)
 
 
-def _sitting(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener]) -> Outcome:
+def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
+    """Run those of `trials` that have no result yet; listeners hear of them as they go.
+
+    Raises:
+        AblateError: what can be known before any training, in one line; nothing is lost.
+    """
     study, shelf = design.study, where.store.read()
     kind = kind_to_train(study, trials, shelf)
     where = replace(where, store=where.store.of(kind))

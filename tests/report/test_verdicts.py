@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from ablate import registry
-from ablate.analysis import gather, sequential
+from ablate.analysis import gather, sequential, stats
 from ablate.storage import Store
 from ablate.study import Design
 
@@ -96,6 +96,8 @@ def test_the_last_look_decides_by_holm_over_sequential_p(tmp_path):
     assert by_arm(found)[small].p_holm == pytest.approx(2 * p[small])
     assert by_arm(found)[large].p_holm == pytest.approx(max(2 * p[small], p[large]))
     assert not found.missing
+    flips = stats.paired(scores["within"], scores["final"]).p
+    assert by_arm(found)["final"].flips == pytest.approx(flips)
     assert all(c.until == 32 or c.futile or c.shown for c in found.comparisons_in("AP"))
 
 

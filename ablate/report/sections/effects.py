@@ -85,6 +85,9 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
     if evidence.images:
         by = f" as {evidence.drawn_together}" if evidence.drawn_together else ""
         notes.append(f"Test images: {evidence.images} images, drawn anew{by} with replacement, the same for all arms.")
+    flips = [f"{c.arm} {probability(c.flips)}" for c in comparisons if math.isfinite(c.flips)]
+    if flips:
+        notes.append(f"Sign flips at the last look, as a cross-check, before Holm: {', '.join(flips)}.")
     firsts = {comparison.metric: comparison for comparison in reversed(comparisons)}
     rows = [_row(comparison, digits, name=firsts[comparison.metric] is comparison) for comparison in comparisons]
     return Table("Differences from the control, × 100, with 95% intervals.", columns, rows, notes, names=2)
