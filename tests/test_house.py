@@ -53,7 +53,7 @@ OWNERS = {
     "fsspec": ("storage/bucket",),
     "filelock": ("storage/place",),
     "hrnet_core": ("models/", "tasks/", "training/weights", "network/published_costs", "evaluation/checkpoints"),
-    "onnxruntime": ("evaluation/onnx_file",),
+    "onnxruntime": ("evaluation/onnx_file", "network/export"),
 }
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

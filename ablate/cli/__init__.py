@@ -33,7 +33,7 @@ COMMANDS = {
     "show": "One result as a document",
     "reproduce": "Train one trial again and compare",
     "import": "Take in published results",
-    "export": "A trained backbone as a checkpoint to start others from",
+    "export": "A trained or released network as a file: weights, ONNX, .pt2",
     "data": "Known data sets; check or make one",
     "track": "Fill in MLflow from the results folder",
     "gc": "Remove what no trial needs any more",

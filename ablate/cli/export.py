@@ -1,52 +1,125 @@
-"""ablate export: a trained backbone as a checkpoint."""
+"""ablate export: a trained or released network as a file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ablate.cli import options
+from ablate.cli import completion, options
 from ablate.cli.tables import document
-from ablate.cli.talk import tell
+from ablate.cli.talk import say, tell
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SUFFIXES = (".safetensors", ".onnx", ".pt2")
+FURTHER = 64  # pixels that the second size of the comparison is larger by
 
 
 @click.command("export")
-@options.trial_id
+@click.argument("what", metavar="ID|CHECKPOINT", shell_complete=completion.ended)
 @click.option(
-    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.safetensors",
-    help="Where the checkpoint is written.",
+    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE",
+    help="FILE.safetensors: weights; FILE.onnx, FILE.pt2 (torch.export): the whole network, which is run again.",
 )  # fmt: skip
+@click.option(
+    "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="At which outputs are compared, too."
+)
 @options.results
 @options.device
 @options.as_json
-def command(id: str, target: Path, results: str, device: str | None, as_json: bool) -> None:
-    """Write the backbone that a finished trial trained, and print how a recipe names it.
+def command(
+    what: str, target: Path, size: tuple[int, int] | None, results: str, device: str | None, as_json: bool
+) -> None:
+    """Write the network that a finished trial trained, or that of a released checkpoint, its head included.
 
-    The study's budget must have kept it (keep_weights: true). Example:
-    ablate export 3f2a --to pose.safetensors
+    The study's budget must have kept it (keep_weights: true). Of .safetensors it prints how a recipe names it as
+    starting weights; ONNX and .pt2 are run at two sizes, and their outputs compared with the network's. Example:
+    ablate export 3f2a --to pose.onnx
     """
     import hashlib
 
-    from ablate.errors import AblateError, DamagedError, StoreError
+    from ablate.errors import AblateError
     from ablate.machine import write_atomically
+
+    released = Path(what).is_file()
+    name, content = ("", b"") if released else _kept(what, results, device)
+    if target.suffix not in SUFFIXES or target.exists():
+        fault = "is there already" if target.exists() else f"does not end in {', '.join(SUFFIXES)}"
+        raise AblateError(f"--to {target}: {fault}")
+    compared = []
+    if target.suffix == ".safetensors":
+        write_atomically(target, _weights(Path(what)) if released else content)
+    else:
+        from ablate.network.export import export
+
+        net, usual = _network(Path(what) if released else None, content)
+        first = size or usual
+        compared = export(net, target, [first, (first[0] + FURTHER, first[1] + FURTHER)])
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    shown = [{"size": list(one.size), "difference": one.difference} for one in compared]
+    if as_json:
+        document({"id": name, "file": target, "sha256": digest, "compared": shown})
+        return
+    for one in compared:
+        height, width = one.size
+        say(f"at {height} x {width} its output is within {one.difference:.1e} of the network's")
+    tell(f"weights: {{file: {target.name}, sha256: {digest}}}" if not compared else f"{target} sha256 {digest}")
+
+
+def _kept(prefix: str, results: str, device: str | None) -> tuple[str, bytes]:
+    """What a trial kept, by its id."""
+    import hashlib
+
+    from ablate.errors import DamagedError, StoreError
     from ablate.storage import WEIGHTS, Store
 
     store = Store(results, device)
-    result = store.find(id)
+    result = store.find(prefix)
     content, kept = store.weights(result.id), f"{store.place.name}/{store.name(result.id, WEIGHTS)}"
     if content is None:
         folder = kept.removesuffix(f"/{WEIGHTS}")
         raise StoreError(
             f"{kept}: not kept; set keep_weights: true in the study's budget, move {folder} away, and run again"
         )
-    suffix = Path(WEIGHTS).suffix
-    if target.suffix != suffix or target.exists():
-        fault = "is there already" if target.exists() else f"does not end in {suffix}"
-        raise AblateError(f"--to {target}: {fault}")
-    digest = hashlib.sha256(content).hexdigest()
-    if result.kept_weights not in ("", digest):  # older results do not say
+    if result.kept_weights not in ("", hashlib.sha256(content).hexdigest()):  # older results do not say
         raise DamagedError(f"{kept}: damaged: not what the trial kept")
-    write_atomically(target, content)
-    if as_json:
-        document({"id": result.id, "file": target, "sha256": digest})
-        return
-    tell(f"weights: {{file: {target.name}, sha256: {digest}}}")
+    return result.id, content
+
+
+def _network(file: Path | None, content: bytes) -> "tuple[nn.Module, tuple[int, int]]":
+    """The whole network of a file, or of what a trial kept, and the size of images that it is made for."""
+    import tempfile
+
+    from ablate.errors import DataError
+    from ablate.network.cost import input_size
+    from ablate.training.weights import recipe_of, unpacked
+    from hrnet_core import from_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        if file is None:
+            file = Path(folder, "kept.safetensors")
+            file.write_bytes(content)
+        recipe, net = recipe_of(file), unpacked(file)
+        if recipe and net:
+            return net, input_size(recipe)
+        if content:
+            raise DataError("what this trial kept is its backbone alone, of an earlier version; only .safetensors")
+        try:
+            return from_checkpoint(file), (256, 192)
+        except (ValueError, RuntimeError) as error:
+            raise DataError(str(error)) from None
+
+
+def _weights(file: Path) -> bytes:
+    """A released checkpoint's tensors as safetensors, by the official names, without what training left beside them."""
+    import safetensors.torch
+
+    from ablate.errors import DataError
+    from hrnet_core.checkpoint import official_state
+
+    try:
+        state = official_state(file)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(str(error)) from None
+    return bytes(safetensors.torch.save({name: value.contiguous().clone() for name, value in state.items()}))

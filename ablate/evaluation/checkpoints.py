@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ablate import registry
 from ablate.errors import DataError
 from ablate.evaluation.networks import Loaded
 from ablate.evaluation.prediction_files import digest
@@ -17,6 +18,7 @@ from ablate.evaluation.reading import reading
 from ablate.evaluation.stored import Subject
 from ablate.network.build import build
 from ablate.study import Recipe
+from ablate.training.weights import recipe_of, unpacked
 from hrnet_core import Pretrained, SimpleBaselineConfig, from_checkpoint
 from hrnet_core.checkpoint import official_state, read
 
@@ -32,6 +34,8 @@ def load(file: Path, given: dict[str, object], device: torch.device) -> Loaded:
         DataError: no such file, one that holds code, or no network with a head that a task reads.
     """
     knobs = reading(given)
+    if own := recipe_of(file):
+        return _own(file, own, given, device)
     try:
         net = from_checkpoint(file, family=knobs.family, entry=knobs.entry)
     except (ValueError, RuntimeError) as error:
@@ -77,6 +81,18 @@ def of_arm(recipe: Recipe, file: Path, given: dict[str, object], device: torch.d
     name = f"{recipe.model.name} with {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="arm", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
     return Loaded(subject, runner(net, device), knobs, task=recipe.task.name)
+
+
+def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.device) -> Loaded:
+    """A network that `ablate export` wrote; its task's knobs go with it."""
+    net = unpacked(file)
+    assert net is not None  # it has a recipe
+    knobs = reading(given)
+    name = f"{recipe.model.name}, trained by ablate, {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
+    subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
+    own = {knob.name: knob.doc for knob in registry.describe("task", recipe.task.name).knobs}
+    of_task = {n: v for n, v in recipe.task.knobs.items() if not own.get(n, "").startswith("augmentation")}
+    return Loaded(subject, runner(net, device), knobs, task=recipe.task.name, knobs=of_task)
 
 
 def runner(net: nn.Module, device: torch.device) -> "Module":

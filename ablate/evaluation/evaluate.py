@@ -110,7 +110,7 @@ def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: st
     if net.task and net.task != task:
         raise DataError(f"{file}: {net.subject.network} is for {net.task}, not for {task}")
     known, notes = dict(net.knobs), list(net.notes)
-    if task == "pose" and "size" not in chosen["task"]:
+    if task == "pose" and "size" not in {**known, **chosen["task"]}:
         named = SIZE.findall(file.name)
         if net.size:
             known["size"] = list(net.size)

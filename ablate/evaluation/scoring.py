@@ -57,7 +57,7 @@ def evaluated(asked: Asked, predicted: Predicted, *, label: str) -> tuple[Evalua
         dataset=asked.dataset_part,
         evaluation=protocol,
         meanings=asked.meanings,
-        data_version=asked.info.declared("val"),
+        data_version=asked.info.version,
         data_digest=asked.digest,
         parts=asked.parts,
         scores=scores,

@@ -3,6 +3,7 @@
     build            recipe -> network, initialised by seed and layer name
     cost             parameters, multiply-adds and memory of a recipe's network; count.py counts one forward pass
     probe            one tiny pass through a plug-in's network, before training
+    export           a whole network as ONNX or as torch's exported program, run again and compared
     speed            latency and throughput on this machine
     published_costs  the papers' figures beside ours
     fvcore_count     fvcore's count beside ours

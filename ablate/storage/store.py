@@ -10,7 +10,7 @@
                   state           the training state at the last checkpoint, while unfinished, or ended by the machine
                   state.previous  the one before
                   *.damaged       what could not be trusted, set aside until the trial is finished
-                  weights.safetensors  the trained backbone, where the budget keeps it
+                  weights.safetensors  the trained network, where the budget keeps it
                   predictions.npz      of the test images, likewise
                   lock, lease.*   held by the process that trains
       second/<kind>/<id>/         the same of a trial that has a result of another kind of device already: cpu or cuda
@@ -277,7 +277,7 @@ class Store:
         return sorted(name.removesuffix(DAMAGED) for name in names if name.endswith(DAMAGED))
 
     def weights(self, trial_id: str) -> bytes | None:
-        """A trial's trained backbone, if the budget kept it."""
+        """A trial's trained network, if the budget kept it."""
         return self.place.read(self.name(trial_id, WEIGHTS))
 
     def predictions(self, trial_id: str) -> list[Row] | None:

@@ -21,7 +21,7 @@ class Budget(BaseModel):
     hang_minutes: float = Field(default=30, ge=0)  # without a training step, after which a process is ended; 0: never
     checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
     evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
-    keep_weights: bool = False  # keep every trial's trained backbone, for `ablate export`
+    keep_weights: bool = False  # keep every trial's trained network, for `ablate export`
     keep_predictions: bool = False  # keep what every trial predicts of the test images, for pictures in the report
 
     @property

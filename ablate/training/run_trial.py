@@ -211,7 +211,7 @@ def _train_and_evaluate(
     scores, curve = _declared(final.scores, training.curve, over=recipe.train.score_over)
     found = {"scores": scores, "curve": curve, "cost": price, "data_digest": digests}
     if site.budget.keep_weights:
-        content = weights.packed(training.evaluated.get_submodule("backbone"), trial_id=trial.id)
+        content = weights.packed(training.evaluated, trial_id=trial.id, recipe=recipe)
         held.hold.write(held.store.name(trial.id, WEIGHTS), content)
         found["kept_weights"] = hashlib.sha256(content).hexdigest()
     if site.budget.keep_predictions:

@@ -16,14 +16,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ablate.errors import DataError, nearest
-from ablate.network.build import build
+from ablate.errors import AblateError, DataError, nearest, one_line
+from ablate.network.build import Network, build
 from ablate.study import Recipe, Weights
 from ablate.training.site import Site
 from hrnet_core.checkpoint import read
 
 LEAST_SHARED = 0.75  # of the layers that both parts know; a ResNet-50 in the checkpoint of a ResNet-101 has 0.55
 LEAST_LOADED = 0.5  # of the backbone's part; the transposed convolutions beside a SimpleBaseline's ResNet leave 0.69
+MOST_HEADER = 2**26  # bytes of a file's header; the largest networks have one of a megabyte
 NAMED = 4  # tensors that a message names before it only counts
 
 Tensors = dict[str, Tensor]
@@ -83,11 +84,44 @@ def find(weights: Weights, site: Site) -> Path:
     raise DataError(f"recipe.weights: no file at {' or '.join(map(str, dict.fromkeys(places)))}")
 
 
-def packed(backbone: nn.Module, *, trial_id: str) -> bytes:
-    """The backbone as a checkpoint (safetensors) that `start` takes: equal weights of one trial, equal bytes."""
-    tensors = {name: value.cpu().contiguous() for name, value in backbone.state_dict().items()}
+def packed(network: nn.Module, *, trial_id: str, recipe: Recipe | None = None) -> bytes:
+    """A network as a checkpoint (safetensors) that `start` takes: equal weights of one trial, equal bytes.
+
+    With its recipe, which says how to build it again, it stands for the whole network, head included.
+    """
+    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    about = {"trial": trial_id} | ({"recipe": recipe.model_dump(mode="json")} if recipe else {})
     # One entry only: safetensors writes several in no fixed order.
-    return bytes(safetensors.torch.save(tensors, {"ablate": json.dumps({"trial": trial_id})}))
+    return bytes(safetensors.torch.save(tensors, {"ablate": json.dumps(about)}))
+
+
+def unpacked(file: Path) -> Network | None:
+    """The whole network that `packed` wrote, in evaluation mode, and None where the file is no such checkpoint.
+
+    Raises:
+        DataError: it says that it is one, and is not, or is of parts that are on no shelf here.
+    """
+    recipe = recipe_of(file)
+    if recipe is None:
+        return None
+    try:
+        net = build(recipe)
+        net.load_state_dict(dict(read(file)))
+    except (ValueError, RuntimeError, AblateError) as error:
+        raise DataError(f"{file}: not the network of its recipe: {one_line(error)}") from None
+    return net.eval()
+
+
+def recipe_of(file: Path) -> Recipe | None:
+    """The recipe in the header of a file that `packed` wrote with one; None where there is none."""
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size)) if size <= MOST_HEADER else {}
+        about = json.loads(header["__metadata__"]["ablate"])
+        return Recipe.model_validate(about["recipe"]) if "recipe" in about else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _digest(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Export: what one study trained is what another starts from; whatever stands in the way is one line."""
 
+import json
+
 import pytest
 from small_studies import small_study, write_study
 
@@ -69,3 +71,75 @@ def test_a_wrong_checkpoint_stops_a_run_before_any_training(called, tmp_path):
         assert (status, line.startswith("ablate: recipe.weights: ")) == (2, True)
         assert {"absent": "no file at ", "wrong": "wrong.pth has sha256 "}[name] in line
     assert not list((tmp_path / "results").glob("trials/*"))
+
+
+DRAWN = {"val": 5, "train": 8, "size": [48, 48]}
+
+
+@pytest.fixture
+def kept(called, tmp_path):
+    """A trial of a small pose network whose weights are kept: its id and its scores."""
+    network = {
+        "task": {"name": "pose", "size": [32, 32]},
+        "dataset": {"name": "figures", **DRAWN},
+        "model": {"name": "dots", "width": 4},
+        "train": {"epochs": 1, "batch": 4, "lr": 0.01, "precision": "fp32", "memory_format": "contiguous"},
+    }
+    study = write_study(tmp_path, recipe=network, metrics=["AP"], seeds=1, budget={"keep_weights": True})
+    status, out, err = called("trial", study, "--seed", "0", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    return found["id"], found["scores"]
+
+
+def evaluated(called, file) -> dict:
+    knobs = [f"dataset.{name}={value}" for name, value in {"name": "figures", **DRAWN}.items()]
+    words = [word for knob in [*knobs, "task.size=[32, 32]"] for word in ("--set", knob)]
+    status, out, err = called("evaluate", file, "--task", "pose", *words, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_an_exported_network_scores_what_its_trial_scored(called, kept):
+    trial, scores = kept
+    assert called("export", trial, "--to", "net.safetensors")[0] == 0
+    found = evaluated(called, "net.safetensors")
+    assert found["scores"] == pytest.approx(scores, abs=1e-5)
+    assert "dots, trained by ablate" in found["subject"]["network"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_an_exported_program_agrees_with_its_network_at_two_sizes(called, kept, suffix):
+    trial, scores = kept
+    status, out, err = called("export", trial, "--to", f"net{suffix}", "--json")
+    assert status == 0, err
+    compared = json.loads(out)["compared"]
+    assert [one["size"] for one in compared] == [[32, 32], [96, 96]]
+    assert all(one["difference"] < 1e-4 for one in compared)
+    if suffix == ".onnx":
+        assert evaluated(called, "net.onnx")["scores"] == pytest.approx(scores, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_released_network_is_exported_with_its_head(called, tmp_path):
+    import torch
+
+    from hrnet_core import HeatmapHead, HRNet, HRNetConfig
+
+    body = HRNet(
+        HRNetConfig(
+            width=4, modules=(1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=8, stem_width=8,
+            multi_scale_output=False,
+        )
+    )  # fmt: skip
+    head = HeatmapHead(body.channels, joints=17)
+    state = {f"module.{name}": value for part in (body, head) for name, value in part.state_dict().items()}
+    torch.save(state, tmp_path / "net.pth")
+    status, out, err = called("export", "net.pth", "--to", "net.onnx", "--size", "64", "96", "--json")
+    assert status == 0, err
+    assert [one["size"] for one in json.loads(out)["compared"]] == [[64, 96], [128, 160]]
+    assert called("export", "net.pth", "--to", "plain.safetensors")[0] == 0
+    from safetensors.torch import load_file
+
+    assert {name.removeprefix("module.") for name in state} == set(load_file(tmp_path / "plain.safetensors"))

@@ -1,0 +1,92 @@
+"""A whole network, head included, as a file that others run: ONNX or torch's exported program.
+
+What is written is run again and compared with the network at two sizes before the file counts.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ablate.errors import PartError, one_line
+from ablate.network.cost import Size
+
+CLOSE = 1e-3  # of the largest output: kernels of other libraries add in another order
+INPUT, OUTPUT = "images", "maps"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a written network's output is from the network's own, at one size of images."""
+
+    size: Size
+    difference: float  # the largest, relative to the largest output
+
+
+class Main(nn.Module):
+    """images (B, 3, H, W) -> the network's main output, (B, joints or classes, h, w)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs = self.network(images)
+        main: Tensor = outputs[-1] if isinstance(outputs, list | tuple) else outputs
+        return main
+
+
+def export(network: nn.Module, file: Path, sizes: Sequence[Size]) -> list[Agreement]:
+    """Write .onnx or .pt2, for images of any number and size, and compare the outputs at each of the sizes.
+
+    Raises:
+        PartError: the network cannot be exported, or the outputs differ; no file is left then.
+    """
+    net = Main(network).eval()
+    auto = torch.export.Dim.AUTO
+    example = torch.zeros(2, 3, *sizes[0])
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            program = torch.export.export(net, (example,), dynamic_shapes={INPUT: {0: auto, 2: auto, 3: auto}})
+            run = _onnx(program, part) if file.suffix == ".onnx" else _program(program, part)
+            found = [Agreement(size, _difference(net, run, size)) for size in sizes]
+        worst = max(one.difference for one in found)
+        if not worst <= CLOSE:
+            raise PartError(f"{file}: what was written differs from the network by {worst:.2g} of its largest output")
+        part.replace(file)
+    except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
+        raise PartError(f"{file}: the network cannot be exported: {one_line(error)}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return found
+
+
+def _onnx(program: "torch.export.ExportedProgram", file: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    with redirect_stdout(StringIO()):
+        made = torch.onnx.export(program, (), input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+    assert made is not None
+    made.save(file, external_data=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
+
+
+def _program(program: "torch.export.ExportedProgram", file: Path) -> Callable[[Tensor], Tensor]:
+    with file.open("wb") as stream:
+        torch.export.save(program, stream)
+    return program.module()
+
+
+def _difference(net: nn.Module, run: Callable[[Tensor], Tensor], size: Size) -> float:
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    wanted, found = net(images), run(images)
+    if wanted.shape != found.shape:
+        return float("inf")
+    return float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-12))
