@@ -85,12 +85,13 @@ class InstanceAP:
         return {self.prefix + name: float(value) for name, value in zip(STATS, stats, strict=True)}
 
     def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
-        """The AP of each class (C,)."""
+        """The AP of each class (C,), nan where nothing that was predicted has such a shape."""
         names = tuple(statistics["classes"].tolist())
         precision, _ = _curves_of(statistics, np.ones(len(statistics["image_ids"]), np.int64), area=0, limit=LIMITS[-1])
         counted = statistics["truth_place"][statistics["truth_counted"][:, 0]]
+        scores = _mean(precision, axis=(1, 2)) if statistics["predicted"] else np.full(len(names), np.nan)
         return Parts(
-            "class", f"{self.prefix}AP", names, _mean(precision, axis=(1, 2)),
+            "class", f"{self.prefix}AP", names, scores,
             np.bincount(counted, minlength=len(names)), np.zeros(len(names)),
         )  # fmt: skip
 

@@ -63,6 +63,7 @@ def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = F
             axes.set_axis_off()
         for number, (axes, panel) in enumerate(zip(places, figure.panels, strict=False)):
             named = narrow or number == 0 or panel.rows != figure.panels[0].rows
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if columns < 3 else 4, steps=[1, 2, 5, 10]))
             _panel(axes, panel, names=named, letters=NARROW_NAME if narrow else NAME)
         legend.draw(canvas, list(places))
         buffer = io.BytesIO()
@@ -104,7 +105,6 @@ def _panel(axes: Axes, panel: Panel, *, names: bool, letters: int) -> None:
     axes.set_ylabel(panel.y_label)
     axes.grid(axis="x" if panel.rows else "both")
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     if panel.zero:
         axes.axvline(0, color=INK, linewidth=0.8)
     if panel.log_y:

@@ -27,7 +27,11 @@ def render(blocks: list[Block], *, beside: str = "") -> str:
         else:
             figures += 1
             body.append(_figure(block, figures))
-    more = f'<p><a href="{escape(beside)}">Sort and filter arms, open single trials</a></p>\n' if beside else ""
+    more = (
+        f'<p class="note"><a href="{escape(beside)}">Sort and filter arms, open single trials</a></p>\n'
+        if beside
+        else ""
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

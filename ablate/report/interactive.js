@@ -2,6 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const shown = { metric: data.metrics[0], words: "", arm: "", sorted: {} };
 const ROWS = 2000; // of a table; the filter finds the others
+const DRAWN = 60; // arms, likewise
 
 function make(tag, text = "", facts = {}) {
   return Object.assign(document.createElement(tag), { textContent: text }, facts);
@@ -87,8 +88,11 @@ function draw(place, spec) {
 }
 
 function scores(place) {
-  const arms = data.arms.map((arm) => arm.arm);
-  const values = chosen("trials", [...data.trials], trialColumns())
+  const found = chosen("trials", [...data.trials], trialColumns());
+  const wanted = new Set(found.map((trial) => trial.arm));
+  const arms = data.arms.map((arm) => arm.arm).filter((arm) => wanted.has(arm)).slice(0, DRAWN);
+  const values = found
+    .filter((trial) => arms.includes(trial.arm))
     .map((trial) => ({ arm: trial.arm, seed: trial.seed, trial: trial.trial, score: trial.scores[shown.metric] }))
     .filter((point) => point.score !== null);
   const spec = {

@@ -114,6 +114,7 @@ def test_masks_that_nobody_predicted_have_no_score():
     predictions, truth = scene(3)
     without = [{k: v for k, v in p.items() if k != "segmentation"} for p in predictions]
     statistics = METRICS["segm"].per_image(without, truth, INFO)
+    assert np.isnan(METRICS["segm"].parts(statistics, INFO).scores).all()  # 0 would be said to be at chance
     for weights in (None, np.ones(9, int)):
         assert np.isnan(list(METRICS["segm"].aggregate(statistics, weights).values())).all()
 
