@@ -16,7 +16,12 @@ from ablate.tasks import SomeTask, build_protocol, build_task
 
 Settings = dict[str, dict[str, object]]  # section -> key -> value
 SECTIONS = ("task", "dataset", "evaluation", "network")
-LAYOUTS = {"coco_pose": ("annotations",), "cityscapes": ("gtFine",), "label_folder": ("images", "labels")}
+LAYOUTS = {
+    "coco_pose": ("annotations",),
+    "coco_instances": ("annotations",),
+    "cityscapes": ("gtFine",),
+    "label_folder": ("images", "labels"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Asked:
 
     @property
     def parts(self) -> list[str]:
-        """The names of what is predicted: joints or classes."""
-        return list(self.info.joints or self.info.classes or ())
+        """The names of what is predicted: joints or classes, of pixels or of instances."""
+        return list(self.info.joints or self.info.classes or self.info.things or ())
 
     @property
     def meanings(self) -> dict[str, int]:

@@ -1,19 +1,23 @@
-"""People in a COCO results file, as any system writes them for the evaluation server.
+"""COCO's results files, as any system writes them for the evaluation server.
 
-The file is a list of {image_id, category_id, keypoints, score}; what else an entry holds is nobody's business here.
+The file is a list of {image_id, category_id, keypoints or bbox or segmentation, score}; what else an entry holds is not
+read.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as runs
 
-from ablate.datasets import Samples, is_whole, refuse
+from ablate.datasets import InstanceSamples, Samples, is_whole, refuse
 from ablate.errors import DataError
 from ablate.tasks._detected_people import categories_of_people
 
-OURS = "keypoints_results.json"  # as the task writes it
+PEOPLE = "keypoints_results.json"  # as the tasks write them
+INSTANCES = "instances_results.json"
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
 
@@ -23,19 +27,11 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
     Raises:
         DataError: no such file, damaged entries (counted), another number of joints, nobody on the split's images.
     """
-    file = _file(place)
+    file = _file(place, PEOPLE)
     joints, known = samples.info.need_joints(), set(samples.image_ids())
     categories = categories_of_people(samples)
     own = " or ".join(map(str, categories))
-    try:
-        entries = json.loads(file.read_bytes())
-        if not isinstance(entries, list):
-            raise TypeError(f"a {type(entries).__name__}, wanted a list of predictions")
-        refuse(file, [p for place, entry in enumerate(entries) if (p := _problem(entry, place, len(joints)))])
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{file}: not a COCO results file with keypoints: {error}") from None
+    entries = _entries(file, "keypoints", lambda entry, place: _problem(entry, place, len(joints)))
     people = [entry for entry in entries if entry["category_id"] in categories]
     kept = [
         {field: entry[field] for field in FIELDS} | {"image_id": int(entry["image_id"]), "category_id": 1}
@@ -52,11 +48,72 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
     return kept, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
 
 
-def _file(place: Path) -> Path:
+def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[dict[str, Any]], list[str]]:
+    """The same of instances with boxes, masks or both; a box that is missing is the mask's.
+
+    Raises:
+        DataError: no such file, damaged entries (counted), nothing on the split's images.
+    """
+    file = _file(place, INSTANCES)
+    images: Any = samples.instance_truth()["images"]
+    sizes = {int(image["id"]): (image["height"], image["width"]) for image in images}
+    places = {number: place + 1 for place, number in enumerate(samples.category_numbers)}
+    entries = _entries(file, "boxes", _instance_problem)
+    known = [entry for entry in entries if int(entry["image_id"]) in sizes]
+    kept = [entry for entry in known if int(entry["category_id"]) in places]
+    if entries and not kept:
+        what = "no entry of the set's categories" if known else "no entry on the split's images"
+        raise DataError(f"{file}: {what}, among {len(entries)} predictions")
+    found = []
+    for entry in kept:
+        own: dict[str, Any] = {"image_id": int(entry["image_id"]), "category_id": places[int(entry["category_id"])]}
+        own |= {"score": entry["score"], "bbox": entry.get("bbox")}
+        if entry.get("segmentation"):
+            own["segmentation"] = _runs(entry["segmentation"], sizes[own["image_id"]], file)
+        own["bbox"] = own["bbox"] or runs.toBbox(own["segmentation"]).tolist()
+        found.append(own)
+    left_out = {
+        "are on images that the split does not have": len(entries) - len(known),
+        "are of other categories than the set's": len(known) - len(kept),
+    }
+    return found, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+
+
+def _entries(file: Path, what: str, problem: Callable[[Any, int], str | None]) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(file.read_bytes())
+        if not isinstance(entries, list):
+            raise TypeError(f"a {type(entries).__name__}, wanted a list of predictions")
+        refuse(file, [found for place, entry in enumerate(entries) if (found := problem(entry, place))])
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{file}: not a COCO results file with {what}: {error}") from None
+    return entries
+
+
+def _runs(mask: Any, size: tuple[int, int], file: Path) -> Any:
+    """A mask in any of COCO's forms as compressed runs over its image. Raises DataError."""
+    try:
+        if isinstance(mask, dict) and tuple(mask["size"]) != size:
+            raise ValueError(f"a mask of {mask['size']} on an image of {list(size)}")
+        return as_runs(mask, *size)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise DataError(f"{file}: a segmentation that is none of its image: {error}") from None
+
+
+def as_runs(mask: Any, height: int, width: int) -> Any:
+    """A mask as pycocotools' compressed runs, from polygons or runs."""
+    if isinstance(mask, list):
+        return runs.merge(runs.frPyObjects(mask, height, width))
+    return runs.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
+
+
+def _file(place: Path, ours: str) -> Path:
     if not place.is_dir():
         return place
-    if (place / OURS).is_file():
-        return place / OURS
+    if (place / ours).is_file():
+        return place / ours
     files = sorted(place.glob("*.json"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:3])
@@ -67,20 +124,41 @@ def _file(place: Path) -> Path:
 
 def _problem(entry: Any, place: int, joints: int) -> str | None:
     """Why an entry cannot be a prediction of a person."""
-    if not isinstance(entry, dict):
-        return f"entry {place} is a {type(entry).__name__}"
-    absent = [field for field in FIELDS if field not in entry]
-    if absent:
-        return f"entry {place} has no {absent[0]!r}"
-    wrong = [field for field in FIELDS[:2] if not is_whole(entry[field])]
-    if wrong:
-        return f"entry {place} has the {wrong[0]} {entry[wrong[0]]!r}, no whole number"
+    if found := _field_problem(entry, place, FIELDS):
+        return found
     points = entry["keypoints"]
     if not isinstance(points, list) or len(points) != 3 * joints:
         count = len(points) if isinstance(points, list) else "no list of"
         return f"entry {place} has {count} keypoint numbers; {joints} joints, as the set has, are {3 * joints}"
-    try:
-        sound = bool(np.isfinite([*points, entry["score"]]).all())
-    except (TypeError, ValueError, OverflowError):
-        sound = False
+    sound = _are_finite([*points, entry["score"]])
     return None if sound else f"entry {place} has a keypoint or a score that is no finite number"
+
+
+def _instance_problem(entry: Any, place: int) -> str | None:
+    """Why an entry cannot be a prediction of an instance."""
+    if found := _field_problem(entry, place, ("image_id", "category_id", "score")):
+        return found
+    box = entry.get("bbox")
+    if box is None and not entry.get("segmentation"):
+        return f"entry {place} has neither a 'bbox' nor a 'segmentation'"
+    if box is not None and (not isinstance(box, list) or len(box) != 4):
+        return f"entry {place} has the bbox {box!r}, not four numbers"
+    sound = _are_finite([*(box or []), entry["score"]])
+    return None if sound else f"entry {place} has a box or a score that is no finite number"
+
+
+def _field_problem(entry: Any, place: int, fields: tuple[str, ...]) -> str | None:
+    if not isinstance(entry, dict):
+        return f"entry {place} is a {type(entry).__name__}"
+    absent = [field for field in fields if field not in entry]
+    if absent:
+        return f"entry {place} has no {absent[0]!r}"
+    wrong = [field for field in fields[:2] if not is_whole(entry[field])]
+    return f"entry {place} has the {wrong[0]} {entry[wrong[0]]!r}, no whole number" if wrong else None
+
+
+def _are_finite(numbers: list[Any]) -> bool:
+    try:
+        return bool(np.isfinite(numbers).all())
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -23,6 +23,7 @@ from ablate.datasets import Info, InstanceSamples, InstancesOfImage, Samples, Sp
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Forward, Outputs, normalised
+from ablate.tasks._coco_results import INSTANCES, as_runs, read_instance_results
 from ablate.tasks._detectors import Detector, OneStage, Pyramid, Rules, TwoStage
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
@@ -197,7 +198,11 @@ class Detection:
         """COCO's results, with the numbers that the set's files give its categories."""
         numbers = samples.category_numbers  # type: ignore[attr-defined]  # of the samples that this task is given
         own = [found | {"category_id": numbers[found["category_id"] - 1]} for found in predictions]
-        (folder / "instances.json").write_text(json.dumps(own), encoding="utf-8")
+        (folder / INSTANCES).write_text(json.dumps(own), encoding="utf-8")
+
+    def read_predictions(self, place: Path, samples: InstanceSamples) -> tuple[list[Found], list[str]]:
+        """From a file of COCO's results, whoever wrote it."""
+        return read_instance_results(place, samples)
 
     def _factor(self, height: int, width: int) -> float:
         shorter, longer = self.size
@@ -271,13 +276,6 @@ def _drawn(masks: list[Any], original: tuple[int, ...], size: tuple[int, ...], *
         resized = cv2.resize(whole, size[::-1], interpolation=cv2.INTER_NEAREST)
         drawn[place] = resized[:, ::-1] if flipped else resized
     return drawn
-
-
-def as_runs(mask: Any, height: int, width: int) -> Any:
-    """A mask as pycocotools' compressed runs, from polygons or runs."""
-    if isinstance(mask, list):
-        return runs.merge(runs.frPyObjects(mask, height, width))
-    return runs.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
 
 
 def _pasted(masks: Tensor, boxes: Tensor, size: list[int], threshold: float) -> list[Any]:

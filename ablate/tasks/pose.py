@@ -32,7 +32,7 @@ from ablate.tasks import (
     oks_nms,
     read_heatmaps,
 )
-from ablate.tasks._coco_results import OURS, read_people_results
+from ablate.tasks._coco_results import PEOPLE, read_people_results
 from ablate.tasks._detected_people import DetectedPeople, categories_of_people
 from hrnet_core import HeatmapHead
 
@@ -233,7 +233,7 @@ class Pose:
             | {"category_id": own if (own := prediction.get("category", -1)) >= 0 else default}
             for prediction in predictions
         ]
-        (folder / OURS).write_text(json.dumps(people))
+        (folder / PEOPLE).write_text(json.dumps(people))
 
     def read_predictions(self, place: Path, samples: Samples) -> tuple[list[Found], list[str]]:
         """From COCO's results format, whoever wrote it; nothing is suppressed or scored anew."""

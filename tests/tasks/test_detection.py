@@ -1,15 +1,19 @@
 """Detectors: equal to torchvision's on the same weights, of the official code's sizes; what they take and give."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, maskrcnn_resnet50_fpn
 
 from ablate import registry
 from ablate.datasets import Classes, Info, build_dataset
+from ablate.errors import DataError
 from ablate.models import build_model
 from ablate.network.build import Network, build, initialise
 from ablate.network.cost import price
@@ -23,7 +27,7 @@ TORCHVISION = {
     "mask_rcnn": maskrcnn_resnet50_fpn,
     "fcos": fcos_resnet50_fpn,
 }
-COCO = Info("coco", None, "none", "none", things=Classes(str(n) for n in range(80)))
+EIGHTY = Info("coco", None, "none", "none", things=Classes(str(n) for n in range(80)))
 LIKE_TORCHVISION = {"box_beta": 1 / 9}
 
 
@@ -35,7 +39,7 @@ def task_of(detector: str, **knobs: object):
     return build_task(part("task", "detection", detector=detector, **knobs))
 
 
-def network(detector: str, model: Part, info: Info = COCO, **knobs: object) -> Network:
+def network(detector: str, model: Part, info: Info = EIGHTY, **knobs: object) -> Network:
     backbone = build_model(model)
     return Network(backbone, task_of(detector, **knobs).head(info, backbone.channels, backbone.strides))
 
@@ -224,7 +228,9 @@ def test_predictions_are_in_pixels_of_the_original():
         boxes = torch.tensor(corners, dtype=torch.float32)
 
         def truth(images, sizes, boxes=boxes, own=own):
-            from ablate.tasks.detection import as_runs, runs
+            from pycocotools import mask as runs
+
+            from ablate.tasks.detection import as_runs
 
             shapes = []
             for box, mask in zip(boxes / 2, own["masks"], strict=True):
@@ -253,13 +259,13 @@ def test_predictions_are_in_pixels_of_the_original():
 def test_one_map_makes_no_pyramid():
     backbone = build_model(part("model", "hrnet", width=8, output="v1"))
     with pytest.raises(registry.PartError, match="detection needs maps of several strides"):
-        task_of("fcos").head(COCO, backbone.channels, backbone.strides)
+        task_of("fcos").head(EIGHTY, backbone.channels, backbone.strides)
 
 
 def test_padding_is_zero_after_normalisation():
     task = task_of("faster_rcnn", size=[64, 96])
     sample = {"image": np.full((50, 60, 3), 7, np.uint8), "image_id": 1, "instances": None}
-    batch = task.collate([task.encode(sample, COCO, None)])
+    batch = task.collate([task.encode(sample, EIGHTY, None)])
     images = task.prepare(batch)
     height, width = batch["size"][0].tolist()
     assert (height, width) == (64, 77)
@@ -304,6 +310,62 @@ def test_predictions_are_written_with_the_sets_numbers(detector, tmp_path):
     found = [one for batch in batches for one in task.predict(net, batch, protocol)]
     assert found
     task.write_predictions(found, opened, tmp_path)
-    written = json.loads((tmp_path / "instances.json").read_text())
+    written = json.loads((tmp_path / "instances_results.json").read_text())
     assert {one["category_id"] for one in written} == {1}
+    read, remarks = task.read_predictions(tmp_path, opened)
+    assert (read, remarks) == (json.loads(json.dumps(found)), [])
     assert all(("segmentation" in one) == (detector == "mask_rcnn") for one in written)
+
+
+def test_results_of_other_systems_score_as_pycocotools_says(ablate_data, tmp_path, capsys):
+    """COCO's own annotations, moved a little, on real images; those of other images and categories are passed over."""
+    file = ablate_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    rng, truth = np.random.default_rng(0), COCO(file)
+    found = [
+        {
+            "image_id": a["image_id"], "category_id": a["category_id"], "score": round(float(rng.random()), 2),
+            "bbox": (np.array(a["bbox"]) + rng.normal(0, 4, 4)).tolist(), "segmentation": a["segmentation"],
+        }
+        for a in truth.dataset["annotations"]
+        if not a["iscrowd"]
+    ]  # fmt: skip
+    place = tmp_path / "found.json"
+    place.write_text(json.dumps([*found, found[0] | {"image_id": 1}, found[0] | {"category_id": 12}]))
+    data = build_dataset(part("dataset", "coco_instances", set="coco_mini"))
+    opened, task = data.open("val", ablate_data), task_of("mask_rcnn")
+    read, remarks = task.read_predictions(place, opened)
+    assert [remark.split(":")[0] for remark in remarks] == [
+        "1 predictions are on images that the split does not have",
+        "1 predictions are of other categories than the set's",
+    ]
+    for name, kind in (("box_ap", "bbox"), ("mask_ap", "segm")):
+        metric = registry.build("metric", name, {})
+        scores = metric.aggregate(metric.per_image(read, task.ground_truth(opened), data.info))
+        shape = "bbox" if kind == "bbox" else "segmentation"
+        own = [{key: one[key] for key in ("image_id", "category_id", "score", shape)} for one in found]
+        evaluation = COCOeval(truth, truth.loadRes(own), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert list(scores.values()) == pytest.approx(evaluation.stats.tolist(), abs=1e-12)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bbox": [1, 2, 3]}, "entry 0 has the bbox [1, 2, 3], not four numbers"),
+        ({"score": "high"}, "entry 0 has a box or a score that is no finite number"),
+        ({"image_id": "1"}, "entry 0 has the image_id '1', no whole number"),
+        ({"bbox": None}, "entry 0 has neither a 'bbox' nor a 'segmentation'"),
+        ({"segmentation": {"size": [3, 4], "counts": [12]}}, "a mask of [3, 4] on an image of [64, 64]"),
+        ({"category_id": 9}, "no entry of the set's categories, among 1 predictions"),
+    ],
+)
+def test_what_cannot_be_a_detection_is_one_line(change, words, tmp_path):
+    opened = build_dataset(part("dataset", "figures", train=4, val=4, size=[64, 64])).open("val", None)
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} | change]))
+    with pytest.raises(DataError, match=re.escape(words)) as caught:
+        task_of("fcos").read_predictions(file, opened)
+    assert "\n" not in str(caught.value)
