@@ -248,7 +248,8 @@ def _validated(model: type[Model], document: dict[str, Any], prefix: str) -> Mod
         first, (where, what) = error.errors()[0], invalid(error)
         if first["type"] == "extra_forbidden":
             what = f"unknown key; {nearest(first['loc'][-1], _keys_at(model, first['loc'][:-1]))}"
-        raise StudyError(f"{prefix}{where}: {what}") from None
+        place = f"{prefix}{where}".rstrip(".")  # none where keys do not go together
+        raise StudyError(f"{place}: {what}" if place else what) from None
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -139,4 +139,25 @@ def partial(place: Path) -> Evidence:
     return gather(Design(chosen), store)
 
 
-CASES = {case.__name__: case for case in (full, many_arms, few_seeds, empty, all_failed, single_seed, partial)}
+def factorial(place: Path) -> Evidence:
+    """Main effects and an interaction instead of arms against the control, by a t test with a margin."""
+    factors = {
+        "fusions": {"at": "model.fusions", "levels": ["within", "final"]},
+        "width": {"at": "model.width", "levels": [8, 16]},
+    }
+    chosen, store = study(factors=factors, design="full_factorial", test="t", margin=1.0), Store(place)
+    fill(store, chosen)
+    return gather(Design(chosen), store)
+
+
+def by_looks(place: Path) -> Evidence:
+    """The first of two looks, at which one arm is decided."""
+    chosen, store = study(seeds=12, looks=[6, 12]), Store(place)
+    fill(store, chosen, lambda trial: {} if trial.seed < 6 else None)
+    return gather(Design(chosen), store)
+
+
+CASES = {
+    case.__name__: case
+    for case in (full, many_arms, few_seeds, empty, all_failed, single_seed, partial, factorial, by_looks)
+}

@@ -152,6 +152,16 @@ WRONG = [
     ({"budget": {"cpus": 0}}, "budget.cpus: "), ({"budget": {"gpus": -1}}, "budget.gpus: "),
     ({"budget": {"cpus": float("inf")}}, "budget.cpus: "), ({"budget": {"parallel": 0}}, "budget.parallel: "),
     ({"design": "all"}, "design: should be 'one_at_a_time' or 'full_factorial', not 'all'"),
+    ({"looks": [1, 2]}, "looks are two or more rising numbers of seeds"), ({"looks": [4]}, "looks are two or more"),
+    ({"looks": [8, 6]}, "looks are two or more rising"), ({"looks": [4, 8]}, "the last look is at 8 seeds and there are 2"),
+    ({"looks": [2, 4], "seeds": 4, "test": "sign_flip"}, "looks need test: t"),
+    ({"looks": [2, 4], "seeds": 4, "population": "seeds+images"}, "looks spend an error rate over seeds"),
+    ({"pairing": "none", "test": "sign_flip"}, "test: sign flips are of paired seeds"),
+    ({"margin": 0}, "margin: "), ({"margin": -1}, "margin: "), ({"test": "z"}, "test: should be 'sign_flip' or 't', not 'z'"),
+    ({"compare": "effects"}, "compare: effects needs the design full_factorial"),
+    ({"compare": "others"}, "compare: 'others' is none of control, effects and within FACTOR"),
+    ({"compare": "within dept", "design": "full_factorial"}, "compare: no factor 'dept'; did you mean 'depth'?"),
+    ({"compare": "within depth", "design": "full_factorial"}, "compare: within a factor needs a second one"),
 ]  # fmt: skip
 
 
@@ -239,6 +249,22 @@ def test_a_scale_overrides_recipe_factors_seeds_and_budget(tmp_path):
     assert (big.recipe.train.epochs, big.recipe.train.batch) == (9, 8)
     assert list(big.factors["depth"].levels) == ["2", "1"]
     assert (other.scale, other.seeds, other.recipe.train.epochs) == ("other", [0, 1], 3)
+
+
+def test_a_scale_may_have_its_own_seeds_or_looks_and_its_own_rule(tmp_path):
+    document = {key: value for key, value in small_study().items() if key != "seeds"}
+    document |= {"looks": [4, 8], "margin": 1.0}
+    document["scales"] = {
+        "few": {"seeds": 3}, "more": {"looks": [8, 16, 24]},
+        "other": {"test": "t", "pairing": "none", "seeds": 6, "margin": 2.0},
+    }  # fmt: skip
+    file = tmp_path / "small.yaml"
+    file.write_text(json.dumps(document))
+    plain, few, more, other = (load(file, scale=scale) for scale in (None, "few", "more", "other"))
+    assert (plain.looks, len(plain.seeds), plain.testing) == ([4, 8], 8, "t")
+    assert (few.looks, few.seeds, few.testing, few.margin) == (None, [0, 1, 2], "sign_flip", 1.0)
+    assert (more.looks, len(more.seeds)) == ([8, 16, 24], 24)
+    assert (other.looks, len(other.seeds), other.testing, other.pairing, other.margin) == (None, 6, "t", "none", 2.0)
 
 
 def test_another_part_replaces_the_old_one_with_its_knobs():
