@@ -54,14 +54,15 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
     from ablate import registry
-    from ablate.datasets import SPLITS, Assumes, NamesJoints, Remarks, catalog
+    from ablate.datasets import FROM_FILE, SPLITS, Assumes, Remarks, catalog, joints_named
     from ablate.datasets._both_sides import both_sides
+    from ablate.study import Part
 
     part = part or (catalog()[name].part if name in catalog() else "coco_pose")
     chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
     dataset = registry.build("dataset", part, chosen)
-    if chosen.get("joints") == "file" and isinstance(dataset, NamesJoints):
-        chosen["joints"] = list(dataset.joints_of_file(data))
+    if chosen.get("joints") == FROM_FILE:
+        chosen = registry.check_knobs("dataset", part, joints_named(Part(name=part, knobs=chosen), data))
         dataset = registry.build("dataset", part, chosen)
         tell(f"joints: {', '.join(chosen['joints'])}", err=as_json)
     if isinstance(dataset, Assumes) and dataset.assumed:

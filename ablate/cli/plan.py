@@ -176,7 +176,8 @@ def _sentences(made: "Plan") -> list[str]:
         )
     elif made.missing:
         lines.append(f"Time unknown: {made.basis}.")
-    lines += [line for line in (made.left_out, made.estimated, made.little_trained, made.lopsided) if line]
+    told = (made.space, made.published, made.left_out, made.estimated, made.little_trained, made.lopsided)
+    lines += [line for line in told if line]
     if study.budget.share and made.missing:
         from ablate.planning import gpu_share
 

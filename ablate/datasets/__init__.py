@@ -28,6 +28,7 @@ from ablate.datasets._info import Classes, Info, Joints
 from ablate.registry import Chosen
 
 __all__ = [
+    "FROM_FILE",
     "IGNORED",
     "SPLITS",
     "Array",
@@ -55,11 +56,13 @@ __all__ = [
     "Remarks",
     "Samples",
     "Split",
+    "WritesPeople",
     "build_dataset",
     "catalog",
     "check_version",
     "is_whole",
     "joint_sets",
+    "joints_named",
     "picture_problem",
     "read_header",
     "read_picture",
@@ -69,6 +72,7 @@ __all__ = [
     "under",
 ]
 
+FROM_FILE = "file"  # the knob `joints` of a data set whose files name them
 IGNORED = 255  # in maps of classes: not labelled, counts nowhere
 
 
@@ -214,6 +218,14 @@ class NumbersPeople(Protocol):
 
 
 @runtime_checkable
+class WritesPeople(Protocol):
+    """Optional: a split whose evaluation server takes a file of its own form."""
+
+    def write_people(self, predictions: list[dict[str, object]], folder: Path) -> None:
+        """Predictions in COCO's form, with `annotation_id`, as that file. Raises OSError."""
+
+
+@runtime_checkable
 class NamesJoints(Protocol):
     """Optional: a data set whose files name the joints that its knob `joints: file` stands for."""
 
@@ -244,6 +256,21 @@ class Dataset(Protocol[Opened_co]):
 
     def open(self, split: Split, root: Path | None) -> Opened_co:
         """One split; `root` is the data folder, which holds the set's folder or is it. Raises DataError."""
+
+
+def joints_named(part: Chosen, root: Path | None) -> dict[str, object]:
+    """The knobs of a data set, `joints: file` replaced by the names that its files have.
+
+    Raises:
+        DataError: the files are missing, damaged or name none.
+        PartError: an unknown data set or knob.
+    """
+    knobs: dict[str, object] = registry.check_knobs("dataset", part.name, part.knobs)
+    if knobs.get("joints") != FROM_FILE:
+        return dict(part.knobs)
+    made = build_dataset(part)
+    assert isinstance(made, NamesJoints)  # who takes the word has the method
+    return part.knobs | {"joints": list(made.joints_of_file(root))}
 
 
 def build_dataset(part: Chosen) -> Dataset[Samples]:

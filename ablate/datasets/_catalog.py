@@ -18,13 +18,15 @@ class JointSet(BaseModel):
     names: tuple[str, ...]
     flip_pairs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
-    upper_body: tuple[int, ...]
+    upper_body: tuple[int, ...] | None  # None: no half-body crops
+    norm: tuple[int, int] | None = None  # two joints in whose distance errors are measured
+    unscored: tuple[int, ...] = ()  # joints that no score counts
     source: str  # of names and sigmas
 
     @property
     def joints(self) -> Joints:
         """The joints as a data set says them."""
-        return Joints(self.names, flip_pairs=self.flip_pairs, sigmas=self.sigmas, upper_body=self.upper_body)
+        return Joints(self.names, **self.model_dump(exclude={"names", "source"}))
 
 
 class JointForm(BaseModel):

@@ -131,7 +131,7 @@ def _chosen(categories: list[dict[str, Any]], category: Chosen, joints: Joints, 
     else:
         found = _named(categories, category, file)
     for entry in found:
-        named = entry.get("keypoints", joints)
+        named = entry.get("keypoints") or joints  # mmpose writes none for faces
         for place, (there, here) in enumerate(zip_longest(named, joints)):
             if there != here:
                 counts = "" if len(named) == len(joints) else f"; it has {len(named)} joints, not {len(joints)}"

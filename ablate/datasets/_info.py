@@ -18,6 +18,8 @@ class Joints(tuple[str, ...]):
     flip_pairs: tuple[tuple[int, int], ...]  # places of joints that a mirrored picture swaps
     sigmas: tuple[float, ...]  # K falloffs of the object keypoint similarity, pycocotools' kpt_oks_sigmas
     upper_body: tuple[int, ...] | None  # places of joints that a half-body crop keeps together; None: no such crops
+    norm: tuple[int, int] | None  # places of two joints in whose distance errors are measured (NME, PCKh)
+    unscored: tuple[int, ...]  # places of joints that are trained on and that no score counts
 
     def __new__(
         cls,
@@ -26,9 +28,12 @@ class Joints(tuple[str, ...]):
         flip_pairs: tuple[tuple[int, int], ...] = (),
         sigmas: tuple[float, ...] = (),
         upper_body: tuple[int, ...] | None = (),
+        norm: tuple[int, int] | None = None,
+        unscored: tuple[int, ...] = (),
     ) -> Self:
         made = super().__new__(cls, names)
         made.flip_pairs, made.sigmas, made.upper_body = flip_pairs, sigmas, upper_body
+        made.norm, made.unscored = norm, unscored
         return made
 
     @property
@@ -106,6 +111,8 @@ class Info:
             flip_pairs=flip_pairs or body.flip_pairs,
             sigmas=sigmas or body.sigmas,
             upper_body=upper_body or body.upper_body,
+            norm=body.norm,
+            unscored=body.unscored,
         )
         labels = classes if isinstance(classes, Classes) else Classes(classes or ())
         labels = Classes(

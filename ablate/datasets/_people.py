@@ -19,6 +19,7 @@ from ablate.datasets._coco_people import Annotated, clipped, why_skipped
 from ablate.datasets._photographs import Photographs
 from ablate.errors import DataError
 
+ServerFile = Callable[[list[dict[str, Any]], list[dict[str, Any]], Path], None]  # predictions, annotations, folder
 COPIED = ("id", "image_id", "bbox", "area", "keypoints", "iscrowd")
 
 
@@ -41,6 +42,7 @@ class People:
     person_categories: tuple[int, ...]  # in the annotation file, and in other files of the set
     odd_annotations: tuple[str, ...]  # remarks
     read: Callable[[], Annotated]  # the annotations again: nothing of them is kept during training
+    server_file: "ServerFile | None" = None  # what writes predictions in the form of the set's own server
     vouched: bool = False  # a declared digest is the catalog's, of files that were looked at
 
     @classmethod
@@ -54,8 +56,12 @@ class People:
         *,
         image_folder: Path | None = None,
         vouched: bool = False,
+        clip: bool = True,
+        server_file: "ServerFile | None" = None,
     ) -> "People":
         """The samples among what `read` gives of the `files`; images are looked for unless their folder is given.
+
+        With `clip` boxes are cut to the image, as COCO's officially are.
 
         Raises:
             DataError: annotations that are missing or damaged (named and counted), or no image is there.
@@ -78,7 +84,9 @@ class People:
             image_of=np.array([person["image_id"] for person in kept], dtype=np.int64),
             ids=np.array([person["id"] for person in kept], dtype=np.int64),
             category_of=np.array([person["category_id"] for person in kept], dtype=np.int64),
-            boxes=np.array([clipped(person, found.images) for person in kept], dtype=float).reshape(-1, 4),
+            boxes=np.array(
+                [clipped(person, found.images) if clip else person["bbox"] for person in kept], dtype=float
+            ).reshape(-1, 4),
             areas=np.array([person["area"] for person in kept], dtype=float),
             joints=np.array([p["keypoints"] for p in kept], float).reshape(-1, len(info.need_joints()), 3),
             skipped=dict(Counter(why for why in verdicts if why)),
@@ -86,6 +94,7 @@ class People:
             odd_annotations=tuple(found.remarks),
             read=read,
             vouched=vouched,
+            server_file=server_file,
         )
 
     def __len__(self) -> int:
@@ -122,13 +131,24 @@ class People:
 
     def ground_truth(self) -> dict[str, Any]:
         """See `Samples`; all categories are 1, whatever they are in the files."""
-        annotations = [{key: person[key] for key in COPIED} for person in self.read().people]
+        kept = (*COPIED, "norm")  # the length in pixels that the set measures errors in, where it gives one
+        annotations = [{key: person[key] for key in kept if key in person} for person in self.read().people]
+        unscored = self.info.need_joints().unscored
         for annotation in annotations:
+            if unscored:
+                points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+                points[list(unscored), 2] = 0
+                annotation["keypoints"] = points.ravel().tolist()
             labelled = sum(value > 0 for value in annotation["keypoints"][2::3])
             annotation |= {"category_id": 1, "num_keypoints": labelled}
         images = [{"id": key, "height": image.height, "width": image.width} for key, image in self.images.items()]
         category = {"id": 1, "name": "person", "keypoints": list(self.info.need_joints())}
         return {"images": images, "annotations": annotations, "categories": [category]}
+
+    def write_people(self, predictions: list[dict[str, Any]], folder: Path) -> None:
+        """See `WritesPeople`."""
+        if self.server_file:
+            self.server_file(predictions, self.read().people, folder)
 
     def digest(self) -> str:
         return self.photographs.digest(self.files)

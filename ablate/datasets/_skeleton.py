@@ -18,6 +18,7 @@ def own_joints(
     flip_pairs: Pairs | None,
     sigmas: tuple[float, ...] | None,
     upper_body: tuple[str, ...] | None,
+    norm: tuple[str, str] | None = None,
 ) -> Joints:
     """Joints by name with what is given of them; pairs that are not are told by the names, sigmas are all SIGMA.
 
@@ -30,7 +31,7 @@ def own_joints(
         raise PartError(f"joints: {twice[0]!r} is named twice")
     pairs = mirrored(names) if flip_pairs is None else flip_pairs
     flat = [name for pair in pairs for name in pair]
-    for knob, given in (("flip_pairs", flat), ("upper_body", upper_body or ())):
+    for knob, given in (("flip_pairs", flat), ("upper_body", upper_body or ()), ("norm", norm or ())):
         for name in given:
             if name not in names:
                 raise PartError(f"{knob}: no joint {name!r}; {nearest(name, names)}")
@@ -40,6 +41,7 @@ def own_joints(
         raise PartError(f"sigmas: {len(names)} positive numbers, one for each joint, not {list(sigmas)}")
     return Joints(
         names,
+        norm=None if norm is None else (names.index(norm[0]), names.index(norm[1])),
         flip_pairs=tuple((names.index(left), names.index(right)) for left, right in pairs),
         sigmas=sigmas or (SIGMA,) * len(names),
         upper_body=None if upper_body is None else tuple(names.index(name) for name in upper_body),

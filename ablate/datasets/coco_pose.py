@@ -6,9 +6,8 @@ The file itself is read by `_coco_people.py`; who of it becomes a sample is in `
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
-from ablate.datasets import Info, JointForm, Joints, Split, catalog, check_version, joint_sets, set_folder
+from ablate.datasets import FROM_FILE, Info, JointForm, Joints, Split, catalog, check_version, joint_sets, set_folder
 from ablate.datasets._coco_file import annotation_file
 from ablate.datasets._coco_people import read_joints, read_people
 from ablate.datasets._people import People
@@ -16,7 +15,7 @@ from ablate.datasets._skeleton import assumed, own_joints
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
-OWN = ("flip_pairs", "sigmas", "upper_body")  # knobs of joints that are named one by one
+OWN = ("flip_pairs", "sigmas", "upper_body", "norm")  # knobs of joints that are named one by one
 
 
 @dataset(
@@ -24,7 +23,7 @@ OWN = ("flip_pairs", "sigmas", "upper_body")  # knobs of joints that are named o
     meaning=1,
     tasks=("pose",),
     training=("version", "group_field"),
-    later=("group_field", "annotations", "category", "flip_pairs", "sigmas", "upper_body"),
+    later=("group_field", "annotations", "category", "flip_pairs", "sigmas", "upper_body", "norm"),
 )
 @dataclass(frozen=True)
 class CocoPose:
@@ -36,7 +35,7 @@ class CocoPose:
     """
 
     set: str = "coco2017"  # the name of the set's folder; `ablate data` lists those we know
-    joints: Literal["coco17", "lsp14", "file"] | tuple[str, ...] = "coco17"  # a joint set, names, or file: its names
+    joints: str | tuple[str, ...] = "coco17"  # a joint set (lsp14, mpii16, wflw98 ...), own names, or file: those there
     version: str | None = None  # digests "train-val" that the content must have; none: those of the catalog
     group_field: str | None = None  # of an image's entry: the video, person or patient that it is of
     annotations: str | None = None  # their file, such as lists/{split}.json; none: annotations/*{split}*.json
@@ -44,12 +43,15 @@ class CocoPose:
     flip_pairs: tuple[tuple[str, str], ...] | None = None  # own joints that mirroring swaps; none: left and right ones
     sigmas: tuple[float, ...] | None = None  # of own joints, for AP; none: 0.067, the mean of COCO's, for all
     upper_body: tuple[str, ...] | None = None  # own joints that half-body crops keep together; none: no such crops
+    norm: tuple[str, str] | None = None  # own joints whose distance is NME's and PCKh's unit; none: no such scores
 
     def __post_init__(self) -> None:
         known = catalog().get(self.set)
         if isinstance(self.joints, str):
+            if self.joints not in (known_sets := [*joint_sets(), FROM_FILE]):
+                raise PartError(f"joints: no joint set {self.joints!r}; {nearest(self.joints, known_sets)}")
             for knob in OWN:
-                if getattr(self, knob) is not None and self.joints != "file":
+                if getattr(self, knob) is not None and self.joints != FROM_FILE:
                     raise PartError(f"{knob}: {self.joints} has its own; it goes with joints named one by one")
             if known and not self._asks_own and self.joints not in known.forms:
                 fitting = nearest(self.joints, known.forms)
@@ -63,7 +65,7 @@ class CocoPose:
     @property
     def _asks_own(self) -> bool:
         """Whether it asks for other annotations than those that the catalog may know."""
-        return self.joints == "file" or not isinstance(self.joints, str) or bool(self.annotations or self.category)
+        return self.joints == FROM_FILE or not isinstance(self.joints, str) or bool(self.annotations or self.category)
 
     @property
     def _form(self) -> JointForm | None:
@@ -72,13 +74,13 @@ class CocoPose:
 
     @cached_property
     def _joints(self) -> Joints:
-        if self.joints == "file":
+        if self.joints == FROM_FILE:
             raise PartError(
                 "joints: file: the names are read when a study is opened with its data (--data, ABLATE_DATA)"
             )
         if isinstance(self.joints, str):
             return joint_sets()[self.joints].joints
-        return own_joints(self.joints, self.flip_pairs, self.sigmas, self.upper_body)
+        return own_joints(self.joints, self.flip_pairs, self.sigmas, self.upper_body, self.norm)
 
     @cached_property
     def info(self) -> Info:

@@ -6,7 +6,6 @@ either are not counted. Joint sets without shoulders and hips take the longer si
 (Yang & Ramanan, PAMI 2013).
 """
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from ablate.datasets import Info
 from ablate.errors import PartError
 from ablate.metrics import Parts
+from ablate.metrics._whose import matched
 from ablate.registry import metric
 
 DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
@@ -58,20 +58,11 @@ class PCK:
         """
         ids = sorted(image["id"] for image in ground_truth["images"])
         place = {image_id: position for position, image_id in enumerate(ids)}
-        people = defaultdict(list)
-        for annotation in ground_truth["annotations"]:
-            size = _size(annotation, info)
-            if size and not annotation.get("iscrowd", 0):
-                people[annotation["image_id"]].append((annotation, size))
-        found = defaultdict(list)
-        for prediction in sorted(predictions, key=lambda p: -p["score"]):
-            found[prediction["image_id"]].append(prediction)
         rows = [
-            (place[image_id], annotation["id"], joint, distance)
-            for image_id in ids
-            for annotation, distances in _distances(people[image_id], found[image_id])
-            for joint, distance in enumerate(distances)
-            if annotation["keypoints"][3 * joint + 2] > 0
+            (place[whose.annotation["image_id"]], whose.annotation["id"], joint, distance)
+            for whose in matched(predictions, ground_truth, ids, size=lambda annotation: _size(annotation, info))
+            for joint, distance in enumerate(whose.errors / whose.size)
+            if whose.annotation["keypoints"][3 * joint + 2] > 0
         ]
         image, annotation_id, joint, distance = np.array(rows, dtype=float).reshape(-1, 4).T
         return {
@@ -122,35 +113,3 @@ def _size(annotation: dict[str, Any], info: Info) -> float:
         return float(max(annotation["bbox"][2:]))
     ends = [points[[names.index(name) for name in pair]] for pair in present]
     return next((float(np.linalg.norm(a[:2] - b[:2])) for a, b in ends if min(a[2], b[2]) > 0), 0.0)
-
-
-def _distances(
-    people: list[tuple[dict[str, Any], float]], found: list[dict[str, Any]]
-) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """For each person of one image the distances (K,) of their prediction, in units of their size.
-
-    A prediction that names its annotation is that person's; others, best first, go to whoever is nearest on
-    average over the labelled joints and has none yet.
-    """
-    table = {
-        annotation["id"]: (annotation, np.full(len(annotation["keypoints"]) // 3, np.inf)) for annotation, _ in people
-    }
-    free = {annotation["id"]: (annotation, size) for annotation, size in people}
-    for prediction in found:
-        own = prediction.get("annotation_id", -1)
-        candidates = {
-            key: _errors(prediction, annotation) / size
-            for key, (annotation, size) in free.items()
-            if own < 0 or key == own
-        }
-        if candidates:
-            nearest = min(candidates, key=lambda key: float(np.nanmean(candidates[key])))
-            table[nearest] = (free.pop(nearest)[0], np.nan_to_num(candidates[nearest], nan=np.inf))
-    return list(table.values())
-
-
-def _errors(prediction: dict[str, Any], annotation: dict[str, Any]) -> np.ndarray:
-    """Distances (K,) in pixels; nan where the joint is not labelled."""
-    points, truth = (np.array(p["keypoints"], dtype=float).reshape(-1, 3) for p in (prediction, annotation))
-    errors = np.linalg.norm(points[:, :2] - truth[:, :2], axis=1)
-    return np.where(truth[:, 2] > 0, errors, np.nan)

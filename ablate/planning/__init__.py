@@ -6,7 +6,7 @@
     match            levels that shall cost the same -> levels that do; search.py finds the knob's value
     plan             price, time and power of what is missing
     arm_costs        what each arm costs
-    gpu_share        how many trials share a GPU
+    gpu_share        what a trial takes of memory and disk, and how many share a GPU
     durations        how long trials take, and in which order to launch them
     schedule         when a list of trials will be done
     last_run         what the last run was predicted to take, and how far that was off

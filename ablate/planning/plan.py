@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ablate.analysis import LAST, Shown
 from ablate.errors import StudyError
-from ablate.planning import arm_costs
+from ablate.planning import arm_costs, gpu_share
 from ablate.planning.durations import durations
 from ablate.planning.power import power
 from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
@@ -22,6 +22,7 @@ from ablate.study import (
     Recipe,
     Study,
     Trial,
+    beside_published,
     check_study,
     one_recipe,
     starts_from,
@@ -63,6 +64,8 @@ class Plan:
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
     left_out: str  # how many results are of another kind of device, in a sentence; empty where none are
+    space: str  # what a trial takes of memory and disk, in a sentence
+    published: str  # what differs from the published recipes, in a sentence; empty where the study stands for none
 
     def __repr__(self) -> str:
         return self._shown().text()
@@ -147,6 +150,8 @@ def plan(design: Design, store: Store) -> Plan:
         one_recipe=one_recipe(design),
         unlike_starts=unlike_starts(design),
         left_out=left_out(design.trials, everything, kind),
+        space=gpu_share.of_a_trial(design, priced),
+        published=beside_published(design),
     )
 
 

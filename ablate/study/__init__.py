@@ -18,7 +18,7 @@ from ablate.study.fairness import (
     unlike_starts,
     varied,
 )
-from ablate.study.published_scores import Published, published
+from ablate.study.papers import Published, beside_published, published
 from ablate.study.recipe import FROZEN, STRICT, Part, Plugin, Recipe, TrainSpec, Trial, Weights, later, trial_keys
 from ablate.study.schema import keys, study_schema
 from ablate.study.study import Scale, Study, blaming, load
@@ -48,6 +48,7 @@ __all__ = [
     "TrainSpec",
     "Trial",
     "Weights",
+    "beside_published",
     "blaming",
     "check_study",
     "differences",

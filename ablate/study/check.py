@@ -5,7 +5,7 @@ from ablate.errors import StudyError, nearest
 from ablate.registry import Description
 from ablate.study.design import Design
 from ablate.study.fairness import refuse_different_protocols
-from ablate.study.published_scores import published
+from ablate.study.papers import published
 from ablate.study.study import Study, blaming
 
 

@@ -15,7 +15,7 @@ from ablate import registry
 from ablate.study import presets
 from ablate.study.budget import Budget
 from ablate.study.factor import Factor, Match
-from ablate.study.published_scores import tables
+from ablate.study.papers import tables
 from ablate.study.recipe import Recipe, TrainSpec, Weights
 from ablate.study.study import MOST_SEEDS, PARTS, SET_BY_LOAD, Scale, Study
 

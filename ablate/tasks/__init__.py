@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ablate import registry
 from ablate.datasets import Info, Samples, Split
 from ablate.registry import Chosen
-from ablate.tasks._heatmaps import crop_affine, gaussians, grown_to_shape, oks_nms, read_heatmaps
+from ablate.tasks._heatmaps import crop_affine, dark, gaussians, grown_to_shape, oks_nms, read_heatmaps
 
 __all__ = [
     "Batch",
@@ -33,6 +33,7 @@ __all__ = [
     "build_protocol",
     "build_task",
     "crop_affine",
+    "dark",
     "gaussians",
     "grown_to_shape",
     "normalised",

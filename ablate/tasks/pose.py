@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import Info, PeopleSamples, Person, Samples, Split
+from ablate.datasets import Info, PeopleSamples, Person, Samples, Split, WritesPeople
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import (
     Batch,
     Outputs,
     crop_affine,
+    dark,
     gaussians,
     grown_to_shape,
     normalised,
@@ -34,6 +35,7 @@ from ablate.tasks import (
 )
 from ablate.tasks._coco_results import PEOPLE, read_people_results
 from ablate.tasks._detected_people import DetectedPeople, categories_of_people
+from ablate.tasks._simcc import SimCCHead, read_simcc, simcc_loss
 from hrnet_core import HeatmapHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
@@ -54,8 +56,8 @@ class PoseProtocol:
     boxes: Literal["ground_truth", "detections"] = "ground_truth"  # where people are looked for
     detections: str | None = None  # boxes from a detector: a COCO results json under the set's folder
     flip: bool = True  # average with the heatmaps of the mirrored crop
-    shift: bool = True  # move the mirrored crop's heatmaps right by one pixel first (SHIFT_HEATMAP)
-    refine: Literal["quarter", "none"] = "quarter"  # a quarter pixel towards the maximum's higher neighbour
+    shift: bool = True  # move the mirrored crop's heatmaps right by one pixel first, but for transform: unbiased
+    refine: Literal["quarter", "none", "dark"] = "quarter"  # a quarter pixel towards the higher neighbour, or DARK
     keypoint_threshold: float = 0.2  # joints above it count in a person's score
     oks_nms: float = 0.9  # of two people more alike than this in an image the lower-scored goes
 
@@ -68,7 +70,15 @@ class PoseProtocol:
         return 2.0 if self.flip else 1.0
 
 
-@task("pose", meaning=1, metrics=("keypoint_ap", "pck"), input="size", dataset="coco_pose", preset="pose")
+@task(
+    "pose",
+    meaning=1,
+    metrics=("keypoint_ap", "pck", "joint_distance"),
+    input="size",
+    dataset="coco_pose",
+    preset="pose",
+    later=("transform", "targets", "head", "channels"),
+)
 @dataclass(frozen=True)
 class Pose:
     """Top-down pose: a person's crop in, one heatmap per joint out.
@@ -87,6 +97,10 @@ class Pose:
     half_body: float = 0.3  # augmentation: how often the crop shows only the upper or the lower body
     half_body_min_joints: int = 8  # augmentation: half-body crops only of people with more labelled joints
     ohkm: int = 0  # how many of a person's joints count in the loss, the hardest ones (CPN: 8); 0: all
+    transform: Literal["unbiased"] | None = None  # UDP: crops and heatmaps by steps between pixels; none: by pixels
+    targets: Literal["exact"] | None = None  # DARK: Gaussians where the joints are; none: rounded to pixels, and cut
+    head_: Literal["simcc"] | None = None  # coordinates as classes of columns and of rows; none: heatmaps
+    channels: Literal["bgr"] | None = None  # in this order under RGB's mean and deviation (SimpleBaseline); none: RGB
 
     def __post_init__(self) -> None:
         for knob, value in (("size", min(self.size)), ("sigma", self.sigma), ("padding", self.padding)):
@@ -94,6 +108,9 @@ class Pose:
                 raise PartError(f"{knob}: must be positive, not {value}")
         if self.ohkm < 0:
             raise PartError(f"ohkm: a number of joints, or 0 for all, not {self.ohkm}")
+        if self.head_ and (self.ohkm or self.targets):
+            knob = "ohkm" if self.ohkm else "targets"
+            raise PartError(f"{knob}: is about heatmaps, which head: {self.head_} has none of")
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
@@ -106,6 +123,11 @@ class Pose:
         joints = len(info.need_joints())
         if self.ohkm > joints:
             raise PartError(f"ohkm: {self.ohkm} are more than the {joints} joints of {info.name}")
+        if self.head_ == "simcc":
+            if intermediate:
+                raise PartError("head: simcc has no supervision on the way, which this network asks for")
+            cells = (-(-self.size[0] // strides[0]), -(-self.size[1] // strides[0]))
+            return SimCCHead(channels[0], joints=joints, cells=cells, size=self.size)
         return HeatmapHead(channels, joints=joints, intermediate=intermediate)
 
     def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
@@ -127,7 +149,7 @@ class Pose:
         (centre, extent), angle, mirrored = self._region(sample["box"]), 0.0, False
         if rng is not None:
             (centre, extent), angle, mirrored = self._augmented((centre, extent), joints, info, rng)
-        affine = crop_affine(centre, extent, size=self.size, angle=angle)
+        affine = crop_affine(centre, extent, size=self.size, angle=angle, unbiased=self._unbiased)
         if mirrored:  # about the crop's centre: the same crop as of the mirrored image
             affine = affine @ np.array([[-1, 0, 2 * centre[0]], [0, 1, 0], [0, 0, 1]])
             joints = joints[mirror]
@@ -150,7 +172,8 @@ class Pose:
         return batch
 
     def prepare(self, batch: Batch) -> Tensor:
-        return normalised(batch["image"])
+        images = batch["image"]  # (B, 3, H, W) RGB
+        return normalised(images.flip(1) if self.channels == "bgr" else images)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Mean over joints of half the mean squared error over batch and pixels; unlabelled ones weigh 0.
@@ -158,6 +181,8 @@ class Pose:
         With `ohkm` the mean is over each person's hardest joints (JointsOHKMMSELoss). Losses of a list are added; its
         first heatmaps alone are mined, as in CPN (Chen et al. 2018, sec. 3.2).
         """
+        if self.head_ == "simcc":
+            return simcc_loss(list(outputs), batch["joints"], batch["labelled"])
         main, *intermediate = outputs if isinstance(outputs, list) else [outputs]
         squares = self._squares(main, batch)
         if self.ohkm:
@@ -167,9 +192,11 @@ class Pose:
     def _squares(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Squared differences (B, K, h, w) from the targets at the heatmaps' own size; 0 for unlabelled joints."""
         heatmaps = outputs.float()  # (B, K, h, w)
-        stride = [crop / cells for crop, cells in zip(self.size, heatmaps.shape[2:], strict=True)]
+        less = 1 if self._unbiased else 0
+        stride = [(crop - less) / (cells - less) for crop, cells in zip(self.size, heatmaps.shape[2:], strict=True)]
         centres = batch["joints"] / batch["joints"].new_tensor(stride[::-1])
-        targets, weights = gaussians(centres, batch["labelled"], size=heatmaps.shape[2:], sigma=self.sigma)
+        size, exact = heatmaps.shape[2:], self.targets == "exact"
+        targets, weights = gaussians(centres, batch["labelled"], size=size, sigma=self.sigma, exact=exact)
         return ((heatmaps - targets) * weights[:, :, None, None]).square()
 
     def samples_for_evaluation(
@@ -186,17 +213,12 @@ class Pose:
     @torch.no_grad()
     def predict(self, model: Callable[[Tensor], Any], batch: Batch, protocol: PoseProtocol) -> list[Found]:
         """One COCO result per crop; `score` is the box's until `finish`, `area` that of the padded crop."""
-        images = self.prepare(batch)
-        heatmaps = model(images).float()  # (B, K, h, w)
-        if protocol.flip:
-            mirrored = model(images.flip(3)).float().flip(3)[:, batch["mirror"][0]]
-            if protocol.shift:
-                mirrored[..., 1:] = mirrored[..., :-1].clone()  # the first column stays, as officially
-            heatmaps = (heatmaps + mirrored) * 0.5
-        xy, confidence = read_heatmaps(heatmaps, refine=protocol.refine == "quarter")
+        read = self._read_classes if self.head_ == "simcc" else self._read_heatmaps
+        xy, confidence, cells = read(model, batch, protocol)
         centre, extent = (batch[name].double().cpu()[:, None] for name in ("centre", "extent"))  # (B, 1, 2)
-        cells = torch.tensor(heatmaps.shape[:1:-1], dtype=torch.float64)  # (w, h)
-        xy = centre + (xy.double().cpu() - cells / 2) * (extent[..., :1] / cells[0])
+        step = extent / (cells - 1) if self._unbiased else extent[..., :1] / cells[0]
+        middle = (cells - 1) / 2 if self._unbiased else cells / 2
+        xy = centre + (xy.double().cpu() - middle) * step
         keypoints = torch.cat([xy, confidence.double().cpu()[..., None]], dim=2)  # (B, K, 3)
         fields = {
             "image_id": batch["image_id"],
@@ -209,6 +231,34 @@ class Pose:
         }
         rows = zip(*(values.tolist() for values in fields.values()), strict=True)
         return [dict(zip(fields, row, strict=True)) | {"category_id": 1} for row in rows]
+
+    def _read_heatmaps(
+        self, model: Callable[[Tensor], Any], batch: Batch, protocol: PoseProtocol
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Points (B, K, 2) in pixels of the heatmaps, confidences (B, K), and width and height of the maps (2,)."""
+        images = self.prepare(batch)
+        heatmaps = model(images).float()  # (B, K, h, w)
+        if protocol.flip:
+            mirrored = model(images.flip(3)).float().flip(3)[:, batch["mirror"][0]]
+            if protocol.shift and not self._unbiased:
+                mirrored[..., 1:] = mirrored[..., :-1].clone()  # the first column stays, as officially
+            heatmaps = (heatmaps + mirrored) * 0.5
+        xy, confidence = read_heatmaps(heatmaps, refine=protocol.refine == "quarter")
+        if protocol.refine == "dark":
+            xy = dark(heatmaps, xy, sigma=self.sigma)
+        return xy, confidence, torch.tensor(heatmaps.shape[:1:-1], dtype=torch.float64)
+
+    def _read_classes(
+        self, model: Callable[[Tensor], Any], batch: Batch, protocol: PoseProtocol
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Likewise in pixels of the crop, from classes of its columns and rows."""
+        images = self.prepare(batch)
+        columns, rows = (logits.float().softmax(2) for logits in model(images))
+        if protocol.flip:
+            others = [logits.float().softmax(2)[:, batch["mirror"][0]] for logits in model(images.flip(3))]
+            columns, rows = (columns + others[0].flip(2)) * 0.5, (rows + others[1]) * 0.5
+        xy, confidence = read_simcc([columns, rows])
+        return xy, confidence, torch.tensor(self.size[::-1], dtype=torch.float64)
 
     def finish(self, predictions: list[Found], protocol: PoseProtocol, info: Info) -> list[Found]:
         """Score = the box's x the mean of its joints' above the threshold; then OKS-NMS within each image."""
@@ -234,10 +284,16 @@ class Pose:
             for prediction in predictions
         ]
         (folder / PEOPLE).write_text(json.dumps(people))
+        if isinstance(samples, WritesPeople):
+            samples.write_people(predictions, folder)
 
     def read_predictions(self, place: Path, samples: Samples) -> tuple[list[Found], list[str]]:
         """From COCO's results format, whoever wrote it; nothing is suppressed or scored anew."""
         return read_people_results(place, samples)
+
+    @property
+    def _unbiased(self) -> bool:
+        return self.transform == "unbiased"
 
     def _region(self, box: np.ndarray) -> Region:
         x, y, width, height = box

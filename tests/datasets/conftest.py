@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from zlib import crc32
 
 import cv2
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from ablate import registry
 from ablate.datasets import SPLITS, joint_sets
@@ -163,8 +165,77 @@ def things(tmp_path) -> InstancesSet:
     return InstancesSet(tmp_path)
 
 
+def write_pictures(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(crc32(f"{folder.name}/{name}".encode())).integers(
+            0, 256, (HEIGHT, WIDTH, 3), np.uint8
+        )
+        assert cv2.imwrite(str(folder / name), pixels)
+
+
+PARTS = ("snout", "left_ear", "right_ear")
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A DeepLabCut project of two videos with a frame of which a part is hidden; (folder of data) / project."""
+    folder = tmp_path / "project"
+    for video in ("ann", "bea"):
+        names = [f"labeled-data/{video}/img{number:03d}.png" for number in range(5)]
+        write_pictures(folder, names)
+        head = [["scorer", *["me"] * 6], ["bodyparts", *(part for part in PARTS for _ in "xy")], ["coords", *"xyxyxy"]]
+        rows = [[name, 10 + n, 20, 30, 40.5, *((50, 12) if n else ("", ""))] for n, name in enumerate(names)]
+        text = "\n".join(",".join(map(str, row)) for row in [*head, *rows])
+        (folder / "labeled-data" / video / "CollectedData_me.csv").write_text(text + "\n")
+    return folder
+
+
+@pytest.fixture
+def faces(tmp_path) -> Path:
+    """Faces of 29 landmarks as the official code keeps them; centre 40, 30 and scale .2: a square of 40 pixels."""
+    folder = tmp_path / "faces"
+    for split in SPLITS:
+        names = [f"{split}_{number}.png" for number in range(3)]
+        write_pictures(folder / "images" / split, names)
+        rows = [["image_name", "scale", "center_w", "center_h", *(f"p{n}" for n in range(58))]]
+        for number, name in enumerate(names):
+            points = np.random.default_rng([3, number]).uniform((25, 15), (55, 45), (29, 2)).round(1)
+            rows.append([f"{split}/{name}", 0.2, 40, 30, *points.ravel()])
+        (folder / f"{split}.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def mpii(tmp_path) -> Path:
+    """Two splits in the official code's layout, with head boxes of 6 x 8 pixels; pelvis and thorax are not labelled."""
+    folder = tmp_path / "poses"
+    for split in ("train", "valid"):
+        names = [f"{split}{number}.jpg" for number in range(3)]
+        write_pictures(folder / "images", names)
+        rng = np.random.default_rng(len(split))
+        people = [
+            {
+                "image": name,
+                "center": [41.0, 28.0],
+                "scale": 0.2,
+                "joints": rng.uniform((22, 12), (58, 48), (16, 2)).round(1).tolist(),
+                "joints_vis": [1] * 6 + [0, 0] + [1] * 8,
+            }
+            for name in names
+        ]
+        (folder / "annot").mkdir(exist_ok=True)
+        (folder / "annot" / f"{split}.json").write_text(json.dumps(people))
+    boxes = np.array([[10.0, 10.0], [16.0, 18.0]])[..., None].repeat(3, axis=2)
+    savemat(folder / "annot" / "gt_valid.mat", {"headboxes_src": boxes})
+    return folder
+
+
 KNOBS = {
     "coco_instances": {"set": "things", "classes": ["kite", "cup"]},
+    "deeplabcut": {"set": "project", "joints": list(PARTS), "test": ["bea"]},
+    "face_landmarks": {"set": "faces", "joints": "cofw29", "train": "train.csv", "test": "val.csv"},
+    "mpii": {"set": "poses"},
     "figures": {"train": 9, "val": 6},
     "coco_pose": {"set": "made"},
     "cityscapes": {"set": "streets"},
@@ -173,7 +244,7 @@ KNOBS = {
 
 
 @pytest.fixture(params=KNOBS)
-def any_dataset(request, made, streets, plain, things):
+def any_dataset(request, made, streets, plain, things, project, faces, mpii):
     """Every data set of the shelf, small: (data set, data folder)."""
     knobs = registry.check_knobs("dataset", request.param, KNOBS[request.param])
     return registry.build("dataset", request.param, knobs), made.root

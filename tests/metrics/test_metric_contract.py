@@ -14,6 +14,7 @@ from ablate.metrics import ByPart, take_blocks
 
 METRICS = registry.names("metric")
 MADE = {
+    "joint_distance": scenes,
     "keypoint_ap": scenes,
     "pck": scenes,
     "mean_iou": label_maps,
@@ -56,7 +57,9 @@ def test_scores_begin_with_those_of_the_facts(name, made, scored):
         assert knob.doc, f"{knob.name} has no comment on its line"
 
 
-def test_perfect_is_one_and_hopeless_is_nought(made, scored):
+def test_perfect_is_one_and_hopeless_is_nought(name, made, scored):
+    if name == "joint_distance":
+        pytest.skip("its scores are errors in pixels; see test_joint_distance.py")
     _, truth = made.scene(1)
     best, worst, nobody = (scored(found, truth) for found in (made.perfect(truth), made.hopeless(truth), []))
     assert list(best.values()) == pytest.approx([1] * len(best))

@@ -96,6 +96,45 @@ def test_predictions_have_the_numbers_of_their_own_categories(called, zoo, tmp_p
         (1, 4), (2, 4), (3, 7), (4, 7), (5, 4),
     ]  # fmt: skip
     assert all(len(person["keypoints"]) == 27 for person in written)
+    chosen = ("dataset.name=coco_pose", "dataset.annotations=animals_{split}.json", "dataset.joints=file")
+    settings = [word for one in (*chosen, "dataset.category=[dog, cat]") for word in ("--set", one)]
+    status, out, err = called(
+        "evaluate", "--predictions", tmp_path / "found", "--task", "pose", "--data", zoo / "zoo", *settings
+    )
+    assert status == 0, err
+    assert "AP50" in out
+
+
+def test_a_deeplabcut_project_trains_as_it_lies(called, tmp_path):
+    folder = tmp_path / "data" / "mouse" / "labeled-data" / "cage"
+    folder.mkdir(parents=True)
+    rows = ["scorer,me,me,me,me", "bodyparts,snout,snout,tail,tail", "coords,x,y,x,y"]
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        cv2.imwrite(str(folder / f"img{number}.png"), pixels)
+        rows.append(f"labeled-data/cage/img{number}.png,{10 + number},20,40,30")
+    (folder / "CollectedData_me.csv").write_text("\n".join(rows) + "\n")
+    recipe = {
+        "task": {"name": "pose", "size": [32, 32]},
+        "dataset": {"name": "deeplabcut", "set": "mouse", "test_every": 4},
+        "model": {"name": "dots", "width": 4},
+        "train": {"epochs": 1, "batch": 4, "lr": 0.01, "precision": "fp32"},
+    }
+    file = write_study(tmp_path, recipe=recipe, metrics=["RMSE", "pixel_error_cut", "PCK"], seeds=1)
+    status, _, err = called("run", file, "--local", "--data", tmp_path / "data")
+    assert status == 0, err
+    status, out, _ = called("status", file, "--json")
+    assert [trial["status"] for trial in json.loads(out)] == ["done", "done"]
+    report = next((tmp_path / "results" / "reports").rglob("report.md")).read_text().replace("\\_", "_")
+    assert "RMSE and pixel_error_cut: less is better. × 100 like all scores: RMSE is in pixels" in report
+
+
+def test_a_base_that_every_level_replaces_need_not_be_whole(tmp_path):
+    levels = {name: {"dataset": {"name": "figures", "train": number}} for name, number in (("few", 4), ("more", 8))}
+    recipe = {"task": {"name": "pose", "size": [32, 32]}, "dataset": {"name": "deeplabcut", "test_every": 1}}
+    recipe |= {"model": {"name": "dots", "width": 4}, "train": {"epochs": 1, "batch": 4, "lr": 0.01}}
+    file = write_study(tmp_path, recipe=recipe, factors={"data": {"levels": levels}}, metrics=["AP"], seeds=1)
+    assert len(opened(file, scale=None, results=None).arms) == 2
 
 
 def test_names_in_yaml_are_the_same_trials_as_names_from_the_file(zoo, tmp_path):

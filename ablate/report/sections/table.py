@@ -6,7 +6,7 @@ from typing import Any
 
 from ablate.analysis import Comparison, Evidence, Row, declared
 from ablate.registry import describe, section
-from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, decimals, interval, percent, signed
+from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, decimals, interval, listed, percent, signed
 
 
 @section("table", meaning=1, place=20)
@@ -162,10 +162,21 @@ def _notes(evidence: Evidence) -> list[str]:
         + (" Parameters: those the output depends on, of all." if _unused(evidence) else ""),
         evidence.one_recipe,
     ]
+    if errors := _errors(evidence):
+        units = "; ".join(f"{name} is in {unit}" for name, unit in errors.items() if unit)
+        notes.insert(1, f"{listed(errors)}: less is better. × 100 like all scores{': ' * bool(units)}{units}.")
     if evidence.published:
         table = evidence.published
         notes.append(f"Paper: {table.source}; its protocol: {table.protocol}.")
     return notes
+
+
+def _errors(evidence: Evidence) -> dict[str, str]:
+    """Those of the study's metrics that are errors, with their units."""
+    known: dict[str, str] = {}
+    for metric in describe("task", evidence.recipe.task.name).facts.get("metrics", ()):
+        known |= describe("metric", metric).facts.get("errors", {})
+    return {name: known[name] for name in evidence.study.metrics if name in known}
 
 
 def _interval_of(evidence: Evidence) -> str:
