@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "Score a checkpoint, or what any system predicted",
     "compare": "Two networks on one set, paired image by image",
     "predict": "A network on pictures: drawings, COCO results, label maps",
+    "paper": "Published rows whose checkpoints are at hand, scored beside theirs",
     "status": "What is done, failed and missing",
     "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",

@@ -40,6 +40,7 @@ def command(
     import hashlib
 
     from ablate.errors import AblateError
+    from ablate.evaluation import checkpoints
     from ablate.machine import write_atomically
 
     released = Path(what).is_file()
@@ -49,11 +50,11 @@ def command(
         raise AblateError(f"--to {target}: {fault}")
     compared = []
     if target.suffix == ".safetensors":
-        write_atomically(target, _weights(Path(what)) if released else content)
+        write_atomically(target, checkpoints.official_weights(Path(what)) if released else content)
     else:
         from ablate.network.export import export
 
-        net, usual = _network(Path(what) if released else None, content)
+        net, usual = checkpoints.whole(Path(what)) if released else _of_trial(content)
         first = size or usual
         compared = export(net, target, [first, (first[0] + FURTHER, first[1] + FURTHER)])
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
@@ -87,39 +88,17 @@ def _kept(prefix: str, results: str, device: str | None) -> tuple[str, bytes]:
     return result.id, content
 
 
-def _network(file: Path | None, content: bytes) -> "tuple[nn.Module, tuple[int, int]]":
-    """The whole network of a file, or of what a trial kept, and the size of images that it is made for."""
+def _of_trial(content: bytes) -> "tuple[nn.Module, tuple[int, int]]":
+    """The network that a trial kept, and the size of images that it is made for."""
     import tempfile
 
     from ablate.errors import DataError
-    from ablate.network.cost import input_size
-    from ablate.training.weights import recipe_of, unpacked
-    from hrnet_core import from_checkpoint
+    from ablate.evaluation import checkpoints
+    from ablate.training.weights import recipe_of
 
     with tempfile.TemporaryDirectory() as folder:
-        if file is None:
-            file = Path(folder, "kept.safetensors")
-            file.write_bytes(content)
-        recipe, net = recipe_of(file), unpacked(file)
-        if recipe and net:
-            return net, input_size(recipe)
-        if content:
-            raise DataError("what this trial kept is its backbone alone, of an earlier version; only .safetensors")
-        try:
-            return from_checkpoint(file), (256, 192)
-        except (ValueError, RuntimeError) as error:
-            raise DataError(str(error)) from None
-
-
-def _weights(file: Path) -> bytes:
-    """A released checkpoint's tensors as safetensors, by the official names, without what training left beside them."""
-    import safetensors.torch
-
-    from ablate.errors import DataError
-    from hrnet_core.checkpoint import official_state
-
-    try:
-        state = official_state(file)
-    except (ValueError, RuntimeError) as error:
-        raise DataError(str(error)) from None
-    return bytes(safetensors.torch.save({name: value.contiguous().clone() for name, value in state.items()}))
+        file = Path(folder, "kept.safetensors")
+        file.write_bytes(content)
+        if recipe_of(file) is None:
+            raise DataError("what this trial kept is its backbone alone, of an earlier version: .safetensors only")
+        return checkpoints.whole(file)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import reading
 from ablate.evaluation.stored import Subject
 from ablate.network.build import build
+from ablate.network.cost import input_size
 from ablate.study import Recipe
 from ablate.training.weights import recipe_of, unpacked
 from hrnet_core import Pretrained, SimpleBaselineConfig, from_checkpoint
@@ -93,6 +95,35 @@ def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.dev
     own = {knob.name: knob.doc for knob in registry.describe("task", recipe.task.name).knobs}
     of_task = {n: v for n, v in recipe.task.knobs.items() if not own.get(n, "").startswith("augmentation")}
     return Loaded(subject, runner(net, device), knobs, task=recipe.task.name, knobs=of_task)
+
+
+def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
+    """The network of a file, in evaluation mode on the CPU, and the size of images that it is made for.
+
+    Raises:
+        DataError: as `load`.
+    """
+    if recipe := recipe_of(file):
+        net = unpacked(file)
+        assert net is not None  # it has a recipe
+        return net, input_size(recipe)
+    try:
+        return from_checkpoint(file), (256, 192)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(str(error)) from None
+
+
+def official_weights(file: Path) -> bytes:
+    """A released checkpoint's tensors as safetensors, by the official names, without what training left beside them.
+
+    Raises:
+        DataError: as `load`.
+    """
+    try:
+        state = official_state(file)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(str(error)) from None
+    return bytes(safetensors.torch.save({name: value.contiguous().clone() for name, value in state.items()}))
 
 
 def runner(net: nn.Module, device: torch.device) -> "Module":

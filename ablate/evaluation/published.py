@@ -12,6 +12,8 @@ from pydantic import BaseModel, TypeAdapter
 from ablate.evaluation.stored import Reported, Subject
 from ablate.study import FROZEN
 
+SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # of the official multi-scale test (TEST.SCALE_LIST)
+
 
 class Released(BaseModel):
     """One row of a table or a zoo, with the file that it is of."""
@@ -34,6 +36,23 @@ def released() -> tuple[Released, ...]:
     """All rows."""
     text = Path(__file__).with_name("released.json").read_text(encoding="utf-8")
     return TypeAdapter(tuple[Released, ...]).validate_json(text)
+
+
+def of_hrnet() -> list[Released]:
+    """The rows of HRNets."""
+    return [row for row in released() if re.search(r"hrnet|_hr(18|32|40|48)", f"{row.row}{row.file}{row.url}".lower())]
+
+
+def settings_of(row: Released) -> dict[str, dict[str, object]]:
+    """The settings of the row's protocol, as far as it says them: the crop, the scales, the mirrored image."""
+    chosen: dict[str, dict[str, object]] = {"task": {}, "dataset": {}, "evaluation": {}, "network": {}}
+    if row.task == "pose" and row.size:
+        chosen["task"]["size"] = list(row.size)
+    if row.task == "segmentation":
+        chosen["evaluation"] = {"flip": "no flip" not in row.protocol and "flip" in row.protocol}
+        if "several scales" in row.protocol:
+            chosen["evaluation"]["scales"] = SCALES
+    return chosen
 
 
 def rows_of(name: str, sha256: str) -> list[Released]:
