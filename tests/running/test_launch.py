@@ -86,7 +86,7 @@ def test_a_trial_whose_process_always_dies_is_a_failed_result_and_the_others_go_
     assert {(row["arm"], row["status"]) for row in rows} == {("none", "done"), ("kill", "failed")}
     assert all(row["reason"] for row in rows if row["arm"] == "kill")
     assert "4 trials ran, 2 of them without success" in run.stderr
-    assert {Path(line).stem for line in run.stdout.splitlines()} == {"report"}  # and no remark of Ray's
+    assert {Path(line).stem for line in run.stdout.splitlines()} == {"report", "interactive"}  # and no remark of Ray's
 
 
 @pytest.mark.slow
