@@ -346,7 +346,7 @@ def test_scores_and_kept_weights_are_those_of_the_average(tmp_path):
     assert scores[0]["closeness"] != pytest.approx(scores[2]["closeness"], abs=1e-3)
     kept = [Store(tmp_path / str(i)).weights(t.id) for i, t in enumerate((first, one, plain))]
     averaged, early, late = (safetensors.torch.load(content) for content in kept)
-    name = "first.0.weight"
+    name = "backbone.first.0.weight"
     torch.testing.assert_close(averaged[name], early[name], rtol=1e-3, atol=1e-4)
     assert (averaged[name] - late[name]).abs().max() > 1e-3
 
