@@ -72,6 +72,8 @@ class Browser:
         """Make the window, as of a phone where it is narrow, that wide."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._call("Emulation.setDeviceMetricsOverride", **size)
+        drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        assert self.ask(drawn)  # what is measured next is of the new size
 
     def ask(self, script: str) -> Any:
         """What an expression of JavaScript is, also where it is a promise."""
