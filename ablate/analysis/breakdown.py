@@ -145,16 +145,22 @@ class Read(NamedTuple):
 
 
 def pictured(
-    recipe: Recipe, finished: Mapping[str, Mapping[int, str]], read: Read, score: str, data: Path | None
+    recipe: Recipe,
+    finished: Mapping[str, Mapping[int, str]],
+    read: Read,
+    score: str,
+    data: Path | None,
+    allowed: bool = False,
 ) -> list[Pictured]:
     """Of each arm's first seed with predictions the best, the worst and the most changed image. `finished`: an arm's
-    label, the control's first -> seed -> trial. None where the data set is not here or lets no image be shown.
+    label, the control's first -> seed -> trial. None where the data set is not here, or where neither it nor the caller
+    (`allowed`) lets its images be shown.
 
     Raises:
         StoreError: what a trial left is damaged, or not what the metric reads.
     """
     dataset = build_dataset(recipe.dataset)
-    if not dataset.info.pictures or not finished:
+    if not (dataset.info.pictures or allowed) or not finished:
         return []
     kept = {arm: _first_kept(trials, read) for arm, trials in finished.items()}
     if not any(kept.values()):

@@ -36,12 +36,18 @@ from ablate.study import (
 
 
 def gather(
-    design: Design, store: Store, *, images: bool = True, at: Store | None = None, data: Path | None = None
+    design: Design,
+    store: Store,
+    *,
+    images: bool = True,
+    at: Store | None = None,
+    data: Path | None = None,
+    pictures: bool = False,
 ) -> Evidence:
     """The evidence of a study at one scale, from a results folder. `images=False` reads no per-image statistics,
     which leaves out intervals over test images and what is said of classes and joints. `at` is a place that
     the results will be copied to, and be known to lie in. `data` holds the data sets, whose test images are shown where
-    that is allowed.
+    the set allows it or, with `pictures`, the caller.
 
     It is of one kind of device: the store's, where it is of one, or else of which there are more results.
 
@@ -84,7 +90,7 @@ def gather(
         rows=rows,
         cautions=cautions(rows, comparisons[:planned], study.metrics[0], lost=lost),
         breakdowns=breakdowns(recipe, {arm: list(ids.values()) for arm, ids in done.items()}, stored) if images else [],
-        pictured=pictured(recipe, done, Read(stored, _kept(store, results)), primary, data) if images else [],
+        pictured=pictured(recipe, done, Read(stored, _kept(store, results)), primary, data, pictures) if images else [],
         comparisons=comparisons,
         planned=planned,
         rule=rule,

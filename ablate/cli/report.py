@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder; reports under the results otherwise.",
 )
-@click.option("--publish", is_flag=True, help="Put the rows and per-image statistics beside the report.")
+@click.option(
+    "--publish", is_flag=True, help="Put the rows, per-image statistics and kept predictions beside the report."
+)
+@click.option(
+    "--pictures",
+    is_flag=True,
+    help="Show test images also of a data set that does not allow it. Check its licence first. Needs "
+    "budget.keep_predictions.",
+)
 @options.as_json
 def command(
     study: Path,
@@ -45,6 +53,7 @@ def command(
     formats: tuple[str, ...],
     to: Path | None,
     publish: bool,
+    pictures: bool,
     as_json: bool,
 ) -> None:
     """Write the report of the results that are there. Needs no torch and no Ray.
@@ -59,7 +68,7 @@ def command(
     store, design = Store(results, device), opened(study, scale=scale, results=results, keep=False)
     target = to or usual_place(design.study, store)
     published = Store(target / "results") if publish else None
-    evidence = gather(design, store, at=published, data=data)
+    evidence = gather(design, store, at=published, data=data, pictures=pictures)
     if published:
         publish_results(design, store.of(evidence.device), published)
         match.publish(load(study, scale=scale), results, published.root)
@@ -103,7 +112,7 @@ def write(evidence: "Evidence", target: Path, formats: tuple[str, ...] = (), *, 
 
 def publish_results(design: "Design", store: "Store", published: "Store") -> None:
     """Copy the study's results into another place, which `ablate import` reads."""
-    from ablate.storage import kept_plans
+    from ablate.storage import PREDICTIONS, kept_plans
 
     results = store.read().results
     published.create()
@@ -111,4 +120,6 @@ def publish_results(design: "Design", store: "Store", published: "Store") -> Non
         if trial.id in results:
             result = results[trial.id]
             published.put(result, store.statistics(result.id))
+            if predictions := store.place.read(store.name(result.id, PREDICTIONS)):
+                published.place.write(published.name(result.id, PREDICTIONS), predictions)
     kept_plans.copy(store, published, design.study.name)

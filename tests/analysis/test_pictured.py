@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from ablate.analysis.breakdown import Read, pictured
 from ablate.datasets import build_dataset
 from ablate.errors import PartError, StoreError
 from ablate.metrics import build_metric
-from ablate.study import Recipe
+from ablate.study import Part, Recipe
 from ablate.tasks import build_task
 
 
@@ -106,6 +107,27 @@ def test_nothing_is_shown_without_predictions_or_of_data_that_may_not_be():
     )
     read = left(chosen, "mean_iou", {"c0": set()})
     assert pictured(camvid, {"control": {0: "c0"}}, read, "mIoU", None) == []
+
+
+def test_a_set_that_does_not_allow_it_is_shown_where_the_caller_does(tmp_path):
+    for place in ("images/train/a.png", "labels/train/a.png", "images/val/b.png", "labels/val/b.png"):
+        file = tmp_path / "mine" / place
+        file.parent.mkdir(parents=True)
+        assert cv2.imwrite(str(file), np.full((40, 60) + (3,) * place.startswith("images"), 1, np.uint8))
+    chosen = recipe("segmentation").model_copy(
+        update={"dataset": Part(name="label_folder", knobs={"set": "mine", "classes": ["back", "front"]})}
+    )
+    samples = build_dataset(chosen.dataset).open("val", tmp_path)
+    truth = build_task(chosen.task).ground_truth(samples)
+    rows = [{"image_id": image, "labels": samples.labels(image)} for image in samples.image_ids()]
+    arrays = build_metric("mean_iou").per_image(rows, truth, samples.info)
+    read = Read(lambda trial: {f"mean_iou/{key}": array for key, array in arrays.items()}, lambda trial: rows)
+    done = {"control": {0: "c0"}}
+    assert pictured(chosen, done, read, "mIoU", tmp_path) == []
+    shown = pictured(chosen, done, read, "mIoU", tmp_path, allowed=True)
+    assert [one.why for one in shown] == ["best", "worst"]
+    assert (shown[0].pixels == 1).all()
+    assert (shown[0].truth.labels == 1).all()
 
 
 def test_statistics_of_something_else_are_refused_by_the_trials_name():

@@ -373,6 +373,16 @@ def test_a_published_report_can_be_taken_in(called, tmp_path):
     assert "0 trials to run, 4 done already" in called("run", study, "--local")[2]
 
 
+def test_kept_predictions_are_published_too(called, tmp_path):
+    study = write_study(tmp_path, budget={"keep_predictions": True})
+    called("run", study, "--local", "--results", "theirs")
+    called("report", study, "--results", "theirs", "--to", "published", "--publish")
+    theirs, published = Store(tmp_path / "theirs"), Store(tmp_path / "published" / "results")
+    assert len(published.read().results) == 4
+    for trial in published.read().results:
+        assert published.predictions(trial) == theirs.predictions(trial) != []
+
+
 def test_what_was_taken_in_says_so_wherever_it_is_shown(called, tmp_path):
     study = write_study(tmp_path)
     called("run", study, "--local", "--results", "theirs")
