@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ablate.analysis.resample import unfit
-from ablate.datasets import Info, build_dataset
+from ablate.datasets import Dataset, Folded, Info, Samples, build_dataset
 from ablate.errors import DataError
 from ablate.metrics import ByPart, Parts, build_metric
 from ablate.registry import describe
@@ -64,7 +64,8 @@ def breakdowns(
     if not made or not any(finished.values()):
         return []
     info = build_dataset(recipe.dataset).info
-    return [_breakdown(name, metric, info, finished, statistics) for name, metric in made]
+    found = [(name, _breakdown(name, metric, info, finished, statistics)) for name, metric in made]
+    return [one for name, one in found if one.scores or not describe("metric", name).facts.get("only_asked")]
 
 
 def _breakdown(
@@ -166,7 +167,7 @@ def pictured(
     if not any(kept.values()):
         return []
     try:
-        samples = dataset.open("val", data)
+        samples_of = {seed: _opened(dataset, seed, data) for seed in {one[0] for one in kept.values() if one}}
     except DataError:
         return []
     control = next(iter(finished.values()))
@@ -177,12 +178,17 @@ def pictured(
         own = _by_image(str(part), read.statistics, finished[arm][seed], score)
         others = _by_image(str(part), read.statistics, control[seed], score) if seed in control else {}
         form = next((form for form in FORMS if any(form in row for row in predictions)), "")
+        samples = samples_of[seed]
         truth, marks = _truth(samples, form), _marked(predictions, form)
         for why, image in _notable(own, {} if finished[arm] is control else others) if form else []:
             shown = Pictured(arm, seed, why, image, own[image], others.get(image, math.nan), samples.image(image),
                              truth(image), marks(image), joints)  # fmt: skip
             found.append(shown)
     return found
+
+
+def _opened(dataset: Dataset[Samples], seed: int, data: Path | None) -> Any:
+    return (dataset.of_seed(seed) if isinstance(dataset, Folded) else dataset).open("val", data)
 
 
 def _first_kept(trials: Mapping[int, str], read: Read) -> tuple[int, list[dict[str, Any]]] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ablate import registry
 from ablate.analysis import stats
+from ablate.datasets import Folded, build_dataset
 from ablate.errors import StoreError, one_line
 from ablate.metrics import build_metric
 from ablate.storage import Arrays
@@ -35,7 +36,9 @@ class TestImages:
         self._stored = statistics  # of a trial by its id
         self._arrays: dict[str, Arrays] = {}
         self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
-        self._block = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs).info.block
+        data = build_dataset(recipe.dataset)
+        self._block, self._folded = data.info.block, isinstance(data, Folded) and data.folds > 1
+        self._places: dict[str, np.ndarray] = {}  # of each trial's test images among all of them
         self._member: np.ndarray | None = None  # (images,): which draw takes each image
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
         self._metrics = {str(name): registry.describe("metric", name) for name in names}
@@ -44,19 +47,20 @@ class TestImages:
         """The 95 % interval of a weighted sum of arms' mean scores, trials by id; nan where an arm has none.
 
         Raises:
-            StoreError: the trials were scored on different images.
+            StoreError: the trials were scored on different images, and the set is not cross-validated.
         """
         if self._part(metric) is None or not all(trials for _, trials in arms):
             return NO_INTERVAL
         ids = {trial: self._image_ids(trial, metric) for _, trials in arms for trial in trials}
         first = next(iter(ids))
         for trial, own in ids.items():
-            if not np.array_equal(ids[first], own):
+            if not self._folded and not np.array_equal(ids[first], own):
                 raise StoreError(f"trial {trial}: scored on other test images than {first}")
-        self.count = len(ids[first])
+        images = np.unique(np.concatenate(list(ids.values())))
+        self._places = {trial: np.searchsorted(images, own) for trial, own in ids.items()}
+        self.count = len(images)
         if self._member is None or len(self._member) != self.count:
-            groups = self._arrays[first].get("images/groups")
-            self._member, self.drawn = together(self.count, groups, self._block)
+            self._member, self.drawn = together(self.count, self._groups(), self._block)
         member = self._member
         above, below = (self._side(arms, metric, sign) for sign in (1, -1))
         return stats.paired_image_interval(
@@ -77,7 +81,20 @@ class TestImages:
         return lambda counts: sum(weight * mean(counts) for weight, mean in own)
 
     def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
-        return lambda counts: float(np.mean([self._score(trial, metric, counts) for trial in trials]))
+        def mean(counts: np.ndarray) -> float:
+            return float(np.mean([self._score(trial, metric, counts[self._places[trial]]) for trial in trials]))
+
+        return mean
+
+    def _groups(self) -> np.ndarray | None:
+        """The group of each test image, by ascending id; None where the set declares none."""
+        found = np.zeros(self.count, dtype=object)
+        for trial, places in self._places.items():
+            own = self._arrays[trial].get("images/groups")
+            if own is None or len(own) != len(places):
+                return None
+            found[places] = own
+        return found.astype(str)
 
     def _score(self, trial: str, metric: str, counts: np.ndarray) -> float:
         part = str(self._part(metric))

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,7 @@ def _of_arm(
     trial = next((trial for trial in design.trials if trial.arm == wanted), None)
     if trial is None:
         raise StudyError(f"{study}: --arm: no arm combines these levels")
+    question = replace(question, scores=(*question.scores, *design.study.metrics))
     return evaluate.of_arm(trial.recipe, weights, question, label=label)
 
 

@@ -87,7 +87,7 @@ def tracker(command: Command) -> Command:
 
 
 def question(command: Command) -> Command:
-    """--task, --data, --set, --device, --batch and --workers: what files are scored by, and with what."""
+    """--task, --data, --set, --score, --device, --batch and --workers: what files are scored by, and with what."""
     for option in (
         click.option("--workers", type=click.IntRange(0), default=0, help="Processes that prepare pictures."),
         click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples at once."),
@@ -96,6 +96,10 @@ def question(command: Command) -> Command:
             "--set", "chosen", multiple=True, metavar="KEY=VALUE",
             help="A knob of task., dataset., evaluation. (the protocol) or network. (how a file is read); repeatable. "
             "`ablate list knobs pose` and `ablate list knobs network` name them.",
+        ),
+        click.option(
+            "--score", "scores", multiple=True, metavar="NAME",
+            help="Also compute a score that takes long: Dice, HD95; repeatable.",
         ),
         data,
         click.option(
@@ -108,7 +112,13 @@ def question(command: Command) -> Command:
 
 
 def asked(
-    task: str | None, data: Path | None, chosen: tuple[str, ...], device: str | None, batch: int, workers: int
+    task: str | None,
+    data: Path | None,
+    scores: tuple[str, ...],
+    chosen: tuple[str, ...],
+    device: str | None,
+    batch: int,
+    workers: int,
 ) -> "Question":
     """The question that these options ask.
 
@@ -124,9 +134,8 @@ def asked(
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         raise DataError("--device cuda: this process sees no CUDA device")
-    return Question(
-        task, data, settings(chosen), torch.device(device or ("cuda" if there else "cpu")), batch=batch, workers=workers
-    )
+    where = torch.device(device or ("cuda" if there else "cpu"))
+    return Question(task, data, settings(chosen), where, batch=batch, workers=workers, scores=scores)
 
 
 def is_study(word: Path) -> bool:

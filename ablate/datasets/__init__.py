@@ -35,6 +35,7 @@ __all__ = [
     "Assumes",
     "Classes",
     "Dataset",
+    "Folded",
     "Grouped",
     "Header",
     "Info",
@@ -223,6 +224,18 @@ class WritesPeople(Protocol):
 
     def write_people(self, predictions: list[dict[str, object]], folder: Path) -> None:
         """Predictions in COCO's form, with `annotation_id`, as that file. Raises OSError."""
+
+
+@runtime_checkable
+class Folded(Protocol):
+    """Optional: a data set of which each seed evaluates another part, and trains on the others (cross-validation)."""
+
+    @property
+    def folds(self) -> int:
+        """How many parts; 1 where the splits are the same for all seeds."""
+
+    def of_seed(self, seed: int) -> "Dataset[Samples]":
+        """The set with the splits of that seed."""
 
 
 @runtime_checkable

@@ -81,6 +81,7 @@ class Info:
     things: Classes | None  # of its instances with boxes; None where none are annotated
     pictures: bool  # whether its licence lets a report show its images
     block: int | None  # so many images that follow each other are alike, such as frames of a video
+    spacing: tuple[float, float] | None  # millimetres between rows and between columns of pixels
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class Info:
         *,
         pictures: bool = False,
         block: int | None = None,
+        spacing: tuple[float, float] | None = None,
     ) -> None:
         """`joints` and `classes` are the values above, or names alone; facts that follow them count before theirs."""
         body = joints if isinstance(joints, Joints) else Joints(joints or ())
@@ -124,6 +126,7 @@ class Info:
         vars(self).update(
             name=name, version=version, licence=licence, source=source, sizes=sizes, images=images, size=size,
             joints=body or None, classes=labels or None, things=things, pictures=pictures, block=block,
+            spacing=spacing,
         )  # fmt: skip
 
     def declared(self, split: Split) -> str | None:

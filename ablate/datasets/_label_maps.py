@@ -116,7 +116,7 @@ def by_name(files: list[tuple[str, Path]]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """The images of one split, one sample each, numbered from 1; see `Samples`."""
+    """The images of one split, one sample each, numbered in their order; see `Samples`."""
 
     info: Info
     split: Split
@@ -124,6 +124,8 @@ class LabelledFiles:
     pairs: tuple[Pair, ...]
     table: np.ndarray  # (256,) uint8, see `table_of`
     skipped: dict[str, int] = field(default_factory=dict)
+    first: int = 1  # the number of the first image
+    whole: "LabelledFiles | None" = None  # all images of a cross-validated set, of which these are a part
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -131,36 +133,44 @@ class LabelledFiles:
     def __getitem__(self, index: int) -> LabelledImage:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        image, labels = self.labelled_image(index + 1)
-        return {"image": image, "labels": labels, "image_id": index + 1}
+        image, labels = self.labelled_image(index + self.first)
+        return {"image": image, "labels": labels, "image_id": index + self.first}
 
     def image(self, image_id: int) -> np.ndarray:
-        return read_picture(self.pairs[image_id - 1].image)
+        return read_picture(self._pair(image_id).image)
 
     def labels(self, image_id: int) -> np.ndarray:
-        return self._classes(self.pairs[image_id - 1])[1]
+        return self._classes(self._pair(image_id))[1]
 
     def labelled_image(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         image, labels = self.image(image_id), self.labels(image_id)
         if image.shape[:2] != labels.shape:
-            raise DataError(_sizes_differ(self.pairs[image_id - 1], image.shape[:2], labels.shape))
+            raise DataError(_sizes_differ(self._pair(image_id), image.shape[:2], labels.shape))
         return image, labels
 
     def name(self, image_id: int) -> str:
-        return self.pairs[image_id - 1].name
+        return self._pair(image_id).name
 
     def image_ids(self) -> list[int]:
-        return list(range(1, len(self) + 1))
+        return list(range(self.first, self.first + len(self)))
+
+    def _pair(self, image_id: int) -> Pair:
+        return self.pairs[image_id - self.first]
 
     def ground_truth(self) -> dict[str, Any]:
-        images = [{"id": number, "file_name": pair.image.name} for number, pair in enumerate(self.pairs, start=1)]
+        images = [{"id": number, "file_name": pair.image.name} for number, pair in enumerate(self.pairs, self.first)]
         return {"images": images, "annotations": [], "categories": []}
 
     def group(self, image_id: int) -> str | None:
-        return self.pairs[image_id - 1].group
+        return self._pair(image_id).group
 
     def digest(self) -> str:
-        """Of the maps' numbers, however they are compressed, and of the images' names and sizes in bytes."""
+        """Of the maps' numbers, however they are compressed, and of the images' names and sizes in bytes.
+
+        Parts of a cross-validated set have the whole set's, for each trial has other parts.
+        """
+        if self.whole:
+            return self.whole.digest()
         refuse(self.folder, list(self._looked.problems.values()))
         return self._looked.digest
 
@@ -203,7 +213,7 @@ class LabelledFiles:
     def _looked(self) -> "Looked":
         """What one look at all maps and all images' headers found; images themselves are not decoded."""
         looked, digests = Looked(np.zeros(len(self.info.need_classes()), np.int64)), []
-        for _, pairs in groupby(enumerate(self.pairs, start=1), key=lambda entry: entry[1].folder):
+        for _, pairs in groupby(enumerate(self.pairs, self.first), key=lambda entry: entry[1].folder):
             content = hashlib.blake2b(digest_size=8)
             for image_id, pair in pairs:
                 try:

@@ -4,24 +4,36 @@ Where the two lie is a pattern each, so that common layouts need no copying: ima
 SegNet's train + trainannot, MMSegmentation's img_dir/train + ann_dir/train, and Pascal VOC's JPEGImages +
 SegmentationClass with lists of names. The classes are knobs, for the network's size depends on them and planning
 needs no data; a file classes.txt in the folder, a name a line, is held against them.
+
+Small sets without a published split are cross-validated: `folds` parts of the images in the order of their names, and
+a trial is evaluated on the part of its seed. A group, such as a patient, is never in two parts.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from ablate.datasets import Classes, Info, Split, check_version, refuse, set_folder, under
-from ablate.datasets._label_maps import LabelledFiles, by_name, check_group, paired, table_of
+from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, check_group, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
+DIGITS = re.compile(r"(\d+)")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".gif")
 
 
-@dataset("label_folder", meaning=1, tasks=("segmentation",), training=("train", "version", "group"), later=("group",))
+@dataset(
+    "label_folder",
+    meaning=1,
+    tasks=("segmentation",),
+    training=("train", "version", "group"),
+    later=("group", "folds", "fold", "spacing"),
+)
 @dataclass(frozen=True)
 class LabelFolder:
     """Images with maps of classes from a plain folder.
@@ -43,10 +55,17 @@ class LabelFolder:
     test: str = "val"  # what {split} stands for in evaluation
     version: str | None = None  # digests "train-val" that the content must have
     group: str | None = None  # a regular expression: what it matches in an image's name is its group, such as a patient
+    folds: int = 1  # cross-validation with so many parts of `images`: one is evaluated, the others are trained on
+    fold: int | None = None  # which part is evaluated, from 0; none: of each trial the one of its seed
+    spacing: tuple[float, float] | None = None  # millimetres between rows and between columns of pixels, for HD95
 
     def __post_init__(self) -> None:
         _check_classes(self.classes, self.numbers, self.categories or self.classes)
-        if self.train == self.test or "{split}" not in (self.names or self.images):
+        if self.folds < 1 or not (self.fold is None or 0 <= self.fold < self.folds):
+            raise PartError(f"fold: parts are 0 to {max(self.folds, 1) - 1}, not {self.fold} of {self.folds}")
+        if self.folds > 1 and (self.names or "{split}" in self.images + self.labels):
+            raise PartError("folds: the parts are made of one folder; leave out {split} and names")
+        if self.folds == 1 and (self.train == self.test or "{split}" not in (self.names or self.images)):
             knob = "test" if self.train == self.test else "names" if self.names else "images"
             raise PartError(f"{knob}: training and evaluation would use the same files")
         if "{name}" not in self.labels.rpartition("/")[2]:
@@ -64,7 +83,12 @@ class LabelFolder:
             licence="not known",
             source="not known",
             classes=Classes(self.classes, categories=self.categories or self.classes, label_ids=self.numbers),
+            spacing=self.spacing,
         )
+
+    def of_seed(self, seed: int) -> Self:
+        """The set whose evaluated part is the seed's; see `Folded`."""
+        return self if self.fold is not None else replace(self, fold=seed % self.folds)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -100,14 +124,43 @@ class LabelFolder:
             images = {stem: images[stem] for stem in listed}
         if self.names or "{split}" not in self.labels:  # other splits' maps may lie here too
             labels = {stem: file for stem, file in labels.items() if stem in images}
-        pairs = paired(name, images, labels, root=home, group=self.group)
-        return LabelledFiles(self.info, split, home, tuple(pairs), self.table)
+        pairs = tuple(paired(name, images, labels, root=home, group=self.group))
+        if self.folds == 1:
+            return LabelledFiles(self.info, split, home, pairs, self.table)
+        return self._part(split, LabelledFiles(self.info, split, home, tuple(_by_unit(pairs)), self.table))
+
+    def _part(self, split: Split, whole: LabelledFiles) -> LabelledFiles:
+        """The evaluated part of all images, or the others.
+
+        Raises:
+            DataError: there are fewer images or groups than parts.
+        """
+        units, fold = list(dict.fromkeys(map(_unit, whole.pairs))), self.fold or 0
+        if len(units) < self.folds:
+            raise DataError(f"{whole.folder}: dataset.folds: {self.folds} parts of {len(units)} images or groups")
+        own = set(units[len(units) * fold // self.folds : len(units) * (fold + 1) // self.folds])
+        inside = [_unit(pair) in own for pair in whole.pairs]
+        pairs = tuple(pair for pair, mine in zip(whole.pairs, inside, strict=True) if mine == (split == "val"))
+        first = inside.index(True) + 1 if split == "val" else 1
+        return replace(whole, pairs=pairs, first=first, whole=whole)
 
     def _refuse_overlap(self, home: Path, names: str) -> None:
         files = [under(home, names.replace("{split}", folder)) for folder in self.folders.values()]
         if all(file.exists() for file in files):  # without labels for the other split, one list is enough
             both = sorted(set(_lines(files[0])) & set(_lines(files[1])))
             refuse(files[1], [f"{stem} is trained on and evaluated on" for stem in both])
+
+
+def _unit(pair: Pair) -> str:
+    """What stays together: the image's group, else the image."""
+    return pair.group or pair.name
+
+
+def _by_unit(pairs: tuple[Pair, ...]) -> list[Pair]:
+    """By groups, and by the numbers in names: 2 before 10, so that neighbours of a volume or video stay neighbours."""
+    by_number = sorted(pairs, key=lambda pair: [(part.isdigit(), part.zfill(20)) for part in DIGITS.split(pair.name)])
+    place = {unit: number for number, unit in enumerate(dict.fromkeys(map(_unit, by_number)))}
+    return sorted(by_number, key=lambda pair: place[_unit(pair)])
 
 
 def _check_classes(classes: tuple[str, ...], numbers: tuple[int, ...], categories: tuple[str, ...]) -> None:

@@ -39,6 +39,7 @@ class Asked:
     samples: Samples  # the evaluation split
     digest: str  # of its files
     root: Path | None
+    scores: tuple[str, ...] = ()  # wanted of metrics that are computed only where somebody asks for them
 
     @property
     def parts(self) -> list[str]:
@@ -48,7 +49,12 @@ class Asked:
     @property
     def meanings(self) -> dict[str, int]:
         """The `meaning` numbers of the code that has a say."""
-        metrics = registry.describe("task", self.task_part.name).facts.get("metrics", ())
+        metrics = [
+            name
+            for name in registry.describe("task", self.task_part.name).facts.get("metrics", ())
+            if not (metric := registry.describe("metric", name)).facts.get("only_asked")
+            or any(map(metric.gives, self.scores))
+        ]
         kinds = {"task": self.task_part.name, "dataset": self.dataset_part.name}
         numbers = {kind: registry.describe(kind, name).meaning for kind, name in kinds.items()}
         return numbers | {f"metric {name}": registry.describe("metric", name).meaning for name in metrics}

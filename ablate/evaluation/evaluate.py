@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from ablate import registry
 from ablate.datasets import Array
-from ablate.errors import DataError
+from ablate.errors import DataError, PartError, nearest
 from ablate.evaluation import checkpoints, onnx_file, prediction_files, published
 from ablate.evaluation.asked import Asked, Settings, asked, asked_by
 from ablate.evaluation.networks import Adapted, Loaded
@@ -35,6 +36,7 @@ class Question:
     batch: int = 32
     workers: int = 0
     said: Said | None = None
+    scores: tuple[str, ...] = ()  # see `Asked`
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def of_predictions(place: Path, question: Question, *, label: str = "") -> Answe
     Raises:
         AblateError: they cannot be read, or do not fit the set.
     """
-    opened = asked(question.task, question.data, question.chosen)
+    opened = _wanting(asked(question.task, question.data, question.chosen), question.scores)
     return _answer(opened, prediction_files.read(place, opened), label or place.stem)
 
 
@@ -66,7 +68,7 @@ def of_network(file: Path, question: Question, *, label: str = "") -> Answer:
     net = load(file, question.chosen, question.device)
     task = question.task or net.task
     chosen, net = with_what_the_file_tells(question.chosen, net, file, task)
-    opened = asked(task, question.data, chosen)
+    opened = _wanting(asked(task, question.data, chosen), question.scores)
     return _answer(opened, predicted(net, opened, question), label or file.stem)
 
 
@@ -76,9 +78,20 @@ def of_arm(recipe: Recipe, file: Path, question: Question, *, label: str = "") -
     Raises:
         AblateError: the weights are of another network, or the data are not there.
     """
-    opened = asked_by(recipe, question.data, question.chosen)
+    opened = _wanting(asked_by(recipe, question.data, question.chosen), question.scores)
     net = checkpoints.of_arm(recipe, file, question.chosen["network"], question.device)
     return _answer(opened, predicted(net, opened, question), label or file.stem)
+
+
+def _wanting(opened: Asked, scores: tuple[str, ...]) -> Asked:
+    """The same, with these scores among what is computed. Raises PartError."""
+    task = opened.task_part.name
+    metrics = [registry.describe("metric", name) for name in registry.describe("task", task).facts.get("metrics", ())]
+    for score in scores:
+        if not any(metric.gives(score) for metric in metrics):
+            known = [name for metric in metrics for name in metric.facts.get("scores", ())]
+            raise PartError(f"--score {score}: the task {task!r} has no such score; {nearest(score, known)}")
+    return replace(opened, scores=scores)
 
 
 def _answer(opened: Asked, made: Predicted, label: str) -> Answer:

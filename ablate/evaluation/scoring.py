@@ -38,7 +38,8 @@ def evaluated(asked: Asked, predicted: Predicted, *, label: str) -> tuple[Evalua
     """
     task = asked.task_part.name
     try:
-        scores, statistics = score(task, predicted.predictions, asked.task.ground_truth(asked.samples), asked.info)
+        truth = asked.task.ground_truth(asked.samples)
+        scores, statistics = score(task, predicted.predictions, truth, asked.info, asked=asked.meanings)
     except Unscored as error:
         raise DataError(f"{label}: {error}") from None
     ids = sorted(asked.samples.image_ids())

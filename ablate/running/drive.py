@@ -155,7 +155,7 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
     found: dict[str, None] = {}
     evaluated: dict[str, str] = {}  # digest of the evaluation split -> an arm that has it
     for trial in {_looked_at(trial.recipe): trial for trial in trials}.values():
-        splits, digests = batches.opened(trial.recipe, where.data)
+        splits, digests = batches.opened(trial.recipe, where.data, seed=trial.seed)
         found |= {remark: None for samples in splits.values() for remark in _remarks(samples)}
         evaluated.setdefault(digests["val"], design.arm(trial).label)
     if len(evaluated) > 1:

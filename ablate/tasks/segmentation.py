@@ -60,7 +60,14 @@ class SegmentationProtocol:
         return (2 if self.flip else 1) * fsum(scale**2 for scale in self.scales)
 
 
-@task("segmentation", meaning=1, metrics=("mean_iou",), input="size", dataset="cityscapes", preset="segmentation")
+@task(
+    "segmentation",
+    meaning=1,
+    metrics=("mean_iou", "dice", "hausdorff"),
+    input="size",
+    dataset="cityscapes",
+    preset="segmentation",
+)
 @dataclass(frozen=True)
 class Segmentation:
     """Semantic segmentation: a crop in, logits of the classes out.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ablate.datasets import SPLITS, Info, Samples, Split, build_dataset
+from ablate.datasets import SPLITS, Folded, Info, Samples, Split, build_dataset
 from ablate.errors import DataError, LoadingError, PartError, StoreError, one_line
 from ablate.machine import scratch
 from ablate.study import Recipe
@@ -36,13 +36,14 @@ LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what
 SIGNAL_FOLLOWS = 1.0  # seconds within which the signal of a process's end comes after its pipes are closed
 
 
-def opened(recipe: Recipe, root: Path | None) -> tuple[dict[Split, Samples], dict[Split, str]]:
-    """Both splits of a recipe's data, and their digests; each has something to train on or to evaluate.
+def opened(recipe: Recipe, root: Path | None, *, seed: int) -> tuple[dict[Split, Samples], dict[Split, str]]:
+    """Both splits of a recipe's data for that seed, and their digests; each has something to train on or to evaluate.
 
     Raises:
         DataError: files are missing, damaged or not the declared ones, or nothing is left of a split.
     """
     data, task = build_dataset(recipe.dataset), build_task(recipe.task)
+    data = data.of_seed(seed) if isinstance(data, Folded) else data
     splits = {split: data.open(split, root) for split in SPLITS}
     digests = {split: samples.verify() for split, samples in splits.items()}
     trained = trained_on(recipe, task, splits["train"])

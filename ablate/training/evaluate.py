@@ -4,6 +4,7 @@ Statistics are per image and aggregated late, so that one bootstrap serves every
 """
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,18 @@ def evaluate(
     if folder:
         _write(finished, task, samples, folder)
     left_out = chosen.left_out if isinstance(chosen, LeavesOut) else 0
-    scores, statistics = score(trial.recipe.task.name, finished, task.ground_truth(samples), info)
+    truth = task.ground_truth(samples)
+    scores, statistics = score(trial.recipe.task.name, finished, truth, info, asked=trial.meanings)
     return Evaluation(scores, statistics, len(chosen) / seconds, seconds, finished, left_out)
 
 
 def score(
-    task: str, predictions: list[Prediction], ground_truth: Document, info: Info
+    task: str, predictions: list[Prediction], ground_truth: Document, info: Info, *, asked: Container[str] | None = None
 ) -> tuple[dict[str, float], dict[str, Array]]:
     """All scores of the metrics of the task of that name, and the per-image statistics they come from.
 
-    Some may be nan, such as the IoU of a class without pixels, or PCK where nobody has a torso.
+    A metric that is computed only where a study asks for it has its role in `asked`; None asks for all. Some scores may
+    be nan, such as the IoU of a class without pixels, or PCK where nobody has a torso.
 
     Raises:
         Unscored: all are.
@@ -91,6 +94,9 @@ def score(
     scores: dict[str, float] = {}
     statistics: dict[str, Array] = {}
     for name in registry.describe("task", task).facts["metrics"]:
+        only_asked = registry.describe("metric", name).facts.get("only_asked")
+        if only_asked and asked is not None and f"metric {name}" not in asked:
+            continue
         metric = build_metric(name)
         arrays = metric.per_image(predictions, ground_truth, info)
         scores |= metric.aggregate(arrays)

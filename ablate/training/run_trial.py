@@ -185,7 +185,7 @@ def _train_and_evaluate(
     trial: Trial, site: Site, team: Team, held: Held | None
 ) -> Generator[Epoch | tuple[Result, Arrays]]:
     recipe, device = trial.recipe, _settle(site)
-    task, (splits, digests) = build_task(recipe.task), batches.opened(recipe, site.data)
+    task, (splits, digests) = build_task(recipe.task), batches.opened(recipe, site.data, seed=trial.seed)
     info = splits["train"].info
     net = build(recipe)
     initialise(net, recipe.train.init, seed=trial.seed)

@@ -4,6 +4,7 @@ Nothing is unpacked: members are read by name and bounded in size, so neither pa
 members that grow without end do harm.
 """
 
+import posixpath
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def opened(archive: Path, *, beside: str, limits: dict[str, int]) -> Iterator[Re
         if len(names) != 1:
             raise DataError(f"{archive}: wanted one {beside} in the archive, found {len(names)}")
         folder = names[0].removesuffix(Path(beside).name)
-        yield lambda name: _member(members, folder + name, archive, limits)
+        yield lambda name: _member(members, posixpath.normpath(folder + name), archive, limits)
 
 
 @contextmanager
