@@ -98,12 +98,13 @@ def neck(
     strides: Sequence[int],
     out_channels: int | None = None,
     align_corners: bool = False,
+    stride: int = 1,
 ) -> Stream | V1h | V2 | V2p:
     """The neck called `name` (v1, v1h, v2, v2p, stream1 ... stream6) for maps of these channels and strides.
 
     `out_channels` belongs to v1h (V2's width if not given; say it where the body puts out the finest map
-    alone) and v2p (256), `align_corners` to the bilinear upsampling of v2 and v2p. ValueError for a wrong
-    name.
+    alone) and v2p (256), `align_corners` to the bilinear upsampling of v2 and v2p, `stride` to the last convolutions of v2p.
+    ValueError for a wrong name.
     """
     check_choice("neck", name, NECKS)
     if name == "v1h":
@@ -111,5 +112,5 @@ def neck(
     if name == "v2":
         return V2(channels, strides, align_corners=align_corners)
     if name == "v2p":
-        return V2p(channels, strides, out_channels=out_channels or 256, align_corners=align_corners)
+        return V2p(channels, strides, out_channels=out_channels or 256, stride=stride, align_corners=align_corners)
     return Stream(channels, strides, stream=0 if name == "v1" else int(name.removeprefix("stream")) - 1)

@@ -99,6 +99,7 @@ COLUMNS: dict[str, dict[str, Column]] = {
         **TRIAL,
         "epoch": Column("int", "", "1 is the first"),
         "loss": Column("float", "of the task's loss", "mean over the epoch's batches"),
+        "loss/NAME": Column("float", "of the task's loss", "the same of a part of the loss, where the task names them"),
         "lr": Column("float", "", "learning rate at the epoch's last step"),
         "seconds": Column("float", "s", "training only"),
         "images_per_second": Column("float", "1/s", "training throughput"),
@@ -234,10 +235,12 @@ def _effects(evidence: "Evidence") -> Iterator[Cells]:
 
 
 def _curves(evidence: "Evidence") -> Iterator[Cells]:
-    for _, cells, result in _each(evidence):
-        for epoch in result.curve if result else ():
-            scores = {f"score/{name}": epoch.scores.get(name, math.nan) for name in evidence.study.metrics}
-            yield {**cells, **epoch.model_dump(exclude={"scores"}), **scores}
+    curves = [(cells, epoch) for _, cells, result in _each(evidence) for epoch in (result.curve if result else ())]
+    names = sorted({name for _, epoch in curves for name in epoch.loss_parts})
+    for cells, epoch in curves:
+        scores = {f"score/{name}": epoch.scores.get(name, math.nan) for name in evidence.study.metrics}
+        parts = {f"loss/{name}": epoch.loss_parts.get(name, math.nan) for name in names}
+        yield {**cells, **epoch.model_dump(exclude={"scores", "loss_parts"}), **parts, **scores}
 
 
 def _costs(evidence: "Evidence") -> Iterator[Cells]:
@@ -277,6 +280,8 @@ def _images(evidence: "Evidence") -> Iterator["DataFrame"]:
         stored, tables = store.statistics(result.id), []
         for name, metric in metrics.items():
             own = {key.partition("/")[2]: array for key, array in stored.items() if key.startswith(f"{name}/")}
+            if not own and registry.describe("metric", name).facts.get("only_asked"):
+                continue
             try:
                 images = pandas.Index(own["image_ids"], name="image", dtype="int64")
                 tables.append(pandas.DataFrame(metric.columns(own), index=images))

@@ -35,6 +35,7 @@ class Epoch(BaseModel):
     seconds: Number  # training only
     images_per_second: Number  # training throughput
     scores: dict[str, Number] = {}  # on the evaluation split, where this epoch was evaluated
+    loss_parts: dict[str, Number] = {}  # means of the losses that the loss is the sum of, where the task names them
 
 
 class Cost(BaseModel):

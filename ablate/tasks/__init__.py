@@ -144,6 +144,14 @@ class WeighsBatches(Protocol):
 
 
 @runtime_checkable
+class LossParts(Protocol):
+    """Optional: a task whose loss is a sum of losses, for the learning curve."""
+
+    def loss_parts(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name; their sum is the loss."""
+
+
+@runtime_checkable
 class GivesHead(Protocol):
     """Optional: a task whose head takes more than maps, as one that samples what it learns from.
 

@@ -247,19 +247,27 @@ class OneStage(nn.Module):
         return levels, self.fcos.head(levels)
 
 
+def loss_names(detector: str, *, masks: bool) -> list[str]:
+    """The names of a head's losses, in the order in which `Detector` gives them."""
+    if detector == "fcos":
+        return ["class", "box", "centre"]
+    own = ["class", "box", "mask"] if masks else ["class", "box"]
+    stages = [f" {number}" for number in range(1, len(CASCADE) + 1)] if detector.startswith("cascade") else [""]
+    return ["proposals", "proposed boxes", *(f"{name}{stage}" for stage in stages for name in own)]
+
+
 class Detector(nn.Module):
     """A head as the network has it: tensors in, tensors out.
 
     forward(maps) on the meta device, and in training: all outputs, for counting and timing. In training forward(maps,
     sizes (B, 2), counts (B,), boxes (N, 4), labels (N,), masks (N, H, W) or none) gives the losses, in the order of
-    `names`. In evaluation forward(maps, sizes), the sizes being the whole where not given, gives boxes (N, 4), scores
-    (N,), labels (N,), counts (B,), and masks (N, 1, 28, 28) of heads that have them.
+    `loss_names`. In evaluation forward(maps, sizes), the sizes being the whole where not given, gives boxes (N, 4),
+    scores (N,), labels (N,), counts (B,), and masks (N, 1, 28, 28) of heads that have them.
     """
 
     def __init__(self, head: TwoStage | OneStage, *, stride: int, first: int = 0) -> None:
         super().__init__()
         self.head, self.stride, self.first = head, stride, first  # the finest map that is read, and its stride
-        self.names: tuple[str, ...] = ()
 
     def own_rules(self) -> Draws:
         """See `build.initialise`."""
@@ -276,9 +284,7 @@ class Detector(nn.Module):
             sizes = given[0].tolist() if given else [(height, width)] * len(whole)
             images = ImageList(whole, [(int(h), int(w)) for h, w in sizes])
             if self.training:
-                losses = self.head.losses(full, images, _targets(*given[1:]))
-                self.names = tuple(losses)
-                return list(losses.values())
+                return list(self.head.losses(full, images, _targets(*given[1:])).values())
             found = self.head.detections(full, images)
         counts = torch.tensor([len(one.scores) for one in found], device=full[0].device)
         parts = [

@@ -24,7 +24,7 @@ from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Forward, Outputs, normalised
 from ablate.tasks._coco_results import INSTANCES, as_runs, read_instance_results
-from ablate.tasks._detectors import Detector, OneStage, Pyramid, Rules, TwoStage
+from ablate.tasks._detectors import Detector, OneStage, Pyramid, Rules, TwoStage, loss_names
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
 Found = dict[str, Any]  # a Prediction: COCO's result of an instance
@@ -170,6 +170,11 @@ class Detection:
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The sum of the head's losses."""
         return torch.stack(list(outputs)).sum()
+
+    def loss_parts(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The head's losses by name."""
+        names = loss_names(self.detector, masks=self.detector in MASKED)
+        return dict(zip(names, outputs, strict=True))
 
     def samples_for_evaluation(self, samples: InstanceSamples, protocol: DetectionProtocol) -> "Images":
         return Images(samples, tuple(samples.image_ids()))

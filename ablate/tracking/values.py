@@ -65,6 +65,7 @@ def curve(rows: Iterable[tuple[Epoch, int]]) -> list[tuple[str, float, int, int]
     found = []
     for row, moment in rows:
         named = {"epoch": row.epoch, "loss": row.loss, "lr": row.lr, "train_images_per_second": row.images_per_second}
+        named |= {f"loss/{name}": part for name, part in row.loss_parts.items()}
         found += [(name, value, moment, row.epoch) for name, value in {**named, **row.scores}.items()]
     return found
 

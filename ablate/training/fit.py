@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
@@ -26,7 +27,7 @@ from ablate.datasets import Info
 from ablate.machine import beat, clock
 from ablate.storage import Epoch
 from ablate.study import Trial
-from ablate.tasks import Batch, GivesHead, Items, SomeTask, WeighsBatches
+from ablate.tasks import Batch, GivesHead, Items, LossParts, SomeTask, WeighsBatches
 from ablate.training import team_norm, updates
 from ablate.training.batches import Encoded, Loader, Shuffled, batches, to_device
 from ablate.training.site import Site
@@ -56,6 +57,7 @@ class Training:
         self.net = net.to(device, memory_format=self.layout)  # type: ignore[call-overload]  # stubs lack it
         self.optimizer = updates.optimizer(self.net, self.spec, times)
         self.curve: list[Epoch] = []
+        self.parts: dict[str, Tensor] = {}  # of the last step's loss, where the task names them; of one process alone
 
     @property
     def evaluated(self) -> nn.Module:
@@ -75,6 +77,8 @@ class Training:
         with self.autocast(), team_norm.apart(self.net, self.team, when=bool(batch.get("share", 0) == 1)):
             outputs = self.net(images, *given)
         loss: Tensor = task.loss(outputs, batch)
+        if isinstance(task, LossParts) and self.team.size == 1:
+            self.parts = {name: part.detach() for name, part in task.loss_parts(outputs, batch).items()}
         if self.team.size > 1:
             loss = self.team.part(loss, _weight(task, batch))
         self.optimizer.zero_grad(set_to_none=True)
@@ -213,6 +217,7 @@ def fit(
 def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> Epoch:
     updates.train_mode(training.net, training.spec)
     start, total, images, lr = clock.now(), 0.0, 0, 0.0
+    parts: Counter[str] = Counter()
     for index, batch in enumerate(loader):
         lr = updates.learning_rate(training.spec, number - 1, index / len(loader), steps=len(loader))
         samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
@@ -224,10 +229,18 @@ def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> E
             raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
         beat()
         total, images = total + loss * size, images + size
+        parts.update({name: float(part) * size for name, part in training.parts.items()})
     if number == 1 and total == 0:  # later it may be what was learned
         raise Unlabelled("the loss was 0 in every step of epoch 1: nothing that was trained on has a label")
     seconds = clock.now() - start
-    return Epoch(epoch=number, loss=total / images, lr=lr, seconds=seconds, images_per_second=images / seconds)
+    return Epoch(
+        epoch=number,
+        loss=total / images,
+        lr=lr,
+        seconds=seconds,
+        images_per_second=images / seconds,
+        loss_parts={name: part / images for name, part in parts.items()},
+    )
 
 
 def _weight(task: SomeTask, batch: Batch) -> Tensor:

@@ -10,6 +10,7 @@ import torchvision
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, fcos_resnet50_fpn, maskrcnn_resnet50_fpn
+from trained import finish, site
 
 from ablate import registry
 from ablate.datasets import Classes, Info, build_dataset
@@ -17,10 +18,12 @@ from ablate.errors import DataError
 from ablate.models import build_model
 from ablate.network.build import Network, build, initialise
 from ablate.network.cost import price
-from ablate.study import Recipe
+from ablate.study import Design, Recipe, load
 from ablate.study.presets import presets
 from ablate.study.recipe import Part
 from ablate.tasks import DrawsOwn, build_protocol, build_task
+from ablate.tasks._detectors import loss_names
+from ablate.tracking.values import curve
 
 TORCHVISION = {
     "faster_rcnn": fasterrcnn_resnet50_fpn,
@@ -103,7 +106,7 @@ def test_losses_are_torchvisions(pair):
     for _ in images:
         torch.empty(1).uniform_()  # torchvision draws each image's size
     losses = mine(images, *given(targets))
-    found = dict(zip(mine.head.names, losses, strict=True))
+    found = dict(zip(loss_names(detector, masks=detector == "mask_rcnn"), losses, strict=True))
     names = {
         "classification": "class", "bbox_regression": "box", "bbox_ctrness": "centre", "loss_classifier": "class",
         "loss_box_reg": "box", "loss_objectness": "proposals", "loss_rpn_box_reg": "proposed boxes",
@@ -193,10 +196,13 @@ def test_every_loss_reaches_the_image_and_every_layer_is_drawn_by_seed(detector)
     outputs = net(task.prepare(batch), *task.given(batch))
     loss = task.loss(outputs, batch)
     assert loss.item() == pytest.approx(sum(x.item() for x in outputs))
-    for x in outputs:
+    parts = task.loss_parts(outputs, batch)
+    assert len(parts) == len(outputs)
+    assert ("mask" in detector) == any(name.startswith("mask") for name in parts)
+    for x in parts.values():
         net.zero_grad()
         x.backward(retain_graph=True)
-        assert net.backbone.body.conv1.weight.grad is not None or "proposed" in net.head.names
+        assert net.backbone.body.conv1.weight.grad is not None
 
 
 def test_masks_are_drawn_where_their_boxes_are():
@@ -370,3 +376,27 @@ def test_what_cannot_be_a_detection_is_one_line(change, words, tmp_path):
     with pytest.raises(DataError, match=re.escape(words)) as caught:
         task_of("fcos").read_predictions(file, opened)
     assert "\n" not in str(caught.value)
+
+
+def test_the_curve_has_the_parts_of_the_loss(tmp_path):
+    document = {
+        "name": "boxes",
+        "question": "Do they add up?",
+        "recipe": {
+            "task": {"name": "detection", "size": [64, 64], "proposals": 20, "sampled": 16, "box_width": 16},
+            "dataset": {"name": "figures", "train": 12, "val": 4, "size": [64, 64]},
+            "model": {"name": "resnet", "depth": 18, "pyramid": True},
+            "train": {"preset": "detection", "epochs": 2, "batch": 5, "lr": 0.01},
+        },
+        "factors": {"flip": {"at": "task.flip", "levels": [0.5, 0.0]}},
+        "metrics": ["AP"],
+        "seeds": 1,
+    }
+    file = tmp_path / "boxes.yaml"
+    file.write_text(json.dumps(document))
+    epochs, result, _ = finish(Design(load(file)).trials[0], site(tmp_path))
+    for epoch in epochs:
+        assert list(epoch.loss_parts) == ["proposals", "proposed boxes", "class", "box"]
+        assert sum(epoch.loss_parts.values()) == pytest.approx(epoch.loss, rel=1e-5)
+    assert result.curve == epochs
+    assert ("loss/class", epochs[0].loss_parts["class"], 7, 1) in curve([(epochs[0], 7)])
