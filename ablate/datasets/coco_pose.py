@@ -21,7 +21,7 @@ OWN = ("flip_pairs", "sigmas", "upper_body", "norm")  # knobs of joints that are
 @dataset(
     "coco_pose",
     meaning=1,
-    tasks=("pose",),
+    tasks=("pose", "bottom_up_pose"),
     training=("version", "group_field"),
     later=("group_field", "annotations", "category", "flip_pairs", "sigmas", "upper_body", "norm"),
 )
