@@ -38,7 +38,7 @@ class HeatmapHead(nn.Module):
 
 
 class HigherHead(nn.Module):
-    """Heatmaps of all people, with tags that tell them apart, and finer heatmaps (HigherHRNet, Cheng et al., CVPR 2020).
+    """Heatmaps of all people, with tags that tell them apart, and finer heatmaps (HigherHRNet, CVPR 2020).
 
     (B, C, h, w) -> [K heatmaps and after them K tags (B, 2K, h, w), K heatmaps (B, K, 2h, 2w)]. The finer ones are read
     from the map and the first outputs side by side, twice as large and C wide, after four basic blocks.

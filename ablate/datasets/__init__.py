@@ -170,7 +170,7 @@ class PeopleByImage(PeopleSamples, Protocol):
     """A split that can be asked for whole images with all their people."""
 
     def by_image(self) -> Mapping[int, PeopleOfImage]:
-        """Those of each image that somebody is annotated on, by its id; annotations are read again. Raises DataError."""
+        """Those of each image that somebody is annotated on, by its id; files are read again. Raises DataError."""
 
 
 class LabelledSamples(Samples, Protocol):

@@ -65,7 +65,7 @@ def draw(split: Split, number: int, size: tuple[int, int], people: int = 0) -> P
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Colours, and beside them whose each pixel is: 0 the scene's, from 1 on a person's, 255 something's before them."""
+    """Colours, and beside them whose each pixel is: 0 the scene, 255 something before people, else a person."""
 
     pixels: np.ndarray  # (H, W, 3) uint8
     owner: np.ndarray  # (H, W) uint8

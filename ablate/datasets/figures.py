@@ -35,7 +35,7 @@ class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.
 
     Raises:
-        PartError: a split without people, pictures too small to show them, or more people in one than can be told apart.
+        PartError: a split without people, pictures too small to show them, or too many people in each.
     """
 
     train: int = 500  # people in the training split
