@@ -70,6 +70,7 @@ class BottomUpPoseProtocol:
     "bottom_up_pose",
     meaning=1,
     metrics=("keypoint_ap", "pck", "joint_distance"),
+    predicts="people",
     input="size",
     dataset="coco_pose",
     preset="bottom_up_pose",

@@ -73,6 +73,7 @@ class PoseProtocol:
     "pose",
     meaning=1,
     metrics=("keypoint_ap", "pck", "joint_distance"),
+    predicts="people",
     input="size",
     dataset="coco_pose",
     preset="pose",
