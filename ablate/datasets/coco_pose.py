@@ -92,6 +92,7 @@ class CocoPose:
             licence=known.licence if known else "not known",
             source=known.source if known else "not known",
             sizes=form.sizes if form else None,
+            images=(form.images or None) if form else None,
         )
 
     @property

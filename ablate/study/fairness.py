@@ -169,9 +169,13 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def _differences(flat: dict[str, dict[str, Any]]) -> list[str]:
-    """Every path at which arms differ, with its values and who has them."""
+    """Every path at which arms differ, with its values and who has them; of several tasks, what all of them have."""
     found = []
-    for path in dict.fromkeys(path for values in flat.values() for path in values):
+    of_task: dict[str, set[str]] = {}
+    for values in flat.values():
+        of_task.setdefault(values["task.name"], set()).update(values)
+    common = set.intersection(*of_task.values())
+    for path in dict.fromkeys(path for values in flat.values() for path in values if path in common):
         groups: dict[str, list[str]] = {}
         for name, values in flat.items():
             groups.setdefault(_plain(values.get(path)), []).append(name)
