@@ -49,11 +49,11 @@ class HigherHead(nn.Module):
     ) -> None:
         super().__init__()
         norm, width = norm or batch_norm(), channels[0]
-        self.final_layers = nn.ModuleList(conv(width, n, kernel=kernel, bias=True) for n in (2 * joints, joints))
         doubled = nn.ConvTranspose2d(width + 2 * joints, width, 4, 2, 1, bias=False)
         up = nn.Sequential(doubled, norm(width), nn.ReLU(inplace=True))
         refined = (nn.Sequential(BasicBlock(width, norm=norm)) for _ in range(blocks))  # official nesting
         self.deconv_layers = nn.ModuleList([nn.Sequential(up, *refined)])
+        self.final_layers = nn.ModuleList(conv(width, n, kernel=kernel, bias=True) for n in (2 * joints, joints))
 
     def forward(self, maps: Maps) -> Maps:
         coarse = self.final_layers[0](maps[0])

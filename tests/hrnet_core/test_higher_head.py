@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hrnet_core import HigherHead, HRNet, HRNetConfig
+from hrnet_core import HigherHead, HRNet, HRNetConfig, from_checkpoint
 
 JOINTS = 17
 
@@ -73,3 +73,25 @@ def test_finer_heatmaps_are_read_from_the_coarse_outputs_too():
         head.final_layers[0].bias[5] += 1  # a tag
         _, after = head(maps)
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("layout", ["official", "module", "mmpose 0.x"])
+def test_released_checkpoints_give_back_what_their_network_computes(layout, randomised):
+    config = HRNetConfig(
+        width=4, modules=(1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=8, stem_width=8, multi_scale_output=False
+    )
+    body = HRNet(config)
+    net = randomised(nn.Sequential(body, HigherHead(body.channels, joints=5)))
+    body_prefix, head_prefix = {
+        "official": ("", ""),
+        "module": ("module.", "module."),
+        "mmpose 0.x": ("backbone.", "keypoint_head."),
+    }[layout]
+    state = {body_prefix + name: value for name, value in net[0].state_dict().items()}
+    state |= {head_prefix + name: value for name, value in net[1].state_dict().items()}
+    found = from_checkpoint(state)
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(found(image), net(image))
+    assert (found.kind, found.family, found.outputs, found.config) == ("bottom_up", "higher", 5, config)
+    assert not found.leftover
