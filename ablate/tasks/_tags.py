@@ -132,13 +132,7 @@ def _within_pixels(heatmaps: Tensor, joint: np.ndarray, points: np.ndarray) -> n
     height, width = heatmaps.shape[1:]
     of = torch.as_tensor(joint, device=heatmaps.device)
     x, y = torch.as_tensor(points, device=heatmaps.device).long().T
-
-    def higher(axis: str) -> np.ndarray:
-        after, before = (
-            (heatmaps[of, y, (x + step).clamp(0, width - 1)] if axis == "x" else
-             heatmaps[of, (y + step).clamp(0, height - 1), x]) for step in (1, -1)
-        )  # fmt: skip
-        towards: np.ndarray = (after > before).cpu().numpy()
-        return towards
-
-    return points + 0.5 + np.where(np.stack([higher("x"), higher("y")], axis=1), 0.25, -0.25)
+    left, right = (heatmaps[of, y, (x + step).clamp(0, width - 1)] for step in (-1, 1))
+    above, below = (heatmaps[of, (y + step).clamp(0, height - 1), x] for step in (-1, 1))
+    towards = torch.stack([right > left, below > above], dim=1).cpu().numpy()
+    return points + 0.5 + np.where(towards, 0.25, -0.25)
