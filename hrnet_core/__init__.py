@@ -5,7 +5,7 @@ Beside it the baseline that the pose papers compare with, SimpleBaseline, whose 
 
 from .checkpoint import Pretrained, from_checkpoint
 from .config import HRNetConfig
-from .heads import ClassificationHead, HeatmapHead, OCRHead, SegmentationHead, WidenHead
+from .heads import ClassificationHead, HeatmapHead, HigherHead, OCRHead, SegmentationHead, WidenHead
 from .hrnet import HRNet
 from .necks import NECKS, neck
 from .presets import PRESETS
@@ -18,6 +18,7 @@ __all__ = [
     "HRNet",
     "HRNetConfig",
     "HeatmapHead",
+    "HigherHead",
     "OCRHead",
     "Pretrained",
     "ResNet",

@@ -36,11 +36,12 @@ EXTRAS = r"(loss|criterion|data_preprocessor)\.|(.*\.)?total_(ops|params)$"  # w
 class Pretrained(nn.Module):
     """Body, neck and head of a checkpoint; `forward` gives what the original gives.
 
-    Heatmaps (B, K, h, w), logits (B, classes, h, w) at the finest stream's resolution, [auxiliary, main]
-    logits for OCR, class logits (B, classes), the pyramid's maps for detectors, and the list of maps
-    without a head (or, for timm's `features_only`, with its widening half: strides 4 to 32; the stem's map
-    is not among them). `config` describes the body, `family` the origin, `kind` the head (heatmap, segmentation,
-    ocr, classification, pyramid; None without one), `leftover` holds weights that belong to none of the three.
+    Heatmaps (B, K, h, w), for HigherHRNet with tags and finer ones (see `HigherHead`), logits (B, classes, h, w)
+    at the finest stream's resolution, [auxiliary, main] logits for OCR, class logits (B, classes), the pyramid's
+    maps for detectors, and the list of maps without a head (or, for timm's `features_only`, with its widening half:
+    strides 4 to 32; the stem's map is not among them). `config` describes the body, `family` the origin, `kind` the
+    head (heatmap, bottom_up, segmentation, ocr, classification, pyramid; None without one), `leftover` holds weights
+    that belong to none of the three.
     """
 
     def __init__(

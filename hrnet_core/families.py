@@ -1,8 +1,8 @@
 """The families of released checkpoints: how to tell them, their key names, and what shapes do not show.
 
-Sources: the official repositories (deep-high-resolution-net.pytorch, HRNet-Semantic-Segmentation,
-HRNet-Image-Classification, HRNet-Facial-Landmark-Detection, HRNet-Object-Detection, and for SimpleBaseline
-human-pose-estimation.pytorch), timm, mmpose 0.x and 1.x, mmsegmentation, mmdetection.
+Sources: the official repositories (deep-high-resolution-net.pytorch, HigherHRNet-Human-Pose-Estimation,
+HRNet-Semantic-Segmentation, HRNet-Image-Classification, HRNet-Facial-Landmark-Detection, HRNet-Object-Detection, and
+for SimpleBaseline human-pose-estimation.pytorch), timm, mmpose 0.x and 1.x, mmsegmentation, mmdetection.
 """
 
 import re
@@ -15,7 +15,7 @@ class Family:
     """One kind of checkpoint: `sign` matches a key that only this kind has, `renames` lead to the official names."""
 
     sign: str
-    head: str  # heatmap, segmentation, ocr, classification or pyramid
+    head: str  # heatmap, bottom_up, segmentation, ocr, classification or pyramid
     upsample: str  # within fusions
     align_corners: bool = False
     renames: tuple[tuple[str, str], ...] = ()
@@ -44,6 +44,12 @@ _MMSEG_OCR = (
 FAMILIES = {
     "classification": Family(r"incre_modules\.", "classification", "nearest"),  # official and timm: same keys
     "pose": Family(r"final_layer\.weight", "heatmap", "nearest"),
+    "higher": Family(  # mmpose 0.x has the same names below keypoint_head
+        r"(?:keypoint_head\.)?final_layers\.1\.",
+        "bottom_up",
+        "nearest",
+        renames=((r"^keypoint_head\.(final_layers|deconv_layers)\.", r"\1."),),
+    ),
     "ocr": Family(r"ocr_distri_head\.", "ocr", "bilinear", align_corners=True),
     "segmentation": Family(r"last_layer\.", "segmentation", "bilinear"),
     "face": Family(r"head\.0\.", "segmentation", "bilinear", renames=((r"^head\.", "last_layer."),)),

@@ -1,4 +1,4 @@
-"""The published heads: heatmaps, segmentation (V2), object-contextual segmentation (OCR), classification.
+"""The published heads: heatmaps, bottom-up heatmaps, segmentation (V2), with context (OCR), classification.
 
 Each takes a list of maps, as bodies and necks give them, finest first; layer names are the official ones.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .blocks import Bottleneck, Norm, batch_norm, conv, conv_norm, shrink_conv
+from .blocks import BasicBlock, Bottleneck, Norm, batch_norm, conv, conv_norm, shrink_conv
 
 Maps = list[torch.Tensor]
 
@@ -35,6 +35,30 @@ class HeatmapHead(nn.Module):
         if not (self.training and self.intermediate_layers):
             return heatmaps
         return [heatmaps, *(layer(maps[int(place)]) for place, layer in self.intermediate_layers.items())]
+
+
+class HigherHead(nn.Module):
+    """Heatmaps of all people, with tags that tell them apart, and finer heatmaps (HigherHRNet, CVPR 2020).
+
+    (B, C, h, w) -> [K heatmaps and after them K tags (B, 2K, h, w), K heatmaps (B, K, 2h, 2w)]. The finer ones are read
+    from the map and the first outputs side by side, twice as large and C wide, after four basic blocks.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], *, joints: int, kernel: int = 1, blocks: int = 4, norm: Norm | None = None
+    ) -> None:
+        super().__init__()
+        norm, width = norm or batch_norm(), channels[0]
+        doubled = nn.ConvTranspose2d(width + 2 * joints, width, 4, 2, 1, bias=False)
+        up = nn.Sequential(doubled, norm(width), nn.ReLU(inplace=True))
+        refined = (nn.Sequential(BasicBlock(width, norm=norm)) for _ in range(blocks))  # official nesting
+        self.deconv_layers = nn.ModuleList([nn.Sequential(up, *refined)])
+        self.final_layers = nn.ModuleList(conv(width, n, kernel=kernel, bias=True) for n in (2 * joints, joints))
+
+    def forward(self, maps: Maps) -> Maps:
+        coarse = self.final_layers[0](maps[0])
+        finer = self.deconv_layers[0](torch.cat([maps[0], coarse], dim=1))
+        return [coarse, self.final_layers[1](finer)]
 
 
 def mixing_head(channels: int, classes: int, *, norm: Norm, bias: bool = True, kernel: int = 1) -> nn.Sequential:

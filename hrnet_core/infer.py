@@ -10,7 +10,7 @@ from torch import nn
 
 from .config import FUSIONS, HRNetConfig
 from .fusion import ROUTES
-from .heads import ClassificationHead, HeatmapHead, OCRHead, SegmentationHead, WidenHead
+from .heads import ClassificationHead, HeatmapHead, HigherHead, OCRHead, SegmentationHead, WidenHead
 from .hrnet import HRNet
 from .necks import V2, Stream, V2p
 from .simple_baseline import BLOCKS, STAGES, SimpleBaseline, SimpleBaselineConfig
@@ -110,9 +110,8 @@ def infer_neck_and_head(
 ) -> tuple[nn.Module, nn.Module]:
     """What follows the body: `kind` is a family's head, None for nothing."""
     channels, strides = body.channels, body.strides
-    if kind == "heatmap":
-        layer = shape(state, "final_layer.weight", least=3)
-        return Stream(channels, strides), HeatmapHead(channels, joints=layer[0], kernel=layer[2])
+    if kind in ("heatmap", "bottom_up"):
+        return Stream(channels, strides), infer_heatmaps(state, channels, finer=kind == "bottom_up")
     if kind is None:
         return nn.Identity(), nn.Identity()
     if isinstance(body, SimpleBaseline):
@@ -136,6 +135,15 @@ def infer_neck_and_head(
     if kind == "classification":
         return nn.Identity(), infer_classification(state, channels)
     return infer_pyramid(state, body), nn.Identity()
+
+
+def infer_heatmaps(state: Mapping[str, torch.Tensor], channels: tuple[int, ...], *, finer: bool) -> nn.Module:
+    """The head of pose estimation: heatmaps, or HigherHRNet's with tags and finer heatmaps."""
+    if not finer:
+        layer = shape(state, "final_layer.weight", least=3)
+        return HeatmapHead(channels, joints=layer[0], kernel=layer[2])
+    layer, blocks = shape(state, "final_layers.1.weight", least=3), count(state, "deconv_layers.0.") - 1
+    return HigherHead(channels, joints=layer[0], kernel=layer[2], blocks=blocks)
 
 
 def infer_classification(state: Mapping[str, torch.Tensor], channels: tuple[int, ...]) -> nn.Module:

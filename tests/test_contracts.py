@@ -18,9 +18,11 @@ ROOT = Path(__file__).parent.parent
 HEAD = """
 from collections.abc import Callable
 
-from ablate.datasets import Dataset, InstanceSamples, LabelledImage, LabelledSamples, PeopleSamples, Person
+from ablate.datasets import Dataset, InstanceSamples, LabelledImage, LabelledSamples
+from ablate.datasets import PeopleByImage, PeopleSamples, Person
 from ablate.metrics import Metric
 from ablate.models import Backbone, Supervised
+from ablate.tasks.bottom_up_pose import Scene
 from ablate.tasks.detection import Image
 from ablate.tasks import Computes, DrawsOwn, GivesHead, LeavesOut, Task, WeighsBatches, WritesPredictions
 
@@ -30,6 +32,7 @@ NEEDS = {
     "pose": ("PeopleSamples", "Person"),
     "segmentation": ("LabelledSamples", "LabelledImage"),
     "detection": ("InstanceSamples", "Image"),
+    "bottom_up_pose": ("PeopleByImage", "Scene"),
 }
 OPTIONAL = """
 from ablate.tasks._detected_people import DetectedPeople

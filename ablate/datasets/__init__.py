@@ -51,6 +51,8 @@ __all__ = [
     "NamesJoints",
     "Numbers",
     "NumbersPeople",
+    "PeopleByImage",
+    "PeopleOfImage",
     "PeopleSamples",
     "Person",
     "Pixels",
@@ -88,6 +90,13 @@ class Person(TypedDict):
     area: float
     score: float  # of the box
     category_id: NotRequired[int]  # the number of its category in the set's files, where it has several
+
+
+class PeopleOfImage(TypedDict):
+    """The P people of an image who have a labelled joint, and what is not learned from."""
+
+    joints: Numbers  # (P, K, 3) float64, as of a `Person`
+    ignored: list[object]  # masks of crowds and of people without labelled joints, as COCO's files write them
 
 
 class LabelledImage(TypedDict):
@@ -156,6 +165,13 @@ class PeopleSamples(Samples, Protocol):
 
     def __getitem__(self, index: int) -> Person:
         """The sample. Raises DataError when its image is missing, damaged or not of the annotated size."""
+
+
+class PeopleByImage(PeopleSamples, Protocol):
+    """A split that can be asked for whole images with all their people."""
+
+    def by_image(self) -> Mapping[int, PeopleOfImage]:
+        """Those of each image that somebody is annotated on, by its id; files are read again. Raises DataError."""
 
 
 class LabelledSamples(Samples, Protocol):

@@ -36,6 +36,7 @@ class JointForm(BaseModel):
     annotations: str  # file under the set's folder; {split} stands for train or val
     digests: dict[Split, str | None]  # of the content, as `Samples.digest` gives it; None where not yet seen
     sizes: dict[Split, int]  # numbers of people with labelled joints
+    images: dict[Split, int] = {}  # numbers of images; those to train on have an annotated person, maybe a crowd
 
     @property
     def version(self) -> str | None:

@@ -101,10 +101,10 @@ def _problem(entry: dict[str, Any], images: Images) -> str | None:
     crowd = entry.get("iscrowd")
     if crowd is not None and (isinstance(crowd, str) or crowd not in (0, 1)):
         return f"{name} has iscrowd {crowd!r}, not 0 or 1"
-    return _mask_problem(entry.get("segmentation"), name, images[entry["image_id"]])
+    return mask_problem(entry.get("segmentation"), name, images[entry["image_id"]])
 
 
-def _mask_problem(mask: Any, name: str, image: Any) -> str | None:
+def mask_problem(mask: Any, name: str, image: Any) -> str | None:
     """A mask is a list of polygons, or runs over the whole image; it may be missing."""
     if not mask:
         return None

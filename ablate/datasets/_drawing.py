@@ -48,24 +48,24 @@ class Picture:
     people: list[Figure]
 
 
-def draw(split: Split, number: int, size: tuple[int, int]) -> Picture:
-    """The picture of that number."""
+def draw(split: Split, number: int, size: tuple[int, int], people: int = 0) -> Picture:
+    """The picture of that number, with so many people; 0: one, and in every fourth picture two."""
     rng = np.random.default_rng([VERSION, SPLITS.index(split), number])
     canvas = _Canvas(_background(rng, size), np.zeros(size, np.uint8), np.zeros(size, np.uint8))
     for _ in range(rng.integers(3, 8)):
         _thing(rng, canvas, rng.uniform(0, 1, 2) * size[::-1], label=0)
-    count = 1 + (number % 4 == 3)
-    people = [_person(rng, canvas, place, count) for place in range(count)]
+    count = people or 1 + (number % 4 == 3)
+    drawn = [_person(rng, canvas, place, count) for place in range(count)]
     if rng.random() < 0.2:  # something stands before somebody
-        hidden = people[-1][0]
+        hidden = drawn[-1][0]
         _thing(rng, canvas, hidden[rng.integers(5, len(hidden))], label=255)
-    samples = [_sample(canvas, *person, label=place + 1) for place, person in enumerate(people)]
+    samples = [_sample(canvas, *person, label=place + 1) for place, person in enumerate(drawn)]
     return Picture(_photographed(rng, canvas.pixels), canvas.parts, samples)
 
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Colours, and beside them whose each pixel is: 0 the scene's, 1 and 2 a person's, 255 something's before them."""
+    """Colours, and beside them whose each pixel is: 0 the scene, 255 something before people, else a person."""
 
     pixels: np.ndarray  # (H, W, 3) uint8
     owner: np.ndarray  # (H, W) uint8
@@ -110,7 +110,7 @@ def _person(rng: np.random.Generator, canvas: _Canvas, place: int, count: int) -
     activity = int(rng.integers(len(ACTIVITIES)))
     joints, labelled, back = _skeleton(rng, list(ACTIVITIES.values())[activity])
     height, width = canvas.owner.shape
-    tall = height * rng.uniform(0.55, 0.95) * (0.85 if count == 2 else 1)
+    tall = height * rng.uniform(0.55, 0.95) * (0.85 if count > 1 else 1)
     middle = joints.min(axis=0) / 2 + joints.max(axis=0) / 2
     at = np.array([(place + 0.5) / count * width, height / 2]) + rng.normal(0, 0.07, 2) * (width, height)
     joints = at + tall * (joints - middle)

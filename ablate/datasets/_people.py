@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Info, Person, Split, refuse
-from ablate.datasets._coco_file import Images
+from ablate.datasets import Info, PeopleOfImage, Person, Split, refuse
+from ablate.datasets._coco_file import Images, entry_name
+from ablate.datasets._coco_instances import mask_problem
 from ablate.datasets._coco_people import Annotated, clipped, why_skipped
 from ablate.datasets._photographs import Photographs
 from ablate.errors import DataError
@@ -112,6 +113,23 @@ class People:
             "category_id": int(self.category_of[index]),
         }
 
+    def by_image(self) -> dict[int, PeopleOfImage]:
+        """See `PeopleByImage`; who has no mask is ignored within their box."""
+        people, images = self.read().people, self.images
+        refuse(
+            self.annotations,
+            [
+                problem
+                for person in people
+                if (problem := mask_problem(person.get("segmentation"), entry_name(person), images[person["image_id"]]))
+            ],
+        )
+        of_image: dict[int, list[dict[str, Any]]] = {}
+        for person in people:
+            of_image.setdefault(person["image_id"], []).append(person)
+        count = len(self.info.need_joints())
+        return {key: _of_image(of_image[key], count) for key in images if key in of_image}
+
     def image(self, image_id: int) -> np.ndarray:
         return self.photographs.image(image_id)
 
@@ -189,3 +207,19 @@ class People:
     def annotations(self) -> Path:
         """The file of annotations, or the folder where several lie."""
         return self.files[0] if len(self.files) == 1 else self.folder
+
+
+def _of_image(people: list[dict[str, Any]], count: int) -> PeopleOfImage:
+    """Officially a crowd that has labelled joints is both (HigherHRNet, lib/dataset/COCOKeypoints.py)."""
+    labelled = [person for person in people if any(person["keypoints"][2::3])]
+    ignored = [person for person in people if person["iscrowd"] or not any(person["keypoints"][2::3])]
+    return {
+        "joints": np.array([person["keypoints"] for person in labelled], float).reshape(-1, count, 3),
+        "ignored": [person.get("segmentation") or _outline(person["bbox"]) for person in ignored],
+    }
+
+
+def _outline(box: list[float]) -> list[list[float]]:
+    """A box, x y w h, as a mask of one polygon."""
+    x, y, width, height = box
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]

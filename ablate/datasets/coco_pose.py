@@ -21,7 +21,7 @@ OWN = ("flip_pairs", "sigmas", "upper_body", "norm")  # knobs of joints that are
 @dataset(
     "coco_pose",
     meaning=1,
-    tasks=("pose",),
+    tasks=("pose", "bottom_up_pose"),
     training=("version", "group_field"),
     later=("group_field", "annotations", "category", "flip_pairs", "sigmas", "upper_body", "norm"),
 )
@@ -92,6 +92,7 @@ class CocoPose:
             licence=known.licence if known else "not known",
             source=known.source if known else "not known",
             sizes=form.sizes if form else None,
+            images=(form.images or None) if form else None,
         )
 
     @property

@@ -15,29 +15,40 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import Classes, Info, InstancesOfImage, Person, Split, joint_sets
-from ablate.datasets._drawing import PARTS, VERSION, draw
+from ablate.datasets import SPLITS, Classes, Info, InstancesOfImage, PeopleOfImage, Person, Split, joint_sets
+from ablate.datasets._drawing import PARTS, VERSION, Picture, draw
 from ablate.errors import PartError
 from ablate.registry import dataset
 
+MOST = 8  # people in a picture
 
-@dataset("figures", meaning=1, tasks=("pose", "segmentation", "detection"), training=("train",))
+
+@dataset(
+    "figures",
+    meaning=1,
+    tasks=("pose", "segmentation", "detection", "bottom_up_pose"),
+    training=("train",),
+    later=("people",),
+)
 @dataclass(frozen=True)
 class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.
 
     Raises:
-        PartError: a split without people, or pictures too small to show them.
+        PartError: a split without people, pictures too small to show them, or too many people in each.
     """
 
     train: int = 500  # people in the training split
     val: int = 200  # people in the evaluation split
     size: tuple[int, int] = (112, 112)  # height and width of a picture, pixels
+    people: int = 0  # in each picture, side by side; 0: one, and in every fourth picture two
 
     def __post_init__(self) -> None:
         for knob, value, least in (("train", self.train, 1), ("val", self.val, 1), ("size", min(self.size), 48)):
             if value < least:
                 raise PartError(f"{knob}: must be at least {least}, not {value}")
+        if not 0 <= self.people <= MOST:
+            raise PartError(f"people: at most {MOST} in a picture, or 0, not {self.people}")
 
     @cached_property
     def info(self) -> Info:
@@ -49,7 +60,10 @@ class Figures:
             licence="the project's own",
             source="drawn by ablate/datasets/figures.py",
             sizes={"train": self.train, "val": self.val},
-            images={"train": _find(self.train - 1)[0] + 1, "val": _find(self.val - 1)[0] + 1},
+            images={
+                split: _find(count - 1, self.people)[0] + 1
+                for split, count in zip(SPLITS, (self.train, self.val), strict=True)
+            },
             size=self.size,
             classes=Classes(PARTS, categories=categories, label_ids=tuple(range(len(PARTS)))),
             things=Classes(("person",), categories=("person",), label_ids=(1,)),
@@ -57,7 +71,7 @@ class Figures:
         )
 
     def open(self, split: Split, root: Path | None = None) -> "Drawn":
-        return Drawn(self.info, split, self.size)
+        return Drawn(self.info, split, self.size, self.people)
 
 
 class DrawnPerson(Person):
@@ -69,11 +83,12 @@ class DrawnPerson(Person):
 
 @dataclass(frozen=True)
 class Drawn:
-    """One split, drawn anew whenever it is asked for; see `Samples`. Every fourth picture shows two people."""
+    """One split, drawn anew whenever it is asked for; see `Samples`."""
 
     info: Info
     split: Split
     size: tuple[int, int]
+    people: int  # in each picture; 0: one, and in every fourth two
     folder: None = None
     skipped: dict[str, int] = field(default_factory=dict)
 
@@ -83,8 +98,8 @@ class Drawn:
     def __getitem__(self, index: int) -> DrawnPerson:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        number, place = _find(index)
-        picture = draw(self.split, number, self.size)
+        number, place = _find(index, self.people)
+        picture = self._picture(number + 1)
         return {
             "image": picture.pixels,
             "image_id": number + 1,
@@ -97,16 +112,16 @@ class Drawn:
     @property
     def image_of(self) -> list[int]:
         """The image of each sample."""
-        return [_find(index)[0] + 1 for index in range(len(self))]
+        return [_find(index, self.people)[0] + 1 for index in range(len(self))]
 
     def image(self, image_id: int) -> np.ndarray:
-        return draw(self.split, image_id - 1, self.size).pixels
+        return self._picture(image_id).pixels
 
     def labels(self, image_id: int) -> np.ndarray:
-        return draw(self.split, image_id - 1, self.size).parts
+        return self._picture(image_id).parts
 
     def labelled_image(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        picture = draw(self.split, image_id - 1, self.size)
+        picture = self._picture(image_id)
         return picture.pixels, picture.parts
 
     category_numbers = (1,)
@@ -137,9 +152,24 @@ class Drawn:
 
     def _people(self, image_id: int) -> list[tuple[int, Any]]:
         """The people of a picture who are of the split, each with the index of their sample."""
-        first = 5 * ((image_id - 1) // 4) + (image_id - 1) % 4
-        people = draw(self.split, image_id - 1, self.size).people
+        first = _first(image_id - 1, self.people)
+        people = self._picture(image_id).people
         return [(first + place, person) for place, person in enumerate(people) if first + place < len(self)]
+
+    def by_image(self) -> dict[int, PeopleOfImage]:
+        """See `PeopleByImage`; whoever is drawn beyond the last sample is not learned."""
+        found: dict[int, PeopleOfImage] = {}
+        for image_id in self.image_ids():
+            first, people = _first(image_id - 1, self.people), self._picture(image_id).people
+            own = people[: len(self) - first]
+            found[image_id] = {
+                "joints": np.array([person["joints"] for person in own]),
+                "ignored": [_runs(person["mask"]) for person in people[len(own) :]],
+            }
+        return found
+
+    def _picture(self, image_id: int) -> Picture:
+        return draw(self.split, image_id - 1, self.size, self.people)
 
     def name(self, image_id: int) -> str:
         return f"{self.split}_{image_id:06d}"
@@ -169,7 +199,7 @@ class Drawn:
         """Of the first pictures: another drawing library may round differently, and is seen here."""
         content = hashlib.blake2b(f"{self.info.version} {self.split} {len(self)}".encode(), digest_size=8)
         for number in range(8):
-            content.update(draw(self.split, number, self.size).pixels.tobytes())
+            content.update(self._picture(number + 1).pixels.tobytes())
         return content.hexdigest()
 
     def check(self, *, thorough: bool = False) -> list[str]:
@@ -187,7 +217,14 @@ def _runs(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
 
 
-def _find(index: int) -> tuple[int, int]:
+def _find(index: int, people: int) -> tuple[int, int]:
     """The number of a sample's picture, and which of its people it is."""
+    if people:
+        return divmod(index, people)
     group, place = divmod(index, 5)
     return group * 4 + min(place, 3), int(place == 4)
+
+
+def _first(number: int, people: int) -> int:
+    """The index of a picture's first sample."""
+    return number * people if people else 5 * (number // 4) + number % 4

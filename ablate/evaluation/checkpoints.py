@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ablate import registry
 from ablate.errors import DataError
-from ablate.evaluation.networks import Loaded
+from ablate.evaluation.networks import SEVERAL, Loaded
 from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import reading
 from ablate.evaluation.stored import Subject
@@ -24,7 +24,12 @@ from ablate.training.weights import recipe_of, unpacked
 from hrnet_core import Pretrained, SimpleBaselineConfig, from_checkpoint
 from hrnet_core.checkpoint import official_state, read
 
-HEADS = {"heatmap": "pose", "segmentation": "segmentation", "ocr": "segmentation"}  # whose outputs a task reads
+HEADS = {  # whose outputs a task reads
+    "heatmap": "pose",
+    "bottom_up": "bottom_up_pose",
+    "segmentation": "segmentation",
+    "ocr": "segmentation",
+}
 NAMED = 4  # tensors that a message names before it only counts
 PLACES = ("backbone.body.", "backbone.", "head.")  # of our networks, before the official names
 
@@ -54,7 +59,7 @@ def load(file: Path, given: dict[str, object], device: torch.device) -> Loaded:
     notes = ["its official code feeds BGR pictures, so they are fed here; network.colours=rgb feeds the other order"]
     return Loaded(
         subject,
-        runner(net, device),
+        runner(net, device, task=HEADS[kind]),
         knobs,
         task=HEADS[kind],
         size=None,
@@ -82,7 +87,7 @@ def of_arm(recipe: Recipe, file: Path, given: dict[str, object], device: torch.d
         raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
     name = f"{recipe.model.name} with {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="arm", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
-    return Loaded(subject, runner(net, device), knobs, task=recipe.task.name)
+    return Loaded(subject, runner(net, device, task=recipe.task.name), knobs, task=recipe.task.name)
 
 
 def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.device) -> Loaded:
@@ -94,7 +99,7 @@ def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.dev
     subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
     own = {knob.name: knob.doc for knob in registry.describe("task", recipe.task.name).knobs}
     of_task = {n: v for n, v in recipe.task.knobs.items() if not own.get(n, "").startswith("augmentation")}
-    return Loaded(subject, runner(net, device), knobs, task=recipe.task.name, knobs=of_task)
+    return Loaded(subject, runner(net, device, task=recipe.task.name), knobs, task=recipe.task.name, knobs=of_task)
 
 
 def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
@@ -126,19 +131,21 @@ def official_weights(file: Path) -> bytes:
     return bytes(safetensors.torch.save({name: value.contiguous().clone() for name, value in state.items()}))
 
 
-def runner(net: nn.Module, device: torch.device) -> "Module":
+def runner(net: nn.Module, device: torch.device, *, task: str) -> "Module":
     """Runs a network of torch on the device."""
-    return Module(net.eval().to(device), device)
+    return Module(net.eval().to(device), device, every=task in SEVERAL)
 
 
 class Module:
-    """Pictures (B, 3, H, W) -> the network's last output, the main one, on the CPU as the pictures were."""
+    """Pictures (B, 3, H, W) -> the network's last output, the main one, or every one, where the pictures were."""
 
-    def __init__(self, net: nn.Module, device: torch.device) -> None:
-        self.net, self.device = net, device
+    def __init__(self, net: nn.Module, device: torch.device, *, every: bool = False) -> None:
+        self.net, self.device, self.every = net, device, every
 
     def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
         outputs = self.net(pictures.to(self.device))
+        if self.every:
+            return {f"maps {place}": maps for place, maps in enumerate(outputs)}
         return {"maps": outputs[-1] if isinstance(outputs, list | tuple) else outputs}
 
 

@@ -168,6 +168,7 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
 
 def _forward(adapted: Adapted) -> Forward:
     def forward(images: torch.Tensor, *_: torch.Tensor) -> Outputs:
-        return adapted(images).to(images.device)
+        maps = adapted(images)
+        return [one.to(images.device) for one in maps] if isinstance(maps, list) else maps.to(images.device)
 
     return forward

@@ -18,6 +18,7 @@ from ablate.evaluation.stored import Subject
 
 Size = tuple[int, int]  # height and width
 Run = Callable[[Tensor], dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them -> its outputs by name
+SEVERAL = ("bottom_up_pose",)  # tasks that read several maps of a network, in their order
 LUMA = (0.299, 0.587, 0.114)  # grey of RGB, as OpenCV has it
 
 
@@ -46,8 +47,8 @@ class Adapted:
     parts: Sequence[str]
     scaled: bool = False  # whether any pictures were, to the size that the network takes
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) as tasks prepare them -> maps (B, parts, h, w) float32.
+    def __call__(self, images: Tensor) -> Tensor | list[Tensor]:
+        """images (B, 3, H, W) as tasks prepare them -> maps (B, parts, h, w) float32; of several maps all of them.
 
         Raises:
             DataError: an output that is no such map, in one line.
@@ -60,6 +61,8 @@ class Adapted:
         if fixed and tuple(pictures.shape[2:]) != tuple(fixed):
             pictures = F.interpolate(pictures, size=tuple(fixed), mode="bilinear", align_corners=False)
             self.scaled = True
+        if self.task in SEVERAL:
+            return self._several(self.net.run(pictures))
         height, width = pictures.shape[2:]
         more = [-side % reading.multiple for side in (height, width)]
         if any(more):
@@ -68,6 +71,15 @@ class Adapted:
         if any(more):
             maps = F.interpolate(maps, size=pictures.shape[2:], mode="bilinear", align_corners=False)
             maps = maps[..., :height, :width]
+        return maps
+
+    def _several(self, outputs: dict[str, Tensor]) -> list[Tensor]:
+        """Heatmaps with tags, and heatmaps of twice the size."""
+        maps, count = [value.float() for value in outputs.values()], len(self.parts)
+        shapes = [tuple(value.shape[1:]) for value in maps]
+        if not (len(maps) == 2 and shapes[0][0] == 2 * count and shapes[1] == (count, *(2 * s for s in shapes[0][1:]))):
+            wanted = f"({2 * count}, h, w) of heatmaps and tags, and heatmaps ({count}, 2h, 2w)"
+            raise DataError(f"{self.net.subject.file}: wanted maps {wanted}; its outputs are {shapes}")
         return maps
 
     def _maps(self, outputs: dict[str, Tensor]) -> Tensor:

@@ -35,7 +35,7 @@ class Published(BaseModel):
     size: Size  # height and width that the GFLOPs are counted for
     params_M: float | None = None  # millions of parameters
     gflops: float | None = None
-    giga: Literal["2^30", "10^9"] = "2^30"  # multiply-adds in one of its GFLOPs; 2^30: the papers' tool
+    giga: Literal["2^30", "10^9", "tool's 10^9"] = "2^30"  # multiply-adds in one of its GFLOPs; 2^30: the papers' tool
     network: str | None = None  # how we build it; None where nothing on our shelves is it
     reason: str = ""  # why our count differs, or why there is none
 
@@ -77,7 +77,9 @@ class Compared:
         """Our GFLOPs by the row's convention."""
         if self.cost is None:
             return None
-        return self.cost.tool_gflops if self.published.giga == "2^30" else self.cost.macs / 1e9
+        if self.published.giga == "10^9":
+            return self.cost.macs / 1e9
+        return self.cost.tool_gflops * (1 if self.published.giga == "2^30" else 2**30 / 1e9)
 
     @property
     def gaps(self) -> list[float]:

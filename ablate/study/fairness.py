@@ -91,26 +91,33 @@ def _between(design: Design) -> str:
 def refuse_different_protocols(design: Design) -> None:
     """Scores of one table come from one task, test images and protocol; only the last may be a factor.
 
+    Tasks whose decorators say that they predict the same (`predicts`) count as one; each has its own protocol.
+
     Raises:
         StudyError: two arms are evaluated differently.
     """
-    paths = varied(design.study)
+    paths, own = varied(design.study), design.control.recipe
     free = {path.removeprefix("evaluation.") for path in paths}
 
-    def protocol(recipe: Recipe) -> dict[str, object]:
-        knobs = {} if "evaluation" in paths else recipe.evaluation
+    def protocol(recipe: Recipe, *, whole: bool) -> dict[str, object]:
+        knobs = recipe.evaluation if whole and "evaluation" not in paths else {}
         fixed = {knob: value for knob, value in knobs.items() if knob not in free}
-        return {"task": recipe.task.name, **_test_images(recipe), **_truth(recipe)} | fixed
+        return {"task": _predicting(recipe.task.name), **_test_images(recipe), **_truth(recipe)} | fixed
 
-    first = protocol(design.control.recipe)
     for arm in design.others:
-        this = protocol(arm.recipe)
+        whole = arm.recipe.task.name == own.task.name
+        first, this = (protocol(recipe, whole=whole) for recipe in (own, arm.recipe))
         for name in dict.fromkeys([*first, *this]):
             if first.get(name) != this.get(name):
                 raise StudyError(
                     f"arm {arm.label} is evaluated with {name} {this.get(name)!r}, "
                     f"the control with {first.get(name)!r}: these are not scores of one table"
                 )
+
+
+def _predicting(task: str) -> str:
+    """What a task predicts; the task itself where its decorator says nothing."""
+    return str(registry.describe("task", task).facts.get("predicts", task))
 
 
 def _test_images(recipe: Recipe) -> dict[str, object]:
@@ -162,9 +169,13 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def _differences(flat: dict[str, dict[str, Any]]) -> list[str]:
-    """Every path at which arms differ, with its values and who has them."""
+    """Every path at which arms differ, with its values and who has them; of several tasks, what all of them have."""
     found = []
-    for path in dict.fromkeys(path for values in flat.values() for path in values):
+    of_task: dict[str, set[str]] = {}
+    for values in flat.values():
+        of_task.setdefault(values["task.name"], set()).update(values)
+    common = set.intersection(*of_task.values())
+    for path in dict.fromkeys(path for values in flat.values() for path in values if path in common):
         groups: dict[str, list[str]] = {}
         for name, values in flat.items():
             groups.setdefault(_plain(values.get(path)), []).append(name)

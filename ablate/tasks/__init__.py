@@ -75,7 +75,8 @@ class Task(Protocol[Opened_contra, S, Rules_contra]):
     Further protocols name what a task, its samples and its protocol of evaluation may have besides. The decorator's
     facts say what is asked without importing the task: `metrics`, names of metrics; `input`, the knob that is height
     and width of what the network sees in training (`size` where none is named); `dataset` and `preset`, with which
-    `ablate cost` prices a bare model for this task (it offers only tasks that have both).
+    `ablate cost` prices a bare model for this task (it offers only tasks that have both); `predicts`, a word that tasks
+    share whose predictions are scored alike, so that one study may compare them.
     """
 
     def head(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as runs
 
-from ablate.datasets import InstanceSamples, Samples, is_whole, refuse
+from ablate.datasets import InstanceSamples, Samples, WritesPeople, is_whole, refuse
 from ablate.errors import DataError
 from ablate.tasks._detected_people import categories_of_people
 
@@ -46,6 +46,19 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
         "are on images that the split does not have": len(people) - len(kept),
     }
     return kept, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+
+
+def write_people_results(predictions: list[dict[str, Any]], samples: Samples, folder: Path) -> None:
+    """The same file, and the set's own where its server takes another; people have the set's own numbers."""
+    default = categories_of_people(samples)[0]
+    people = [
+        {field: prediction[field] for field in FIELDS}
+        | {"category_id": own if (own := prediction.get("category", -1)) >= 0 else default}
+        for prediction in predictions
+    ]
+    (folder / PEOPLE).write_text(json.dumps(people))
+    if isinstance(samples, WritesPeople):
+        samples.write_people(predictions, folder)
 
 
 def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[dict[str, Any]], list[str]]:
@@ -107,6 +120,14 @@ def as_runs(mask: Any, height: int, width: int) -> Any:
     if isinstance(mask, list):
         return runs.merge(runs.frPyObjects(mask, height, width))
     return runs.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
+
+
+def ignored_pixels(masks: list[Any], size: tuple[int, ...]) -> np.ndarray:
+    """(H, W) uint8 of an image, 1 within any of these masks."""
+    inside = np.zeros(size, np.uint8)
+    for mask in masks:
+        inside |= runs.decode(as_runs(mask, *size))
+    return inside
 
 
 def _file(place: Path, ours: str) -> Path:

@@ -38,16 +38,24 @@ def crop_affine(
 
 
 def gaussians(
-    centres: Tensor, labelled: Tensor, *, size: Sequence[int], sigma: float, exact: bool = False
+    centres: Tensor,
+    labelled: Tensor,
+    *,
+    size: Sequence[int],
+    sigma: float,
+    exact: bool = False,
+    reach: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Target heatmaps (B, K, h, w) and weights (B, K) of points.
 
     `centres` (B, K, 2), x and y in heatmap pixels, are rounded; a Gaussian has peak 1 and is cut to a square
-    of 3 sigma to each side. A point whose square misses the map weighs 0. `labelled` (B, K) is 0 or 1. With `exact`
-    the Gaussian stands where the point is, and is not cut (DARK's encoding, Zhang et al., CVPR 2020).
+    of `reach` to each side, by default 3 sigma. A point whose square misses the map weighs 0. `labelled` (B, K) is
+    0 or 1. With `exact` the Gaussian stands where the point is, and is not cut (DARK's encoding, Zhang et al., CVPR
+    2020).
     """
     height, width = size
-    centre, reach = (centres.float() + 0.5).trunc(), 3 * sigma  # official: int(), which cuts towards zero
+    reach = 3 * sigma if reach is None else reach
+    centre = (centres.float() + 0.5).trunc()  # official: int(), which cuts towards zero
     limits = centres.new_tensor([width, height])
     inside = ((centre - reach < limits) & (centre + reach + 1 >= 0)).all(2)  # (B, K)
     profiles = []

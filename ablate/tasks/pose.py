@@ -7,7 +7,6 @@ Heatmap pixel x stands for crop pixel x * stride: no half-pixel offset, in encod
 difference: a mirrored crop is warped from the unmirrored image in one step, which saves a copy.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import Info, PeopleSamples, Person, Samples, Split, WritesPeople
+from ablate.datasets import Info, PeopleSamples, Person, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import (
@@ -33,8 +32,8 @@ from ablate.tasks import (
     oks_nms,
     read_heatmaps,
 )
-from ablate.tasks._coco_results import PEOPLE, read_people_results
-from ablate.tasks._detected_people import DetectedPeople, categories_of_people
+from ablate.tasks._coco_results import read_people_results, write_people_results
+from ablate.tasks._detected_people import DetectedPeople
 from ablate.tasks._simcc import SimCCHead, read_simcc, simcc_loss
 from hrnet_core import HeatmapHead
 
@@ -74,6 +73,7 @@ class PoseProtocol:
     "pose",
     meaning=1,
     metrics=("keypoint_ap", "pck", "joint_distance"),
+    predicts="people",
     input="size",
     dataset="coco_pose",
     preset="pose",
@@ -277,15 +277,7 @@ class Pose:
 
     def write_predictions(self, predictions: list[Found], samples: Samples, folder: Path) -> None:
         """COCO's results format, as its evaluation server takes it; people have the set's own numbers."""
-        fields, default = ("image_id", "category_id", "keypoints", "score"), categories_of_people(samples)[0]
-        people = [
-            {field: prediction[field] for field in fields}
-            | {"category_id": own if (own := prediction.get("category", -1)) >= 0 else default}
-            for prediction in predictions
-        ]
-        (folder / PEOPLE).write_text(json.dumps(people))
-        if isinstance(samples, WritesPeople):
-            samples.write_people(predictions, folder)
+        write_people_results(predictions, samples, folder)
 
     def read_predictions(self, place: Path, samples: Samples) -> tuple[list[Found], list[str]]:
         """From COCO's results format, whoever wrote it; nothing is suppressed or scored anew."""

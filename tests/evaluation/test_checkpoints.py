@@ -8,11 +8,24 @@ import pytest
 import torch
 from small_studies import write_study
 
+from ablate.errors import DataError
 from ablate.evaluation import evaluate, published
 from ablate.evaluation.asked import asked, settings
 from ablate.evaluation.evaluate import Question
+from ablate.evaluation.networks import Adapted, Loaded
+from ablate.evaluation.reading import Reading
+from ablate.evaluation.stored import Subject
 from ablate.tasks import build_protocol
-from hrnet_core import HeatmapHead, HRNet, HRNetConfig, OCRHead, SegmentationHead, SimpleBaseline, SimpleBaselineConfig
+from hrnet_core import (
+    HeatmapHead,
+    HigherHead,
+    HRNet,
+    HRNetConfig,
+    OCRHead,
+    SegmentationHead,
+    SimpleBaseline,
+    SimpleBaselineConfig,
+)
 from hrnet_core.necks import V2
 
 SMALL = HRNetConfig(
@@ -242,3 +255,32 @@ def test_the_published_number_stands_beside_ours(called, people, tmp_path):
 
     row = Reported(row="W32", set="painted", source="a table", protocol="theirs", scores={"AP": 0.7})
     assert "AP 0.700 (ours -0.2000)" in published.lines([row], {"AP": 0.5}, "painted")[0]
+
+
+def bottom_up():
+    body = HRNet(SMALL)
+    head = HigherHead(body.channels, joints=17)
+    return body, head, drawn(body, head)
+
+
+def test_a_bottom_up_checkpoint_predicts_what_its_network_predicts(people, tmp_path):
+    body, head, state = bottom_up()
+    torch.save(state, tmp_path / "higher.pth")
+    words = ("task.size=[64, 64]", "evaluation.most=4", "evaluation.complete=false")
+    answer = evaluate.of_network(tmp_path / "higher.pth", asking(people, *words, task="bottom_up_pose"))
+    network = lambda images: head.eval()(body.eval()(images))  # noqa: E731
+    wanted = directly(people, network, *words, task="bottom_up_pose")
+    assert same(answer.predicted.predictions, wanted)
+    assert "HRNet W4 with a bottom_up head of 17 outputs" in answer.found.subject.network
+
+
+def test_networks_whose_maps_are_not_of_people_with_tags_are_refused(people, tmp_path):
+    _, _, state = bottom_up()
+    torch.save(state, tmp_path / "higher.pth")
+    with pytest.raises(DataError, match="is for bottom_up_pose, not for pose"):
+        evaluate.of_network(tmp_path / "higher.pth", asking(people, task="pose"))
+    subject = Subject(kind="onnx", file="net.onnx", sha256="0" * 64, network="of one map", read={})
+    net = Loaded(subject, lambda pictures: {"a": pictures}, Reading())
+    adapted = Adapted(net, "bottom_up_pose", ["left", "right"])
+    with pytest.raises(DataError, match=r"net.onnx: wanted maps \(4, h, w\) of heatmaps and tags"):
+        adapted(torch.zeros(1, 3, 8, 8))

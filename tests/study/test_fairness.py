@@ -220,3 +220,30 @@ def test_what_is_trained_on_and_how_pictures_are_seen_may_be_a_factor(tmp_path, 
     factors = {"f": {"levels": {"one": {}, "other": level}}}
     study = write_study(tmp_path, recipe=shared, factors=factors, metrics=["AP" if task == "pose" else "mIoU"])
     refuse_different_protocols(Design(load(study)))
+
+
+WHOLE, CROP = {"name": "bottom_up_pose", "size": [64, 64]}, {"name": "pose", "size": [32, 32], "sigma": 1.0}
+
+
+def of_tasks(tmp_path, first, other, *, metrics=("AP",), **level):
+    shared = {"task": first, "dataset": "figures", "model": "hrnet", "train": {"epochs": 1}}
+    factors = {"approach": {"levels": {"one": {}, "other": {"task": other} | level}}}
+    return Design(load(write_study(tmp_path, recipe=shared, factors=factors, metrics=list(metrics))))
+
+
+def test_tasks_that_predict_the_same_may_be_compared_each_by_its_own_protocol(tmp_path):
+    design = of_tasks(tmp_path, WHOLE, CROP, **{"evaluation.oks_nms": 0.8})
+    refuse_different_protocols(design)
+    assert [arm.recipe.evaluation.get("oks_nms") for arm in design.arms] == [None, 0.8]
+    said = one_recipe(design)
+    assert said.startswith("One training recipe for all arms")
+    assert "task.name bottom_up_pose (one), pose (other)" in said
+    assert "task.size 64x64 (one), 32x32 (other)" in said
+    assert "oks_nms" not in said  # one of the tasks has nothing of the kind
+    assert "None" not in said
+
+
+def test_tasks_that_predict_something_else_are_not_scores_of_one_table(tmp_path):
+    design = of_tasks(tmp_path, CROP, {"name": "detection", "size": [64, 64]})
+    with pytest.raises(StudyError, match="arm other is evaluated with task 'detection', the control with 'people'"):
+        refuse_different_protocols(design)

@@ -17,6 +17,7 @@ FACTS = json.loads((ROOT / "ablate/study/official_recipes.json").read_text(encod
     ("preset", "recipe", "departs"),
     [
         ("pose", "pose_hrnet_w32_256x192", {}),
+        ("bottom_up_pose", "bottom_up_higher_hrnet_w32_512", {}),
         ("segmentation", "cityscapes_hrnetv2_w48", {"norm_momentum": (None, 0.01)}),  # the studies set it
     ],
 )

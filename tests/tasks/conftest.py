@@ -1,6 +1,6 @@
 """What to train on: drawn people for the contract, and networks that tell the truth about them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,8 @@ def truthful():
 
     def predictions(name, task, samples, info, protocol):
         found = []
+        if name == "bottom_up_pose" and not samples.people:
+            samples = replace(samples, people=samples.opened.by_image())
         for start in range(0, len(samples), 64):
             chosen = range(start, min(start + 64, len(samples)))
             batch = task.collate([task.encode(samples[index], info, None) for index in chosen])
@@ -103,6 +105,35 @@ class TruthfulHeatmaps(nn.Module):
         return gaussians(centres, torch.ones(centres.shape[:2]), size=(height, width), sigma=self.task.sigma)[0]
 
 
+class TruthfulTags(nn.Module):
+    """Called with a batch's images, then with the mirrored ones: heatmaps, and tags that are each person's number."""
+
+    def __init__(self, task, batch):
+        super().__init__()
+        self.task, self.batch, self.upright = task, batch, True
+
+    def forward(self, images):
+        coarse, fine = (self.maps([side // step for side in images.shape[2:]]) for step in (4, 2))
+        outputs = [torch.cat(coarse, dim=1), fine[0]]
+        if not self.upright:
+            order = self.batch["mirror"][0]
+            outputs = [torch.cat([maps[:, order] for maps in output.split(len(order), 1)], 1) for output in outputs]
+            outputs = [output.flip(3) for output in outputs]
+        self.upright = not self.upright
+        return outputs
+
+    def maps(self, size):
+        """Heatmaps and tags (B, K, h, w); a pixel's tag is that of the person whose joint is nearest."""
+        joints, labelled = self.batch["joints"], self.batch["labelled"].float()
+        points = (joints * size[0] / self.batch["image"].shape[2]).floor()
+        people = range(joints.shape[1])
+        heat = [gaussians(points[:, p], labelled[:, p], size=size, sigma=self.task.sigma)[0] for p in people]
+        y, x = torch.meshgrid(*map(torch.arange, size), indexing="ij")
+        away = torch.stack([x, y], dim=2) - points[..., None, None, :]  # (B, P, K, h, w, 2)
+        far = away.square().sum(5) + 1e6 * (1 - labelled[..., None, None])
+        return torch.stack(heat).amax(0), 3.0 * far.argmin(1)
+
+
 class TruthfulLogits(nn.Module):
     """The logits (B, C, H, W) that a sure network gives to a batch's images; nothing for pixels of no class."""
 
@@ -117,4 +148,4 @@ class TruthfulLogits(nn.Module):
         return self.logits
 
 
-TRUTHFUL = {"pose": TruthfulHeatmaps, "segmentation": TruthfulLogits}
+TRUTHFUL = {"pose": TruthfulHeatmaps, "bottom_up_pose": TruthfulTags, "segmentation": TruthfulLogits}

@@ -16,12 +16,25 @@ TASKS = registry.names("task")
 PLAIN = [name for name in TASKS if name != "detection"]  # its head takes what is annotated: test_detection.py
 EASY = {  # knobs: little is to be learned
     "pose": {"size": [32, 32], "sigma": 1.0},
+    "bottom_up_pose": {"size": [64, 64], "sigma": 1.0},
     "segmentation": {"size": [64, 64]},
     "detection": {"size": [64, 64], "scale": [0.8, 1.2]},
 }
-FINE = {"pose": {"size": [256, 256]}, "segmentation": {}}  # knobs at which the truth survives being encoded
-REST = {"pose": 0.02, "segmentation": 0.1}  # of the loss, once overfitted: outlines are finer than maps of stride 4
-HEADLINE = {"pose": ("AP", "AR", "PCK"), "segmentation": ("mIoU",)}  # scores that nonsense cannot have
+FINE = {
+    "pose": {"size": [256, 256]},
+    "bottom_up_pose": {"size": [256, 256]},
+    "segmentation": {},
+}  # knobs at which the truth survives being encoded
+REST = {
+    "pose": 0.02,
+    "bottom_up_pose": 0.02,
+    "segmentation": 0.1,
+}  # of the loss, once overfitted: outlines are finer than maps of stride 4
+HEADLINE = {
+    "pose": ("AP", "AR", "PCK"),
+    "bottom_up_pose": ("AP", "AR"),
+    "segmentation": ("mIoU",),
+}  # scores that nonsense cannot have
 
 
 class TwoLayers(nn.Module):
@@ -78,6 +91,8 @@ FLIPPED_PYRAMID = {"flip": True, "scales": [0.5, 1.0, 2.0]}
 PASSES = [
     ("pose", {"flip": False}, 1),
     ("pose", {}, 2),
+    ("bottom_up_pose", {}, 2),
+    ("bottom_up_pose", {"scales": [0.5, 1.0, 2.0]}, 10.5),
     ("segmentation", {}, 1),
     ("segmentation", FLIPPED_PYRAMID, 10.5),
 ]
@@ -145,7 +160,7 @@ def test_the_loss_is_float32_under_autocast(name, figures, build_task):
     with torch.autocast("cpu", torch.bfloat16):
         outputs = net(task.prepare(batch))
         loss = task.loss(outputs, batch)
-    assert outputs.dtype == torch.bfloat16
+    assert (outputs[0] if isinstance(outputs, list) else outputs).dtype == torch.bfloat16
     assert loss.dtype == torch.float32
     assert loss.shape == ()
 
