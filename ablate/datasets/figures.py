@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from ablate.datasets import Classes, Info, InstancesOfImage, Person, Split, joint_sets
-from ablate.datasets._drawing import PARTS, VERSION, draw
+from ablate.datasets._drawing import ACTIVITIES, PARTS, VERSION, draw
 from ablate.errors import PartError
 from ablate.registry import dataset
 
+GROUP = 4  # pictures, of which the last one shows two people
 
-@dataset("figures", meaning=1, tasks=("pose", "segmentation", "detection"), training=("train",))
+
+@dataset("figures", meaning=1, tasks=("pose", "segmentation", "detection", "classification"), training=("train",))
 @dataclass(frozen=True)
 class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.
@@ -53,6 +55,8 @@ class Figures:
             size=self.size,
             classes=Classes(PARTS, categories=categories, label_ids=tuple(range(len(PARTS)))),
             things=Classes(("person",), categories=("person",), label_ids=(1,)),
+            image_classes=Classes(ACTIVITIES),
+            classified={"train": _alone(self.train), "val": _alone(self.val)},
             pictures=True,
         )
 
@@ -109,6 +113,17 @@ class Drawn:
         picture = draw(self.split, image_id - 1, self.size)
         return picture.pixels, picture.parts
 
+    def classified_ids(self) -> list[int]:
+        """Pictures of one person: their class is what the person does. Two may do different things."""
+        return [image_id for image_id in self.image_ids() if image_id % GROUP]
+
+    def image_class(self, image_id: int) -> int:
+        return self.classified_image(image_id)[1]
+
+    def classified_image(self, image_id: int) -> tuple[np.ndarray, int]:
+        picture = draw(self.split, image_id - 1, self.size)
+        return picture.pixels, picture.people[0]["activity"]
+
     category_numbers = (1,)
 
     def instances(self, image_id: int) -> InstancesOfImage:
@@ -137,7 +152,7 @@ class Drawn:
 
     def _people(self, image_id: int) -> list[tuple[int, Any]]:
         """The people of a picture who are of the split, each with the index of their sample."""
-        first = 5 * ((image_id - 1) // 4) + (image_id - 1) % 4
+        first = 5 * ((image_id - 1) // GROUP) + (image_id - 1) % GROUP
         people = draw(self.split, image_id - 1, self.size).people
         return [(first + place, person) for place, person in enumerate(people) if first + place < len(self)]
 
@@ -190,4 +205,10 @@ def _runs(mask: np.ndarray) -> dict[str, Any]:
 def _find(index: int) -> tuple[int, int]:
     """The number of a sample's picture, and which of its people it is."""
     group, place = divmod(index, 5)
-    return group * 4 + min(place, 3), int(place == 4)
+    return group * GROUP + min(place, 3), int(place == 4)
+
+
+def _alone(people: int) -> int:
+    """How many pictures of a split with so many people show one person."""
+    groups, rest = divmod(people, 5)
+    return groups * (GROUP - 1) + min(rest, GROUP - 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate import registry
-from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, joints_named
+from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, parts_named
 from ablate.errors import DataError, PartError, StudyError, nearest
 from ablate.study import Part, Recipe, parse
 from ablate.tasks import SomeTask, build_protocol, build_task
@@ -23,6 +23,7 @@ LAYOUTS = {
     "coco_instances": ("annotations",),
     "cityscapes": ("gtFine",),
     "label_folder": ("images", "labels"),
+    "image_folder": ("train", "val"),
 }
 
 
@@ -108,7 +109,7 @@ def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str
 
 
 def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None) -> Asked:
-    dataset_part = Part(name=dataset_part.name, knobs=joints_named(dataset_part, root))
+    dataset_part = Part(name=dataset_part.name, knobs=parts_named(dataset_part, root))
     task_part, dataset_part = task_part.filled("task"), dataset_part.filled("dataset")
     try:
         evaluation = registry.check_knobs("protocol", task_part.name, evaluation)
