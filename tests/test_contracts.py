@@ -18,9 +18,11 @@ ROOT = Path(__file__).parent.parent
 HEAD = """
 from collections.abc import Callable
 
-from ablate.datasets import Dataset, InstanceSamples, LabelledImage, LabelledSamples, PeopleSamples, Person
+from ablate.datasets import ClassifiedSamples, Dataset, InstanceSamples, LabelledImage, LabelledSamples
+from ablate.datasets import PeopleSamples, Person
 from ablate.metrics import Metric
 from ablate.models import Backbone, Supervised
+from ablate.tasks.classification import Sample
 from ablate.tasks.detection import Image
 from ablate.tasks import Computes, DrawsOwn, GivesHead, LeavesOut, Task, WeighsBatches, WritesPredictions
 
@@ -30,6 +32,7 @@ NEEDS = {
     "pose": ("PeopleSamples", "Person"),
     "segmentation": ("LabelledSamples", "LabelledImage"),
     "detection": ("InstanceSamples", "Image"),
+    "classification": ("ClassifiedSamples", "Sample"),
 }
 OPTIONAL = """
 from ablate.tasks._detected_people import DetectedPeople

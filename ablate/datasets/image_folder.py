@@ -135,7 +135,7 @@ def _listed(file: Path, folder: Path, classes: Classes) -> list[tuple[str, int]]
         raise DataError(f"{file}: is no text") from None
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     place_of = {str(place): place for place in range(len(classes))} | {name: n for n, name in enumerate(classes)}
-    found, problems = {}, list[str]()
+    found, problems = dict[str, int](), list[str]()
     for number, line in enumerate(lines, start=1):
         words = line.split(maxsplit=1)
         if not words:

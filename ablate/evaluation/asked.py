@@ -16,6 +16,7 @@ from ablate.tasks import SomeTask, build_protocol, build_task
 
 Settings = dict[str, dict[str, object]]  # section -> key -> value
 SECTIONS = ("task", "dataset", "evaluation", "network")
+PREDICTED = {"pose": "joints", "segmentation": "classes", "detection": "things", "classification": "image_classes"}
 LAYOUTS = {
     "mpii": ("annot",),
     "deeplabcut": ("labeled-data",),
@@ -43,8 +44,9 @@ class Asked:
 
     @property
     def parts(self) -> list[str]:
-        """The names of what is predicted: joints or classes, of pixels or of instances."""
-        return list(self.info.joints or self.info.classes or self.info.things or ())
+        """The names of what is predicted: joints or classes, of pixels, of instances or of images."""
+        own = getattr(self.info, PREDICTED.get(self.task_part.name, ""), None)
+        return list(own or self.info.joints or self.info.classes or self.info.things or ())
 
     @property
     def meanings(self) -> dict[str, int]:

@@ -18,10 +18,23 @@ EASY = {  # knobs: little is to be learned
     "pose": {"size": [32, 32], "sigma": 1.0},
     "segmentation": {"size": [64, 64]},
     "detection": {"size": [64, 64], "scale": [0.8, 1.2]},
+    "classification": {"size": [48, 48]},
 }
-FINE = {"pose": {"size": [256, 256]}, "segmentation": {}}  # knobs at which the truth survives being encoded
-REST = {"pose": 0.02, "segmentation": 0.1}  # of the loss, once overfitted: outlines are finer than maps of stride 4
-HEADLINE = {"pose": ("AP", "AR", "PCK"), "segmentation": ("mIoU",)}  # scores that nonsense cannot have
+FINE = {  # knobs at which the truth survives being encoded
+    "pose": {"size": [256, 256]},
+    "segmentation": {},
+    "classification": {"size": [64, 64]},
+}
+REST = {  # of the loss, once overfitted: outlines are finer than maps of stride 4
+    "pose": 0.02,
+    "segmentation": 0.1,
+    "classification": 0.02,
+}
+HEADLINE = {  # scores that nonsense cannot have
+    "pose": ("AP", "AR", "PCK"),
+    "segmentation": ("mIoU",),
+    "classification": ("top1",),
+}
 
 
 class TwoLayers(nn.Module):
@@ -80,6 +93,8 @@ PASSES = [
     ("pose", {}, 2),
     ("segmentation", {}, 1),
     ("segmentation", FLIPPED_PYRAMID, 10.5),
+    ("classification", {}, 1),
+    ("classification", {"flip": True}, 2),
 ]
 
 
