@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets._files import Split, read_header, read_picture, refuse
+from ablate.datasets._files import Split, read_header, read_picture, refuse, under
 from ablate.datasets._info import Info
 from ablate.datasets._label_maps import group_of
 from ablate.datasets._photographs import Headers
@@ -128,7 +128,7 @@ class ClassifiedFiles:
         return [
             f"{self.images}: {counts[place]} images are a {name}, of which {self.trained} has none"
             for place, name in enumerate(self._classes)
-            if counts[place] and not _holds_image(self.trained / name)
+            if counts[place] and not _holds_image(under(self.trained, name))
         ]
 
     @cached_property

@@ -5,10 +5,12 @@ import shutil
 import numpy as np
 import pytest
 import torchvision
+from small_studies import write_study
 
 from ablate import registry
 from ablate.datasets import build_dataset, image_classes, parts_named
 from ablate.errors import AblateError, PartError
+from ablate.planning.open_study import opened
 from ablate.study import Part
 
 CLASSES = ["bee", "cat", "dog"]
@@ -159,3 +161,17 @@ def test_the_group_is_what_a_pattern_finds(animals):
     samples = build(group="_([0-9])$").open("train", animals.parent)
     assert [samples.group(number) for number in (1, 2, 3, 4)] == ["0", "1", "2", "0"]
     assert np.array_equal(samples.places, np.repeat([0, 1, 2], 3))
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_a_study_takes_its_classes_from_the_folders(animals, tmp_path):
+    recipe = {
+        "task": {"name": "classification", "size": [32, 32]},
+        "dataset": {"name": "image_folder", "set": "animals", "classes": "file"},
+        "model": {"name": "dots", "width": 4},
+    }
+    study = write_study(tmp_path, recipe=recipe, metrics=["top1"])
+    design = opened(study, scale=None, results=tmp_path / "results", data=animals.parent)
+    assert design.control.recipe.dataset.knobs["classes"] == CLASSES
+    with pytest.raises(AblateError, match=r"recipe\.dataset\.classes: file: .*, or name the classes"):
+        opened(study, scale=None, results=None)
