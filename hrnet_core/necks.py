@@ -1,9 +1,9 @@
-"""How the maps leave: V1, V1h, V2, V2p or one stream of choice, for any list of maps, finest first.
+"""How the maps leave: V1, V1h, V2, V2p, one stream of choice or all streams, for any list of maps, finest first.
 
 A neck is a module from a list of maps to a list of maps; `channels` and `strides` describe what comes out.
 V1 is the finest stream (CVPR sec. 3), V2 the concatenation of all (PAMI III-C), V2p a pyramid made of V2;
 V1h is V1 widened to V2's width, so that the two differ in content alone (PAMI sec. VII). One coarser stream
-is the representation-resolution ablation (CVPR sec. 4.3).
+is the representation-resolution ablation (CVPR sec. 4.3); all of them are what classification reads (PAMI, HRNet-Wx-C).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .config import MOST_STREAMS, check_choice
 from .fusion import resize
 
 Maps = list[torch.Tensor]
-NECKS = ("v1", "v1h", "v2", "v2p", *(f"stream{i}" for i in range(1, MOST_STREAMS + 1)))
+NECKS = ("v1", "v1h", "v2", "v2p", "streams", *(f"stream{i}" for i in range(1, MOST_STREAMS + 1)))
 
 
 class Stream(nn.Module):
@@ -32,6 +32,17 @@ class Stream(nn.Module):
 
     def forward(self, maps: Maps) -> Maps:
         return [maps[self.stream]]
+
+
+class Streams(nn.Module):
+    """All maps as they are."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.channels, self.strides = tuple(channels), tuple(strides)
+
+    def forward(self, maps: Maps) -> Maps:
+        return maps
 
 
 class V1h(nn.Module):
@@ -99,11 +110,11 @@ def neck(
     out_channels: int | None = None,
     align_corners: bool = False,
     stride: int = 1,
-) -> Stream | V1h | V2 | V2p:
-    """The neck called `name` (v1, v1h, v2, v2p, stream1 ... stream6) for maps of these channels and strides.
+) -> Stream | Streams | V1h | V2 | V2p:
+    """The neck called `name` (v1, v1h, v2, v2p, streams, stream1 ... stream6) for maps of these channels and strides.
 
     `out_channels` belongs to v1h (V2's width if not given; say it where the body puts out the finest map
-    alone) and v2p (256), `align_corners` to the bilinear upsampling of v2 and v2p, `stride` to the last convolutions of v2p.
+    alone) and v2p (256), `align_corners` to the bilinear upsampling of v2 and v2p, `stride` to v2p's last convolutions.
     ValueError for a wrong name.
     """
     check_choice("neck", name, NECKS)
@@ -113,4 +124,6 @@ def neck(
         return V2(channels, strides, align_corners=align_corners)
     if name == "v2p":
         return V2p(channels, strides, out_channels=out_channels or 256, stride=stride, align_corners=align_corners)
+    if name == "streams":
+        return Streams(channels, strides)
     return Stream(channels, strides, stream=0 if name == "v1" else int(name.removeprefix("stream")) - 1)

@@ -18,11 +18,12 @@ ROOT = Path(__file__).parent.parent
 HEAD = """
 from collections.abc import Callable
 
-from ablate.datasets import Dataset, InstanceSamples, LabelledImage, LabelledSamples
+from ablate.datasets import ClassifiedSamples, Dataset, InstanceSamples, LabelledImage, LabelledSamples
 from ablate.datasets import PeopleByImage, PeopleSamples, Person
 from ablate.metrics import Metric
 from ablate.models import Backbone, Supervised
 from ablate.tasks.bottom_up_pose import Scene
+from ablate.tasks.classification import Sample
 from ablate.tasks.detection import Image
 from ablate.tasks import Computes, DrawsOwn, GivesHead, LeavesOut, Task, WeighsBatches, WritesPredictions
 
@@ -33,6 +34,7 @@ NEEDS = {
     "segmentation": ("LabelledSamples", "LabelledImage"),
     "detection": ("InstanceSamples", "Image"),
     "bottom_up_pose": ("PeopleByImage", "Scene"),
+    "classification": ("ClassifiedSamples", "Sample"),
 }
 OPTIONAL = """
 from ablate.tasks._detected_people import DetectedPeople

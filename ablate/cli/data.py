@@ -36,7 +36,7 @@ def command(context: click.Context, as_json: bool) -> None:
         for key in filter(row.get, keys):
             tell(f"  {key}: {row[key]}")
         tell()
-    tell("Folders of your own: --part coco_pose, cityscapes or label_folder (ablate list knobs NAME).")
+    tell("Folders of your own: --part coco_pose, cityscapes, label_folder or image_folder (ablate list knobs NAME).")
 
 
 @command.command("check")
@@ -54,17 +54,17 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
     from ablate import registry
-    from ablate.datasets import FROM_FILE, SPLITS, Assumes, Remarks, catalog, joints_named
+    from ablate.datasets import SPLITS, Assumes, Remarks, catalog, parts_named, unnamed
     from ablate.datasets._both_sides import both_sides
     from ablate.study import Part
 
     part = part or (catalog()[name].part if name in catalog() else "coco_pose")
     chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
     dataset = registry.build("dataset", part, chosen)
-    if chosen.get("joints") == FROM_FILE:
-        chosen = registry.check_knobs("dataset", part, joints_named(Part(name=part, knobs=chosen), data))
+    if knob := unnamed(chosen):
+        chosen = registry.check_knobs("dataset", part, parts_named(Part(name=part, knobs=chosen), data))
         dataset = registry.build("dataset", part, chosen)
-        tell(f"joints: {', '.join(chosen['joints'])}", err=as_json)
+        tell(f"{knob}: {', '.join(chosen[knob])}", err=as_json)
     if isinstance(dataset, Assumes) and dataset.assumed:
         tell(dataset.assumed, err=as_json)
     opened = {split: dataset.open(split, data) for split in SPLITS}

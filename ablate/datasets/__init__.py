@@ -10,7 +10,16 @@ from typing import NotRequired, Protocol, TypedDict, TypeVar, runtime_checkable
 
 from ablate import registry
 from ablate.datasets._arrays import Array, Numbers, Pixels
-from ablate.datasets._catalog import JointForm, JointSet, KnownSet, LabelMaps, catalog, joint_sets, things
+from ablate.datasets._catalog import (
+    JointForm,
+    JointSet,
+    KnownSet,
+    LabelMaps,
+    catalog,
+    image_classes,
+    joint_sets,
+    things,
+)
 from ablate.datasets._files import (
     SPLITS,
     Header,
@@ -34,6 +43,8 @@ __all__ = [
     "Array",
     "Assumes",
     "Classes",
+    "ClassifiedImage",
+    "ClassifiedSamples",
     "Dataset",
     "Folded",
     "Grouped",
@@ -48,6 +59,7 @@ __all__ = [
     "LabelMaps",
     "LabelledImage",
     "LabelledSamples",
+    "NamesClasses",
     "NamesJoints",
     "Numbers",
     "NumbersPeople",
@@ -63,9 +75,10 @@ __all__ = [
     "build_dataset",
     "catalog",
     "check_version",
+    "image_classes",
     "is_whole",
     "joint_sets",
-    "joints_named",
+    "parts_named",
     "picture_problem",
     "read_header",
     "read_picture",
@@ -73,9 +86,10 @@ __all__ = [
     "set_folder",
     "things",
     "under",
+    "unnamed",
 ]
 
-FROM_FILE = "file"  # the knob `joints` of a data set whose files name them
+FROM_FILE = "file"  # the knob `joints` or `classes` of a data set whose files or folders name them
 IGNORED = 255  # in maps of classes: not labelled, counts nowhere
 
 
@@ -104,6 +118,14 @@ class LabelledImage(TypedDict):
 
     image: Pixels  # (H, W, 3) uint8 RGB
     labels: Pixels  # (H, W) uint8, places of classes, IGNORED where none
+    image_id: int
+
+
+class ClassifiedImage(TypedDict):
+    """A sample of a set whose images have classes: one image with its own."""
+
+    image: Pixels  # (H, W, 3) uint8 RGB
+    label: int  # the place of its class
     image_id: int
 
 
@@ -182,6 +204,22 @@ class LabelledSamples(Samples, Protocol):
 
     def labels(self, image_id: int) -> Pixels:
         """The classes of `labelled_image` alone, for which the image need not be read. Raises DataError."""
+
+
+class ClassifiedSamples(Samples, Protocol):
+    """A split of a set whose `info` has classes of images. A set without others has a `ClassifiedImage` for a sample.
+
+    Images may lack a class, such as a drawn picture of two people who do different things.
+    """
+
+    def classified_ids(self) -> Sequence[int]:
+        """The ids of the images that have a class."""
+
+    def image_class(self, image_id: int) -> int:
+        """The place of the class of one of them; the image need not be read. Raises DataError."""
+
+    def classified_image(self, image_id: int) -> tuple[Pixels, int]:
+        """One of them with the place of its class. Raises DataError."""
 
 
 class InstanceSamples(Samples, Protocol):
@@ -263,6 +301,14 @@ class NamesJoints(Protocol):
 
 
 @runtime_checkable
+class NamesClasses(Protocol):
+    """Optional: a data set whose folders name the classes that its knob `classes: file` stands for."""
+
+    def classes_of_folders(self, root: Path | None) -> tuple[str, ...]:
+        """Their names, in order. Raises DataError."""
+
+
+@runtime_checkable
 class Assumes(Protocol):
     """Optional: a data set of which a report must say what nobody gave."""
 
@@ -277,7 +323,8 @@ Opened_co = TypeVar("Opened_co", bound=Samples, covariant=True)
 class Dataset(Protocol[Opened_co]):
     """What a builder of this shelf makes; nothing is looked for on a disk before a split is opened.
 
-    Those that serve tasks about joints open `PeopleSamples`, those that serve tasks about classes `LabelledSamples`.
+    Those that serve tasks about joints open `PeopleSamples`, those that serve tasks about classes `LabelledSamples`,
+    those whose images have classes `ClassifiedSamples`.
     """
 
     @property
@@ -287,19 +334,26 @@ class Dataset(Protocol[Opened_co]):
         """One split; `root` is the data folder, which holds the set's folder or is it. Raises DataError."""
 
 
-def joints_named(part: Chosen, root: Path | None) -> dict[str, object]:
-    """The knobs of a data set, `joints: file` replaced by the names that its files have.
+def unnamed(knobs: Mapping[str, object]) -> str | None:
+    """The knob, `joints` or `classes`, whose names are in the data set's files; None where the knobs name all."""
+    return next((knob for knob in ("joints", "classes") if knobs.get(knob) == FROM_FILE), None)
+
+
+def parts_named(part: Chosen, root: Path | None) -> dict[str, object]:
+    """The knobs of a data set, `joints: file` or `classes: file` replaced by the names that its files or folders have.
 
     Raises:
-        DataError: the files are missing, damaged or name none.
+        DataError: they are missing, damaged or name none.
         PartError: an unknown data set or knob.
     """
-    knobs: dict[str, object] = registry.check_knobs("dataset", part.name, part.knobs)
-    if knobs.get("joints") != FROM_FILE:
+    knob = unnamed(registry.check_knobs("dataset", part.name, part.knobs))
+    if knob is None:
         return dict(part.knobs)
     made = build_dataset(part)
+    if isinstance(made, NamesClasses):
+        return part.knobs | {knob: list(made.classes_of_folders(root))}
     assert isinstance(made, NamesJoints)  # who takes the word has the method
-    return part.knobs | {"joints": list(made.joints_of_file(root))}
+    return part.knobs | {knob: list(made.joints_of_file(root))}
 
 
 def build_dataset(part: Chosen) -> Dataset[Samples]:

@@ -1,4 +1,4 @@
-"""Joint sets, classes and the sets that we know, kept as data: `joints.json`, `things.json` and `catalog.json`."""
+"""Joint sets, classes and the sets that we know, kept as data in the JSON files of this folder."""
 
 import json
 from functools import cache
@@ -69,7 +69,7 @@ class KnownSet(BaseModel):
     folder: str = ""  # in the data folder, where it is not the set's name
     forms: dict[str, JointForm] = {}  # people with joints, by the name of the joint set
     labels: LabelMaps | None = None
-    annotated: dict[Split, int] = {}  # numbers of images for detection; those to train on have an instance
+    annotated: dict[Split, int] = {}  # numbers of images for detection or classification
     note: str = ""
 
 
@@ -87,6 +87,12 @@ def things() -> dict[str, Classes]:
         name: Classes(entry["names"], categories=tuple(entry["categories"]), label_ids=tuple(entry["ids"]))
         for name, entry in found.items()
     }
+
+
+@cache
+def image_classes() -> dict[str, Classes]:
+    """Classes of images by the name of their set, as `image_classes.json` has them."""
+    return {name: Classes(entry["names"]) for name, entry in _load("image_classes.json").items()}
 
 
 @cache

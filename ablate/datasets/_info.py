@@ -79,6 +79,8 @@ class Info:
     joints: Joints | None  # of its people; None where none are labelled
     classes: Classes | None  # of its maps of classes; None where it has no such maps
     things: Classes | None  # of its instances with boxes; None where none are annotated
+    image_classes: Classes | None  # of its images, of which each has one; None where none are labelled so
+    classified: dict[Split, int] | None  # declared numbers of images that have one of them
     pictures: bool  # whether its licence lets a report show its images
     block: int | None  # so many images that follow each other are alike, such as frames of a video
     spacing: tuple[float, float] | None  # millimetres between rows and between columns of pixels
@@ -102,6 +104,8 @@ class Info:
         class_weights: tuple[float, ...] = (),
         things: Classes | None = None,
         *,
+        image_classes: Classes | None = None,
+        classified: dict[Split, int] | None = None,
         pictures: bool = False,
         block: int | None = None,
         spacing: tuple[float, float] | None = None,
@@ -125,8 +129,8 @@ class Info:
         )
         vars(self).update(
             name=name, version=version, licence=licence, source=source, sizes=sizes, images=images, size=size,
-            joints=body or None, classes=labels or None, things=things, pictures=pictures, block=block,
-            spacing=spacing,
+            joints=body or None, classes=labels or None, things=things, image_classes=image_classes,
+            classified=classified, pictures=pictures, block=block, spacing=spacing,
         )  # fmt: skip
 
     def declared(self, split: Split) -> str | None:
@@ -163,6 +167,16 @@ class Info:
         if self.things is None:
             raise PartError(f"dataset: {self.name} names no classes of instances, which the task needs")
         return self.things
+
+    def need_image_classes(self) -> Classes:
+        """The classes of images, of a data set that says it serves a task about them.
+
+        Raises:
+            PartError: it has none.
+        """
+        if self.image_classes is None:
+            raise PartError(f"dataset: {self.name} names no classes of images, which the task needs")
+        return self.image_classes
 
     # The facts under their old names, for parts that read them so; empty where there is nothing to say.
 

@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 
 from ablate.datasets import SPLITS, Classes, Info, InstancesOfImage, PeopleOfImage, Person, Split, joint_sets
-from ablate.datasets._drawing import PARTS, VERSION, Picture, draw
+from ablate.datasets._drawing import ACTIVITIES, PARTS, VERSION, Picture, draw
 from ablate.errors import PartError
 from ablate.registry import dataset
 
 MOST = 8  # people in a picture
+GROUP = 4  # pictures, of which the last one shows two people
 
 
 @dataset(
     "figures",
     meaning=1,
-    tasks=("pose", "segmentation", "detection", "bottom_up_pose"),
+    tasks=("pose", "segmentation", "detection", "bottom_up_pose", "classification"),
     training=("train",),
     later=("people",),
 )
@@ -67,6 +68,8 @@ class Figures:
             size=self.size,
             classes=Classes(PARTS, categories=categories, label_ids=tuple(range(len(PARTS)))),
             things=Classes(("person",), categories=("person",), label_ids=(1,)),
+            image_classes=Classes(ACTIVITIES),
+            classified={"train": _alone(self.train, self.people), "val": _alone(self.val, self.people)},
             pictures=True,
         )
 
@@ -123,6 +126,19 @@ class Drawn:
     def labelled_image(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         picture = self._picture(image_id)
         return picture.pixels, picture.parts
+
+    def classified_ids(self) -> list[int]:
+        """Pictures of one person: their class is what the person does. Two may do different things."""
+        if self.people:
+            return self.image_ids() if self.people == 1 else []
+        return [image_id for image_id in self.image_ids() if image_id % GROUP]
+
+    def image_class(self, image_id: int) -> int:
+        return self.classified_image(image_id)[1]
+
+    def classified_image(self, image_id: int) -> tuple[np.ndarray, int]:
+        picture = self._picture(image_id)
+        return picture.pixels, picture.people[0]["activity"]
 
     category_numbers = (1,)
 
@@ -222,9 +238,17 @@ def _find(index: int, people: int) -> tuple[int, int]:
     if people:
         return divmod(index, people)
     group, place = divmod(index, 5)
-    return group * 4 + min(place, 3), int(place == 4)
+    return group * GROUP + min(place, GROUP - 1), int(place == GROUP)
 
 
 def _first(number: int, people: int) -> int:
     """The index of a picture's first sample."""
-    return number * people if people else 5 * (number // 4) + number % 4
+    return number * people if people else 5 * (number // GROUP) + number % GROUP
+
+
+def _alone(count: int, people: int) -> int:
+    """How many pictures of a split of so many people show one person."""
+    if people:
+        return count if people == 1 else 0
+    groups, rest = divmod(count, 5)
+    return groups * (GROUP - 1) + min(rest, GROUP - 1)

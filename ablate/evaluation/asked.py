@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate import registry
-from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, joints_named
+from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, parts_named
 from ablate.errors import DataError, PartError, StudyError, nearest
 from ablate.study import Part, Recipe, parse
 from ablate.tasks import SomeTask, build_protocol, build_task
 
 Settings = dict[str, dict[str, object]]  # section -> key -> value
 SECTIONS = ("task", "dataset", "evaluation", "network")
+PREDICTED = {"pose": "joints", "segmentation": "classes", "detection": "things", "classification": "image_classes"}
 LAYOUTS = {
     "mpii": ("annot",),
     "deeplabcut": ("labeled-data",),
@@ -23,6 +24,7 @@ LAYOUTS = {
     "coco_instances": ("annotations",),
     "cityscapes": ("gtFine",),
     "label_folder": ("images", "labels"),
+    "image_folder": ("train", "val"),
 }
 
 
@@ -43,8 +45,9 @@ class Asked:
 
     @property
     def parts(self) -> list[str]:
-        """The names of what is predicted: joints or classes, of pixels or of instances."""
-        return list(self.info.joints or self.info.classes or self.info.things or ())
+        """The names of what is predicted: joints or classes, of pixels, of instances or of images."""
+        own = getattr(self.info, PREDICTED.get(self.task_part.name, ""), None)
+        return list(own or self.info.joints or self.info.classes or self.info.things or ())
 
     @property
     def meanings(self) -> dict[str, int]:
@@ -114,7 +117,7 @@ def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str
 
 
 def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None) -> Asked:
-    dataset_part = Part(name=dataset_part.name, knobs=joints_named(dataset_part, root))
+    dataset_part = Part(name=dataset_part.name, knobs=parts_named(dataset_part, root))
     task_part, dataset_part = task_part.filled("task"), dataset_part.filled("dataset")
     try:
         evaluation = registry.check_knobs("protocol", task_part.name, evaluation)

@@ -29,6 +29,7 @@ HEADS = {  # whose outputs a task reads
     "bottom_up": "bottom_up_pose",
     "segmentation": "segmentation",
     "ocr": "segmentation",
+    "classification": "classification",
 }
 NAMED = 4  # tensors that a message names before it only counts
 PLACES = ("backbone.body.", "backbone.", "head.")  # of our networks, before the official names
@@ -50,7 +51,8 @@ def load(file: Path, given: dict[str, object], device: torch.device) -> Loaded:
     kind = net.kind
     if kind not in HEADS:
         head = f"a head for {kind}" if kind else "no head that is known"
-        raise DataError(f"{file}: has {head}; wanted heatmaps of joints or maps of classes ({net.family or 'a body'})")
+        wanted = "heatmaps of joints, maps of classes or classes of images"
+        raise DataError(f"{file}: has {head}; wanted {wanted} ({net.family or 'a body'})")
     # microsoft/human-pose-estimation.pytorch feeds pictures as OpenCV reads them, with RGB's mean and deviation.
     swapped = net.family == "pose" and isinstance(net.config, SimpleBaselineConfig) and "colours" not in given
     if swapped:

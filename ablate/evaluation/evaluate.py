@@ -132,6 +132,8 @@ def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: st
             notes.append(f"crops are {' x '.join(named[-1])}, as the file's name says; task.size says otherwise")
         else:
             notes.append("crops have the task's usual size; --set task.size=[HEIGHT, WIDTH] says otherwise")
+    if task == "classification" and "size" not in {**known, **chosen["task"]} and net.size:
+        known["size"] = list(net.size)
     task_knobs = {**known, **chosen["task"]}
     return {**chosen, "task": task_knobs}, replace(net, notes=tuple(notes))
 
@@ -144,7 +146,7 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
     """
     task, parts = opened.task, opened.parts
     if net.outputs is not None and net.outputs != len(parts) and net.reading.channels is None:
-        what = "classes" if opened.info.classes and opened.task_part.name == "segmentation" else "joints"
+        what = "joints" if opened.task_part.name == "pose" else "classes"
         raise DataError(
             f"{net.subject.file}: has {net.outputs} {what}, the set {opened.info.name} has {len(parts)}; "
             "--set network.channels=[...] says which of its channels stands for each"

@@ -1,7 +1,8 @@
 """A network from a file, as a task's `predict` calls it: whatever pictures it wants and however its outputs lie.
 
 Tasks prepare pictures in one way: (B, 3, H, W) float32, RGB, with ImageNet's mean and deviation taken out. What another
-network sees is made of that, and what it puts out becomes maps (B, joints or classes, h, w) of any stride.
+network sees is made of that, and what it puts out becomes maps (B, joints or classes, h, w) of any stride, or scores
+(B, classes) of images.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,10 +49,11 @@ class Adapted:
     scaled: bool = False  # whether any pictures were, to the size that the network takes
 
     def __call__(self, images: Tensor) -> Tensor | list[Tensor]:
-        """images (B, 3, H, W) as tasks prepare them -> maps (B, parts, h, w) float32; of several maps all of them.
+        """images (B, 3, H, W) as tasks prepare them -> float32 maps (B, parts, h, w), of several maps all of them, or
+        scores (B, parts).
 
         Raises:
-            DataError: an output that is no such map, in one line.
+            DataError: an output that is none, in one line.
         """
         reading, fixed = self.net.reading, self.net.size or self.net.reading.size
         pictures = images if reading.plain else converted(images, reading)
@@ -68,7 +70,7 @@ class Adapted:
         if any(more):
             pictures = F.pad(pictures, (0, more[1], 0, more[0]), value=float(pictures.min()))
         maps = self._maps(self.net.run(pictures))
-        if any(more):
+        if any(more) and maps.dim() == 4:
             maps = F.interpolate(maps, size=pictures.shape[2:], mode="bilinear", align_corners=False)
             maps = maps[..., :height, :width]
         return maps
@@ -83,13 +85,14 @@ class Adapted:
         return maps
 
     def _maps(self, outputs: dict[str, Tensor]) -> Tensor:
-        """The output that has a map for each part."""
+        """The output that has a map or a score for each part."""
         file, wanted = self.net.subject.file, self.net.reading.output
         if wanted is not None:
             if wanted not in outputs:
                 raise DataError(f"network.output: {file} has no output {wanted!r}; it has {', '.join(outputs)}")
             outputs = {wanted: outputs[wanted]}
-        found = {name: maps for name, value in outputs.items() if (maps := self._as_maps(value)) is not None}
+        fitting = self._as_scores if self.task == "classification" else self._as_maps
+        found = {name: maps for name, value in outputs.items() if (maps := fitting(value)) is not None}
         if len(found) != 1:
             shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outputs.items())
             if found:
@@ -98,10 +101,12 @@ class Adapted:
         return next(iter(found.values())).float()
 
     def _expected(self) -> str:
-        kind = "class" if self.task == "segmentation" else "joint"
-        many = f"wanted maps (B, {len(self.parts)}, h, w), one for each {kind} of the set"
+        kind, count = "joint" if self.task == "pose" else "class", len(self.parts)
         hint = "--set network.channels=[...] says which of its channels stands for each"
-        return f"{many} ({', '.join(list(self.parts)[:3])} ...), or (B, h, w, {len(self.parts)}); {hint}"
+        of_images = self.task == "classification"
+        many = f"wanted scores (B, {count})" if of_images else f"wanted maps (B, {count}, h, w)"
+        other = "" if of_images else f", or (B, h, w, {count})"
+        return f"{many}, one for each {kind} of the set ({', '.join(list(self.parts)[:3])} ...){other}; {hint}"
 
     def _as_maps(self, value: Tensor) -> Tensor | None:
         """An output as (B, parts, h, w); None where it cannot be."""
@@ -118,11 +123,19 @@ class Adapted:
             return _two_classes(value if value.shape[1] == 1 else value.permute(0, 3, 1, 2))
         return None
 
+    def _as_scores(self, value: Tensor) -> Tensor | None:
+        """An output as (B, parts); None where it cannot be."""
+        chosen = self.net.reading.channels
+        value = value.flatten(1) if value.dim() == 4 and value.shape[2:] == (1, 1) else value
+        if value.dim() == 2 and chosen is not None:
+            return self._chosen(value, chosen)
+        return value if value.dim() == 2 and value.shape[1] == len(self.parts) else None
+
     def _chosen(self, value: Tensor, chosen: Sequence[int]) -> Tensor | None:
         """The channels that the user named, one for each part."""
         if len(chosen) != len(self.parts) or min(chosen) < 0:
             raise DataError(f"network.channels: one channel for each of {', '.join(self.parts)}, not {list(chosen)}")
-        if value.shape[1] <= max(chosen) < value.shape[3]:
+        if value.dim() == 4 and value.shape[1] <= max(chosen) < value.shape[3]:
             value = value.permute(0, 3, 1, 2)
         return value[:, list(chosen)] if max(chosen) < value.shape[1] else None
 

@@ -78,6 +78,15 @@ class Pictures:
     def labels(self, image_id: int) -> np.ndarray:
         return self.labelled_image(image_id)[1]
 
+    def classified_ids(self) -> list[int]:
+        return self.image_ids()
+
+    def image_class(self, image_id: int) -> int:
+        return -1
+
+    def classified_image(self, image_id: int) -> tuple[np.ndarray, int]:
+        return self.image(image_id), -1
+
     def image(self, image_id: int) -> np.ndarray:
         return read_picture(self.numbered[image_id])
 
@@ -138,14 +147,15 @@ def _info(task: str, knobs: dict[str, object], outputs: int | None) -> Info:
     part = str(knobs.pop("name", facts.get("dataset", "")))
     if part == "cityscapes" and ("classes" in knobs or (outputs or 19) != 19):
         part = "label_folder"
-    if part == "label_folder" and "classes" not in knobs and outputs:
+    own_classes = part == "label_folder" or (part == "image_folder" and outputs != 1000)
+    if own_classes and "classes" not in knobs and outputs:
         knobs["classes"] = [f"class{number}" for number in range(max(2, outputs))]
     if part == "coco_pose" and "joints" not in knobs and outputs == 14:
         knobs["joints"] = "lsp14"
     if any(knob.name == "set" for knob in registry.describe("dataset", part).knobs):
         knobs.setdefault("set", "pictures")
     info = build_dataset(Part(name=part, knobs=knobs).filled("dataset")).info
-    parts = info.joints or info.classes or ()
+    parts = info.joints or info.classes or info.image_classes or ()
     if outputs is not None and len(parts) != outputs and len(parts) > outputs:
         raise PartError(f"the network has {outputs} outputs; name what they are: --set dataset.joints=[...] or classes")
     return info
@@ -174,13 +184,16 @@ def _boxes(file: Path, numbered: Mapping[int, Path]) -> tuple[tuple[int, tuple[f
 
 
 def drawn(image: np.ndarray, predictions: Sequence[Prediction], info: Info) -> np.ndarray:
-    """The picture (H, W, 3) uint8 RGB with what was predicted for it: skeletons, or masks in the classes' colours."""
+    """The picture (H, W, 3) uint8 RGB with what was predicted for it: skeletons, masks in the classes' colours, or the
+    most probable class of the whole."""
     canvas = image.copy()
     for one in predictions:
         if "labels" in one:
             canvas = _masked(canvas, np.asarray(one["labels"]), info)
         elif "keypoints" in one:
             _skeleton(canvas, np.reshape(np.asarray(one["keypoints"], float), (-1, 3)), info)
+        elif "probabilities" in one:
+            _titled(canvas, one, info)
     return canvas
 
 
@@ -214,6 +227,16 @@ def limbs(names: Sequence[str]) -> list[tuple[int, int]]:
         for side in (("left", "right") if any("SIDE" in end for end in limb) else ("",))
     ]
     return [(names.index(a), names.index(b)) for a, b in pairs if a in names and b in names]
+
+
+def _titled(canvas: np.ndarray, found: Prediction, info: Info) -> None:
+    places, probabilities = (np.asarray(found[key]) for key in ("classes", "probabilities"))
+    title = f"{info.need_image_classes()[int(places[0])]} {probabilities[0]:.2f}"
+    scale = max(canvas.shape[:2]) / 500
+    at = (round(6 * scale), round(24 * scale))
+    for colour, width in (((0, 0, 0), 4), (COLOURS[""], 1)):  # a dark edge keeps it legible on any picture
+        thick = max(1, round(width * scale))
+        cv2.putText(canvas, title, at, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * scale, colour, thick, cv2.LINE_AA)
 
 
 def _skeleton(canvas: np.ndarray, points: np.ndarray, info: Info) -> None:

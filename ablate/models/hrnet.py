@@ -66,7 +66,7 @@ def hrnet(
     stream_ratio: int = 2,  # resolution divided and width multiplied from stream to stream (CVPR 3)
     norm: str = "batch",  # batch or group normalisation of the body; heads keep their own
     norm_momentum: float = 0.1,  # of batch normalisation's running statistics
-    output: str = "v1",  # v1, v1h, v2, v2p, or stream1 to stream6: how maps leave (PAMI III-C, Fig. 4; CVPR Fig. 5)
+    output: str = "v1",  # v1, v1h, v2, v2p, streams, or stream1 to stream6: how maps leave (PAMI III-C; CVPR Fig. 5)
     pyramid_stride: Literal[1, 2] = 1,  # of v2p's last convolutions: 2 halves all its maps, as officially for FCOS
     checkpointing: bool = False,  # recompute modules in the backward pass: less memory, more time
 ) -> Backbone:

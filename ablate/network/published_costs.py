@@ -3,25 +3,23 @@
 A printed figure that ours misses by more than one per cent has a reason, and so has a network that is not on the shelf.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import timm
 import torch
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import nn
 
-from ablate.datasets import Info
-from ablate.models import Backbone, Supervised, build_model
+from ablate.datasets import Classes, Info
+from ablate.models import Supervised, build_model
 from ablate.network.build import Network
 from ablate.network.cost import Size, price_network
 from ablate.storage import Cost
 from ablate.study import FROZEN, Part
 from ablate.tasks import build_task
-from hrnet_core import ClassificationHead, HRNet, HRNetConfig
 
 TOLERANCE = 0.01  # of the printed figure
 
@@ -44,12 +42,9 @@ class Blueprint(BaseModel):
     """How to build a network that tables speak of: a backbone with a head."""
 
     model_config = FROZEN
-    task: Part | None = None  # whose head it has; None: HRNet's for classification
-    outputs: int = 0  # joints or classes
-    model: Part | None = None
-    hrnet: dict[str, Any] | None = None  # instead of a model from the shelf, the body of hrnet_core with these knobs
-    pooled: bool = False  # whether the head for classification pools and joins all streams instead (PAMI XVI: Ci)
-    timm: str | None = None  # instead of all that, a network of timm's that classifies
+    task: Part  # whose head it has
+    outputs: int  # joints or classes
+    model: Part
 
 
 class Tables(BaseModel):
@@ -93,18 +88,6 @@ class Compared:
         return bool(self.gaps) and all(abs(gap) <= TOLERANCE for gap in self.gaps)
 
 
-class PooledStreams(nn.Module):
-    """Maps of all streams -> logits (B, 1000), linear in the streams' means."""
-
-    def __init__(self, channels: Sequence[int]) -> None:
-        super().__init__()
-        self.classifier = nn.Linear(sum(channels), 1000)
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        logits: Tensor = self.classifier(torch.cat([stream.mean((2, 3)) for stream in maps], dim=1))
-        return logits
-
-
 def tables() -> Tables:
     """All published rows."""
     return Tables.model_validate_json(Path(__file__).with_name("published_costs.json").read_text(encoding="utf-8"))
@@ -127,26 +110,9 @@ def build(blueprint: Blueprint) -> nn.Module:
     Raises:
         PartError, ValueError: a part or knob that no shelf has, or an impossible combination.
     """
+    names = Classes(str(number) for number in range(blueprint.outputs))
+    info = Info("published", None, "", "", joints=names, classes=names, image_classes=names)
     with torch.device("meta"):
-        if blueprint.timm:
-            net: nn.Module = timm.create_model(blueprint.timm, pretrained=False)
-        else:
-            backbone = _backbone(blueprint)
-            net = Network(backbone, _head(blueprint, backbone))
-    return net.eval()
-
-
-def _backbone(blueprint: Blueprint) -> Backbone:
-    if blueprint.model:
-        return build_model(blueprint.model.filled("model"))
-    return HRNet(HRNetConfig(**(blueprint.hrnet or {})))
-
-
-def _head(blueprint: Blueprint, backbone: Backbone) -> nn.Module:
-    if blueprint.task is None:
-        return PooledStreams(backbone.channels) if blueprint.pooled else ClassificationHead(backbone.channels)
-    names = tuple(str(number) for number in range(blueprint.outputs))
-    info = Info(name="published", version=None, licence="", source="", joints=names, classes=names)
-    places = backbone.intermediate if isinstance(backbone, Supervised) else ()
-    task = build_task(blueprint.task.filled("task"))
-    return task.head(info, backbone.channels, backbone.strides, intermediate=places)
+        backbone, task = build_model(blueprint.model.filled("model")), build_task(blueprint.task.filled("task"))
+        places = backbone.intermediate if isinstance(backbone, Supervised) else ()
+        return Network(backbone, task.head(info, backbone.channels, backbone.strides, intermediate=places)).eval()

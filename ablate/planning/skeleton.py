@@ -1,4 +1,5 @@
-"""Joints that a data set's own files name: read when a study is opened, so that what follows finds them in the recipe.
+"""Joints or classes that a data set's own files name: read when a study is opened, so that what follows finds them in
+the recipe.
 
 They are kept with the results (joints.json), so that status and report need no data. What a report must say of them is
 added to the study's note.
@@ -7,7 +8,7 @@ added to the study's note.
 from contextlib import suppress
 from pathlib import Path
 
-from ablate.datasets import FROM_FILE, Assumes, build_dataset, joints_named
+from ablate.datasets import Assumes, build_dataset, parts_named, unnamed
 from ablate.errors import DataError, PartError, StoreError, StudyError
 from ablate.machine import fingerprint
 from ablate.planning import kept
@@ -17,7 +18,7 @@ FILE = "joints.json"
 
 
 def name_joints(study: Study, results: Path | str | None, data: Path | None, *, keep: bool = True) -> Study:
-    """The study with `joints: file` of its control's data set replaced by the names that the file has.
+    """The study with `joints: file` or `classes: file` of its control's data set replaced by the names found there.
 
     Raises:
         StudyError: they were never read, and there is no data folder to read them from.
@@ -26,8 +27,8 @@ def name_joints(study: Study, results: Path | str | None, data: Path | None, *, 
     with blaming(study.file):
         part, note = study.recipe.dataset, study.note
         with suppress(PartError):  # the design says what is wrong with the arms' data sets
-            if part.filled("dataset").knobs.get("joints") == FROM_FILE:
-                part = _named(part, results, data, keep=keep)
+            if knob := unnamed(part.filled("dataset").knobs):
+                part = _named(part, knob, results, data, keep=keep)
             made = build_dataset(part.filled("dataset"))
             if isinstance(made, Assumes) and made.assumed:
                 note = f"{note} {made.assumed}".strip()
@@ -35,18 +36,18 @@ def name_joints(study: Study, results: Path | str | None, data: Path | None, *, 
     return study.model_copy(update={"recipe": recipe, "note": note})
 
 
-def _named(part: Part, results: Path | str | None, data: Path | None, *, keep: bool) -> Part:
+def _named(part: Part, knob: str, results: Path | str | None, data: Path | None, *, keep: bool) -> Part:
     key = fingerprint({"part": part.filled("dataset").model_dump(mode="json")})
     known = kept.read(results, FILE)
     try:
-        knobs = joints_named(part, data)
+        knobs = parts_named(part, data)
     except DataError as error:
         if key in known:
-            return part.model_copy(update={"knobs": part.knobs | {"joints": known[key]}})
+            return part.model_copy(update={"knobs": part.knobs | {knob: known[key]}})
         if data is None:
-            raise StudyError(f"recipe.dataset.joints: file: {error}, or name the joints") from None
+            raise StudyError(f"recipe.dataset.{knob}: file: {error}, or name the {knob}") from None
         raise
-    if results and known.get(key) != knobs["joints"] and (keep or kept.is_there(results)):
+    if results and known.get(key) != knobs[knob] and (keep or kept.is_there(results)):
         with suppress(StoreError):  # of a folder that others own
-            kept.write(results, FILE, known | {key: knobs["joints"]})
+            kept.write(results, FILE, known | {key: knobs[knob]})
     return part.model_copy(update={"knobs": knobs})

@@ -148,6 +148,7 @@ def _truth(recipe: Recipe) -> dict[str, object]:
         "classes": list(info.classes or ()),
         "numbers of classes": list(getattr(info.classes, "label_ids", ())),
         "categories of classes": list(getattr(info.classes, "categories", ())),
+        "classes of images": list(info.image_classes or ()),
     } | {f"dataset.{knob}": value for knob, value in decisive.items()}
 
 

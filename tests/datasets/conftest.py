@@ -231,6 +231,19 @@ def mpii(tmp_path) -> Path:
     return folder
 
 
+@pytest.fixture
+def animals(tmp_path) -> Path:
+    """Three images to train on of each of three classes, and of two classes two images for evaluation."""
+    folder = tmp_path / "animals"
+    for number, split in enumerate(SPLITS):
+        for place, name in enumerate(("bee", "cat", "dog")[: 3 - number]):
+            rng = np.random.default_rng([number, place])
+            for image in range(3 - number):
+                pixels = rng.integers(0, 256, (HEIGHT + 10 * image, WIDTH, 3), np.uint8)
+                LabelledSet.write(folder / split / name / f"{split}_{image}.jpg", pixels)
+    return folder
+
+
 KNOBS = {
     "coco_instances": {"set": "things", "classes": ["kite", "cup"]},
     "deeplabcut": {"set": "project", "joints": list(PARTS), "test": ["bea"]},
@@ -240,11 +253,12 @@ KNOBS = {
     "coco_pose": {"set": "made"},
     "cityscapes": {"set": "streets"},
     "label_folder": {"set": "plain", "classes": ["sky", "ground", "thing"]},
+    "image_folder": {"set": "animals", "classes": ["bee", "cat", "dog"]},
 }
 
 
 @pytest.fixture(params=KNOBS)
-def any_dataset(request, made, streets, plain, things, project, faces, mpii):
+def any_dataset(request, made, streets, plain, things, project, faces, mpii, animals):
     """Every data set of the shelf, small: (data set, data folder)."""
     knobs = registry.check_knobs("dataset", request.param, KNOBS[request.param])
     return registry.build("dataset", request.param, knobs), made.root

@@ -14,8 +14,8 @@ from ablate.tasks.detection import as_runs
 
 
 def test_the_contract_covers_the_shelf():
-    known = ["cityscapes", "coco_instances", "coco_pose", "deeplabcut", "face_landmarks", "figures", "label_folder"]
-    known.append("mpii")
+    known = ["cityscapes", "coco_instances", "coco_pose", "deeplabcut", "face_landmarks", "figures", "image_folder"]
+    known += ["label_folder", "mpii"]
     assert registry.names("dataset") == known, "add the new part to `any_dataset`"
 
 
@@ -34,6 +34,7 @@ def test_info_tells_what_the_tasks_need(any_dataset, served):
     assert bool(info.joints) == ("pose" in served)
     assert bool(info.classes) == ("segmentation" in served)
     assert bool(info.things) == ("detection" in served)
+    assert bool(info.image_classes) == ("classification" in served)
 
 
 def test_joints_agree_with_each_other(any_dataset):
@@ -80,6 +81,8 @@ def test_samples_carry_what_info_promises(any_dataset, split):
             check_person(sample, joints=len(data.info.joints))
         elif data.info.classes:
             assert (sample["labels"] == samples.labels(sample["image_id"])).all()
+        elif data.info.image_classes:
+            assert sample["label"] == samples.image_class(sample["image_id"])
     with pytest.raises(IndexError):
         samples[len(samples)]
 
@@ -143,6 +146,26 @@ def test_instances_are_within_their_images_and_in_the_truth(any_dataset, served,
                 assert pycocotools.mask.area(runs) == pytest.approx(annotation["area"], rel=0.15)
         count += len(own)
     assert count == len(truth["annotations"]) > 2
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_images_with_classes_carry_what_info_promises(any_dataset, served, split):
+    if "classification" not in served:
+        pytest.skip("no classes of images")
+    data, root = any_dataset
+    samples, classes = data.open(split, root), data.info.need_image_classes()
+    ids = samples.classified_ids()
+    assert len(ids) == (data.info.classified or {}).get(split, len(ids)) > 1
+    assert len(set(classes)) == len(classes) > 1
+    assert set(ids) <= set(samples.image_ids())
+    places = set()
+    for image_id in ids:
+        image, place = samples.classified_image(image_id)
+        assert (image == samples.image(image_id)).all()
+        assert place == samples.image_class(image_id)
+        places.add(place)
+    assert len(places) > 1
+    assert places <= set(range(len(classes)))
 
 
 @pytest.mark.parametrize("split", SPLITS)

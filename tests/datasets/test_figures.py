@@ -112,3 +112,25 @@ def test_drawing_takes_a_few_milliseconds():
     for index in range(50):
         samples[index]
     assert (time.process_time() - start) / 50 < 0.02  # seen: 0.0016; a bound for slow machines, not a benchmark
+
+
+def test_the_class_of_a_picture_of_one_person_is_what_they_do():
+    """Whoever reaches, and nobody else, has both elbows above the shoulders."""
+    samples = figures(val=60).open("val", None)
+    joints = {name: place for place, name in enumerate(samples.info.need_joints())}
+    ids, reaching = samples.classified_ids(), list(ACTIVITIES).index("reaching")
+    assert set(ids) == {i for i in samples.image_ids() if samples.image_of.count(i) == 1}
+    for image_id in ids:
+        (person,) = [samples[n] for n, of in enumerate(samples.image_of) if of == image_id]
+        assert samples.image_class(image_id) == person["activity"]
+        places = [(joints[f"{side}_elbow"], joints[f"{side}_shoulder"]) for side in ("left", "right")]
+        if all(person["joints"][place, 2] for pair in places for place in pair):
+            raised = all(person["joints"][elbow, 1] < person["joints"][shoulder, 1] for elbow, shoulder in places)
+            assert raised == (samples.image_class(image_id) == reaching)
+    assert {samples.image_class(image_id) for image_id in ids} == set(range(len(ACTIVITIES)))
+
+
+@pytest.mark.parametrize("people", range(1, 12))
+def test_pictures_with_a_class_are_counted_before_they_are_drawn(people):
+    data = figures(train=people)
+    assert data.info.classified["train"] == len(data.open("train", None).classified_ids())

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import classified_images
 import instances
 import label_maps
 import numpy as np
@@ -14,6 +15,7 @@ from ablate.metrics import ByPart, take_blocks
 
 METRICS = registry.names("metric")
 MADE = {
+    "accuracy": classified_images,
     "joint_distance": scenes,
     "keypoint_ap": scenes,
     "pck": scenes,
@@ -116,7 +118,8 @@ def test_parts_are_those_of_the_data_set_and_perfect_where_all_is_found(name, me
         metric.parts(metric.per_image(found(truth), truth, made.info()), made.info())
         for found in (made.perfect, made.hopeless)
     )
-    known = {"class": made.info().classes or made.info().things, "joint": made.info().joints}[best.kind]
+    info = made.info()
+    known = {"class": info.classes or info.things or info.image_classes, "joint": info.joints}[best.kind]
     assert best.names == worst.names == tuple(known)
     there = best.truth > 0
     assert there.any()

@@ -107,7 +107,7 @@ def test_its_description_says_where_imagenet_weights_are_if_there_are_any(name: 
     assert where.strip()
 
 
-OUTPUTS = {"v1": (4,), "v1h": (60,), "v2": (60,), "v2p": (256,) * 5, "stream3": (16,)}
+OUTPUTS = {"v1": (4,), "v1h": (60,), "v2": (60,), "v2p": (256,) * 5, "streams": (4, 8, 16, 32), "stream3": (16,)}
 
 
 @pytest.mark.parametrize(("output", "channels"), OUTPUTS.items())

@@ -19,6 +19,7 @@ FACTS = json.loads((ROOT / "ablate/study/official_recipes.json").read_text(encod
         ("pose", "pose_hrnet_w32_256x192", {}),
         ("bottom_up_pose", "bottom_up_higher_hrnet_w32_512", {}),
         ("segmentation", "cityscapes_hrnetv2_w48", {"norm_momentum": (None, 0.01)}),  # the studies set it
+        ("classification", "imagenet_hrnet_c", {}),
     ],
 )
 def test_presets_are_the_published_recipes(preset, recipe, departs):
