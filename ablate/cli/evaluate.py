@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ablate.evaluation.evaluate import Answer, Question
     from ablate.evaluation.official import Checked
     from ablate.evaluation.stored import Evaluated
+    from ablate.tracking.evaluations import Shown
 
 
 @click.command("evaluate")
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
 @click.option("--check", type=click.Choice(["official"]), help="Lay the field's own evaluation of the files beside it.")
 @click.option("--label", metavar="NAME", default="", help="What it is called; the file's name otherwise.")
 @options.stored
+@options.tracker
 @options.plugin
 @options.as_json
 def command(
     what: Path | None, predictions: Path | None, arm: tuple[str, ...], weights: Path | None, scale: str | None,
-    check: str | None, label: str, results: str | None, as_json: bool, **asked: object,
+    check: str | None, label: str, results: str | None, mlflow: str | None, experiment: str | None, as_json: bool,
+    **asked: object,
 ) -> None:  # fmt: skip
     """Score a network, or what any system predicted, by the task's own protocol, with its interval over test images.
 
@@ -58,7 +61,7 @@ def command(
     else:
         assert what is not None
         answer = evaluate.of_network(what, question, label=label)
-    keep(answer, results)
+    keep(answer, results, mlflow, experiment)
     whose, checked = official(answer) if check else ("", [])
     if as_json:
         document(answer.found.model_dump(mode="json") | {"check": _rows(whose, checked)})
@@ -134,16 +137,44 @@ def official(answer: "Answer") -> tuple[str, list["Checked"]]:
         return official(asked.samples, Path(folder), answer.found.scores)
 
 
-def keep(answer: "Answer", results: str | None) -> None:
-    """Store an evaluation where a place of results is named."""
-    if results is None:
-        return
+def keep(answer: "Answer", results: str | None, mlflow: str | None = None, experiment: str | None = None) -> None:
+    """Store an evaluation where a place of results is named, and show it in MLflow: there, or in the named tracker."""
+    from ablate.errors import ServiceError
     from ablate.evaluation import stored
     from ablate.storage import Store
+    from ablate.tracking import evaluations
 
-    store = Store(results)
-    store.create()
-    stored.put(store.place, answer.found, answer.statistics)
+    store = Store(results) if results is not None else None
+    if store:
+        store.create()
+        stored.put(store.place, answer.found, answer.statistics)
+    if store or mlflow:
+        try:
+            link = evaluations.show(
+                _shown(answer.found), store.root if store else None, uri=mlflow, experiment=experiment
+            )
+            say(f"MLflow: {link}")
+        except ServiceError as error:  # what is stored stays
+            say(f"not in MLflow: {error}")
+
+
+def _shown(found: "Evaluated") -> "Shown":
+    """What MLflow shows of an evaluation."""
+    from ablate.tracking.evaluations import Shown
+
+    document = found.model_dump(mode="json")
+    of_parts = {"task": found.task, "dataset": found.dataset}
+    settings = {kind: part.name for kind, part in of_parts.items()}
+    settings |= {f"{kind}.{knob}": str(value) for kind, part in of_parts.items() for knob, value in part.knobs.items()}
+    settings |= {f"evaluation.{knob}": str(value) for knob, value in found.evaluation.items()}
+    settings |= {"file": found.subject.file, "sha256": found.subject.sha256, "network": found.subject.network}
+    bounds = {
+        f"{score}/{end}": bound
+        for score, pair in found.intervals.items()
+        for end, bound in zip(("low", "high"), pair, strict=True)
+    }
+    tags = {f"ablate.{name}": value for name, value in found.env.items()} | {"ablate.data.val": found.data_digest}
+    return Shown(found.id, found.label, settings, found.scores | bounds, tags, document)
 
 
 def _rows(whose: str, checked: list["Checked"]) -> list[Row]:

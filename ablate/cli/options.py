@@ -32,7 +32,8 @@ data = click.option(
 )  # fmt: skip
 stored = click.option(
     "--results", type=click.Path(file_okay=False), metavar="FOLDER|URL", envvar="ABLATE_RESULTS",
-    help="Keep it with the results there, for `ablate compare`.  [env: ABLATE_RESULTS]",
+    help="Keep it with the results there and show it in their MLflow; `ablate compare` and `show` find it by its id.  "
+    "[env: ABLATE_RESULTS]",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
