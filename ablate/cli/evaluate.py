@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ablate.evaluation.evaluate import Answer, Question
     from ablate.evaluation.official import Checked
     from ablate.evaluation.stored import Evaluated
-    from ablate.tracking.evaluations import Shown
+    from ablate.tracking import Shown
 
 
 @click.command("evaluate")
@@ -142,7 +142,7 @@ def keep(answer: "Answer", results: str | None, mlflow: str | None = None, exper
     from ablate.errors import ServiceError
     from ablate.evaluation import stored
     from ablate.storage import Store
-    from ablate.tracking import evaluations
+    from ablate.tracking import show_evaluation
 
     store = Store(results) if results is not None else None
     if store:
@@ -150,7 +150,7 @@ def keep(answer: "Answer", results: str | None, mlflow: str | None = None, exper
         stored.put(store.place, answer.found, answer.statistics)
     if store or mlflow:
         try:
-            link = evaluations.show(
+            link = show_evaluation(
                 _shown(answer.found), store.root if store else None, uri=mlflow, experiment=experiment
             )
             say(f"MLflow: {link}")
@@ -160,7 +160,7 @@ def keep(answer: "Answer", results: str | None, mlflow: str | None = None, exper
 
 def _shown(found: "Evaluated") -> "Shown":
     """What MLflow shows of an evaluation."""
-    from ablate.tracking.evaluations import Shown
+    from ablate.tracking import Shown
 
     document = found.model_dump(mode="json")
     of_parts = {"task": found.task, "dataset": found.dataset}

@@ -21,7 +21,7 @@ class Shown(NamedTuple):
     document: dict[str, Any]  # all of it
 
 
-def show(found: Shown, root: Path | None, *, uri: str | None = None, experiment: str | None = None) -> str:
+def show_evaluation(found: Shown, root: Path | None, *, uri: str | None = None, experiment: str | None = None) -> str:
     """Write an evaluation to the tracker at `uri`, or to the SQLite file in the results folder `root`.
 
     The run of an earlier evaluation of the same id is replaced. Returns how to look at it.
