@@ -1,8 +1,7 @@
-"""COCO's keypoint average precision and recall, by pycocotools itself.
+"""COCO's keypoint average precision and recall, as pycocotools has them.
 
-Matching people with annotations is pycocotools' `evaluate`; the unweighted scores are its `accumulate` and
-`summarize` over the stored matches. Only resampled data sets, asked for a thousand times, are added up here, and
-equal what pycocotools makes of a data set in which images are repeated.
+Matching people with annotations is pycocotools' `evaluate`. The matches are added up here, to the last bit as its
+`accumulate` and `summarize` do, also for resampled data sets, in which images are repeated.
 """
 
 import contextlib
@@ -19,7 +18,6 @@ from ablate.datasets import Info
 from ablate.metrics import take_blocks
 from ablate.registry import metric
 
-SCORES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}  # places in COCOeval.stats
 RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools may see of a prediction
 
 
@@ -91,8 +89,7 @@ class KeypointAP:
     def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
         """The scores, between 0 and 1; see `Metric`."""
         if weights is None:
-            stats = _by_pycocotools(statistics)
-            return {name: float(stats[place]) if stats[place] > -1 else np.nan for name, place in SCORES.items()}
+            weights = np.ones(len(statistics["image_ids"]), np.int64)
         rows = take_blocks(statistics["image"], weights)
         rows = rows[np.argsort(-statistics["score"][rows], kind="stable")]
         matched, ignored = (statistics[name][rows] for name in ("matched", "ignored"))  # (D, A, T)
@@ -175,33 +172,6 @@ def _evaluated(predictions: list[dict[str, Any]], ground_truth: dict[str, Any], 
         evaluation.params.kpt_oks_sigmas = np.array(info.need_joints().sigmas)
         evaluation.evaluate()
     return evaluation
-
-
-def _by_pycocotools(statistics: dict[str, np.ndarray]) -> np.ndarray:
-    """The `stats` of a COCOeval into which the stored matches are put back."""
-    evaluation = COCOeval(iouType="keypoints")
-    images = range(len(statistics["image_ids"]))
-    evaluation.params.imgIds, evaluation.params.catIds = list(images), [1]
-    evaluation._paramsEval = evaluation.params
-    found, truths = (
-        np.split(np.arange(len(statistics[name])), np.searchsorted(statistics[name], images[1:]))
-        for name in ("image", "truth_image")
-    )
-    evaluation.evalImgs = [
-        {
-            "dtScores": statistics["score"][found[i]],
-            "dtMatches": statistics["matched"][found[i], area].T,
-            "dtIgnore": statistics["ignored"][found[i], area].T,
-            "gtIgnore": ~statistics["truth_counted"][truths[i], area],
-        }
-        for area in range(statistics["truth_counted"].shape[1])
-        for i in images
-    ]
-    with _quiet():
-        evaluation.accumulate()
-        evaluation.summarize()
-    stats: np.ndarray = evaluation.stats
-    return stats
 
 
 @contextlib.contextmanager
