@@ -118,8 +118,15 @@ def make(name: str, archive: Path, data: Path | None, as_json: bool) -> None:
     from ablate.datasets.make.drive import make_drive
     from ablate.datasets.make.isbi2012 import make_isbi2012
     from ablate.datasets.make.lspet import make_lspet
+    from ablate.datasets.make.voc import make_voc
 
-    makers = {"pose_lspet": make_lspet, "camvid": make_camvid, "isbi2012": make_isbi2012, "drive": make_drive}
+    makers = {
+        "pose_lspet": make_lspet,
+        "camvid": make_camvid,
+        "isbi2012": make_isbi2012,
+        "drive": make_drive,
+        "voc": make_voc,
+    }
     if name not in makers:
         raise AblateError(f"data make {name}: {nearest(name, makers)}")
     if data is None:
