@@ -14,9 +14,9 @@ from ablate.datasets import Samples
 from ablate.datasets._label_maps import LabelledFiles
 from ablate.datasets._people import People
 from ablate.errors import DataError
-from ablate.metrics.keypoint_ap import SCORES
 
 CLOSE = 1e-6  # absolute: sums in another order
+STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR")  # the first of COCOeval.stats for keypoints
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _by_pycocotools(samples: People, results: Path) -> dict[str, float]:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    found = {name: float(evaluation.stats[place]) for name, place in SCORES.items()}
+    found = {name: float(value) for name, value in zip(STATS, evaluation.stats, strict=False)}
     return {name: value if value > -1 else np.nan for name, value in found.items()}
 
 
