@@ -1,6 +1,7 @@
 """ablate status: where a study stands."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,12 @@ from ablate.cli import options
 from ablate.cli.tables import Row, show
 from ablate.cli.talk import say
 from ablate.planning.open_study import opened
+
+if TYPE_CHECKING:
+    from ablate.storage import Store
+    from ablate.study import Design
+
+NEEDLESS = "not needed"
 
 
 @click.command("status")
@@ -18,17 +25,18 @@ from ablate.planning.open_study import opened
 @options.as_json
 @options.as_csv
 def command(study: Path, scale: str | None, results: str, device: str | None, as_json: bool, as_csv: bool) -> None:
-    """Every trial: done, failed, begun or missing, with its id and score.
+    """Every trial: done, failed, begun, missing or not needed, with its id and score.
 
     Example: ablate status studies/fusion_count.yaml
     """
-    from ablate.storage import Store, begun, damage, holdings, kind_of, left_out
+    from ablate.storage import Store, damage, holdings, kind_of, left_out
 
     store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
     everything, held = store.read(), holdings(store)
     kind = kind_of(design.study, design.trials, everything, device)
     shelf = everything.of(kind)
     primary = design.study.metrics[0]
+    unneeded = _unneeded(design, store.of(kind))
     rows: list[Row] = []
     for trial in design.trials:
         result = shelf.results.get(trial.id)
@@ -38,7 +46,7 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
                 "id": trial.id,
                 "arm": design.arm(trial).label,
                 "seed": trial.seed,
-                "status": result.status if result else ("begun" if begun(documents) else "missing"),
+                "status": result.status if result else _without_result(documents, needless=trial.id in unneeded),
                 primary: round(result.scores.get(primary, float("nan")), 4) if result else float("nan"),
                 "bytes": sum(documents.values()),
                 "reason": result.reason if result else "",
@@ -52,6 +60,8 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     done = sum(row["status"] == "done" for row in rows)
     own, total = sum(row["bytes"] for row in rows), sum(sum(documents.values()) for documents in held.values())
     say(f"{done} of {len(rows)} trials done in {results}")
+    if needless := sum(row["status"] == NEEDLESS for row in rows):
+        say(f"{needless} are not needed: a look has decided their comparisons")
     say(f"{own:,} bytes, {total:,} with other trials")
     if others := left_out(design.trials, everything, kind):
         say(others)
@@ -66,3 +76,19 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     link = store.root / "mlflow.link"
     if link.is_file() and not link.is_symlink():
         say(f"MLflow: {link.read_text(encoding='utf-8', errors='replace')[:1000].strip()}")
+
+
+def _without_result(documents: dict[str, int], *, needless: bool) -> str:
+    from ablate.storage import begun
+
+    return NEEDLESS if needless else "begun" if begun(documents) else "missing"
+
+
+def _unneeded(design: "Design", store: "Store") -> set[str]:
+    """The trials, by id, that looks have made needless; none in a study without looks."""
+    from ablate.analysis import gather
+
+    if not design.study.looks:
+        return set()
+    due = set(gather(design, store, images=False).missing)
+    return {trial.id for trial in design.trials if (design.arm(trial).label, trial.seed) not in due}

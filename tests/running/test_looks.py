@@ -50,6 +50,9 @@ def test_what_is_decided_is_trained_no_further(called, study, tmp_path):
     status, _, err = called("run", study, "--local")
     assert status == 0, err
     assert "0 trials ran" in err
+    status, out, err = called("status", study, "--json")
+    assert "2 are not needed: a look has decided their comparisons" in err
+    assert [row["arm"] for row in json.loads(out) if row["status"] == "not needed"] == ["deep", "deep"]
     status, out, _ = called("report", study, "--format", "md", "--json")
     text = " ".join(json.loads(out)["answer"])
     assert "higher with deep" in text
