@@ -165,7 +165,8 @@ def test_the_group_is_what_a_pattern_finds(animals):
 
 @pytest.mark.usefixtures("small_shelf")
 @pytest.mark.usefixtures("small_shelf")
-def test_a_study_takes_its_classes_from_the_folders(animals, tmp_path):
+def test_a_study_takes_its_classes_from_the_folders(animals, tmp_path, monkeypatch):
+    monkeypatch.delenv("ABLATE_DATA", raising=False)
     recipe = {
         "task": {"name": "classification", "size": [32, 32]},
         "dataset": {"name": "image_folder", "set": "animals", "classes": "file"},
