@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ablate.cli import completion, options
-from ablate.cli.tables import Row, document, show
+from ablate.cli.tables import Row, document, show, show_entries
 from ablate.cli.talk import tell
 from ablate.errors import AblateError, nearest
 
@@ -30,12 +30,8 @@ def command(context: click.Context, as_json: bool) -> None:
     if as_json:
         show(rows, as_json=True)
         return
-    tell("figures", "  drawn by the project, no files, no licence", "")
-    for row in rows:
-        tell(row["set"])
-        for key in filter(row.get, keys):
-            tell(f"  {key}: {row[key]}")
-        tell()
+    tell("figures", "    drawn by the project, no files, no licence")
+    show_entries(rows, beside=())
     tell("Folders of your own: --part coco_pose, cityscapes, label_folder or image_folder (ablate list knobs NAME).")
 
 

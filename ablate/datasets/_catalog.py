@@ -69,7 +69,7 @@ class KnownSet(BaseModel):
     folder: str = ""  # in the data folder, where it is not the set's name
     forms: dict[str, JointForm] = {}  # people with joints, by the name of the joint set
     labels: LabelMaps | None = None
-    annotated: dict[Split, int] = {}  # numbers of images for detection or classification
+    annotated: dict[Split, int] = {}  # numbers of images, where not said elsewhere
     note: str = ""
 
 

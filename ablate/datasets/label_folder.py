@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-from ablate.datasets import Classes, Info, Split, check_version, refuse, set_folder, under
+from ablate.datasets import Classes, Info, Split, catalog, check_version, refuse, set_folder, under
 from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, check_group, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
@@ -77,11 +77,13 @@ class LabelFolder:
 
     @cached_property
     def info(self) -> Info:
+        known = catalog().get(self.set)
         return Info(
             name=self.set,
             version=self.version,
-            licence="not known",
-            source="not known",
+            licence=known.licence if known else "not known",
+            source=known.source if known else "not known",
+            images=(known.annotated or None) if known and self.folds == 1 else None,
             classes=Classes(self.classes, categories=self.categories or self.classes, label_ids=self.numbers),
             spacing=self.spacing,
         )
