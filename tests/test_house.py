@@ -287,3 +287,10 @@ def test_no_builder_takes_anything():
                     assert not arguments.kwarg, name(path)
                     if node.name == path.stem:
                         assert [*arguments.args, *arguments.posonlyargs, arguments.vararg] == [None], name(path)
+
+
+def test_the_readme_is_short():
+    """What it is, two commands, a study, the tasks, where to go on; all else is in docs/."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    assert max(map(len, lines)) <= 100
