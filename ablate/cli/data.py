@@ -32,7 +32,8 @@ def command(context: click.Context, as_json: bool) -> None:
         return
     tell("figures", "    drawn by the project, no files, no licence")
     show_entries(rows, beside=())
-    tell("Folders of your own: --part coco_pose, cityscapes, label_folder or image_folder (ablate list knobs NAME).")
+    tell("A folder of your own is read by coco_pose, coco_instances, cityscapes,")
+    tell("label_folder or image_folder: ablate data check NAME --part PART.")
 
 
 @command.command("check")
