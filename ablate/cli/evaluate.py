@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--check", type=click.Choice(["official"]), help="Lay the field's own evaluation of the files beside it.")
 @click.option("--label", metavar="NAME", default="", help="What it is called; the file's name otherwise.")
 @options.stored
-@options.tracker
+@options.tracker_of_evaluations
 @options.plugin
 @options.as_json
 def command(

@@ -76,15 +76,18 @@ plugin = click.option(
 )  # fmt: skip
 
 
-def tracker(command: Command) -> Command:
+def tracker(command: Command, *, otherwise: str = "the study's name") -> Command:
     """--mlflow and --experiment."""
-    command = click.option("--experiment", metavar="NAME", help="MLflow experiment; the study's name otherwise.")(
-        command
-    )
+    command = click.option("--experiment", metavar="NAME", help=f"MLflow experiment; {otherwise} otherwise.")(command)
     return click.option(
         "--mlflow", metavar="URI", envvar="MLFLOW_TRACKING_URI",
         help="MLflow tracking URI; a SQLite file beside the results otherwise.  [env: MLFLOW_TRACKING_URI]",
     )(command)  # fmt: skip
+
+
+def tracker_of_evaluations(command: Command) -> Command:
+    """The same, for evaluations."""
+    return tracker(command, otherwise="evaluations")
 
 
 def question(command: Command) -> Command:
