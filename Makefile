@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # cityscapesscripts asks for a package of 2020 that hides Python's own `typing` where site-packages come first.
 WITHOUT_TYPING = $(BIN)/pip uninstall --quiet --yes typing
 
-.PHONY: demo demos test fast slow cluster lint reports docs bench calibration campaign fuzz clean
+.PHONY: demo demos test fast slow arms cluster lint reports docs bench calibration campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -23,6 +23,9 @@ fast: .venv/.test-installed
 
 slow: .venv/.test-installed
 	$(TESTED) -m "slow and not cluster and not gpu"
+
+arms: .venv/.test-installed
+	$(TESTED) -m "slow and not gpu" tests/test_shipped_arms.py
 
 cluster: .venv/.test-installed
 	$(BIN)/python -m pytest -m "cluster and not gpu"
