@@ -134,7 +134,12 @@ def test_every_paper_scale_plans_without_data_or_gpu(tmp_path, monkeypatch, file
     assert study.budget.gpus >= 1
     assert "assumed" in prepared.basis
     assert all(math.isfinite(arm.seconds) and arm.seconds > 3600 for arm in prepared.arms)
-    assert all(arm.cost.macs > 2**28 for arm in prepared.arms)
+    mobile = 300e6 - 320 * 1280 * 7 * 7  # Sandler et al. 2018, Table 4, without the last convolution: see DECISIONS.md
+    for arm in prepared.arms:
+        if arm.label == "mobilenetv2":
+            assert arm.cost.macs == pytest.approx(mobile, rel=0.01)
+        else:
+            assert arm.cost.macs > 2**29
 
 
 @pytest.mark.slow
