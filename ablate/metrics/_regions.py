@@ -14,9 +14,7 @@ from ablate.metrics import Parts
 BACKGROUND = "background"
 
 
-def regions(
-    predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def regions(predictions: list[dict[str, Any]], ground_truth: dict[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The truth (H, W) and the prediction (H, W), classes by place, of each image by ascending id; IGNORED elsewhere.
 
     Raises:
@@ -44,7 +42,7 @@ def measured(
     """
     names = info.need_classes()
     values, pixels = [np.zeros((0, len(names)))], [np.zeros((0, len(names)), np.int64)]
-    for truth, labels in regions(predictions, ground_truth, info):
+    for truth, labels in regions(predictions, ground_truth):
         known = bool((truth != IGNORED).any())
         masks = ((truth == place, labels == place) for place in range(len(names)))
         values.append(np.array([[measure(*pair) if known else np.nan for pair in masks]]))
