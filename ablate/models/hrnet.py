@@ -14,15 +14,15 @@ from hrnet_core import HRNet, HRNetConfig, neck
 class Backbone(nn.Module):
     """images (B, 3, H, W) -> maps, finest first; `channels` and `strides` say what each map is."""
 
-    def __init__(self, config: HRNetConfig, output: str, pyramid_stride: int = 1) -> None:
+    def __init__(self, config: HRNetConfig, output: str, pyramid_stride: int = 1, pyramid_width: int = 256) -> None:
         super().__init__()
         self.body = HRNet(config)
-        widened = sum(config.stream_widths) if output == "v1h" else None  # V2's width
+        widths = {"v1h": sum(config.stream_widths), "v2p": pyramid_width}  # v1h: V2's width
         self.neck = neck(
             output,
             channels=self.body.channels,
             strides=self.body.strides,
-            out_channels=widened,
+            out_channels=widths.get(output),
             stride=pyramid_stride,
         )
         self.channels, self.strides = self.neck.channels, self.neck.strides
@@ -42,7 +42,7 @@ class Backbone(nn.Module):
 @model(
     "hrnet",
     meaning=1,
-    later=("stem_width", "pyramid_stride"),
+    later=("stem_width", "pyramid_stride", "pyramid_width"),
     imagenet="github.com/HRNet/HRNet-Image-Classification (W18 to W64); timm",
 )
 def hrnet(
@@ -68,6 +68,7 @@ def hrnet(
     norm_momentum: float = 0.1,  # of batch normalisation's running statistics
     output: str = "v1",  # v1, v1h, v2, v2p, streams, or stream1 to stream6: how maps leave (PAMI III-C; CVPR Fig. 5)
     pyramid_stride: Literal[1, 2] = 1,  # of v2p's last convolutions: 2 halves all its maps, as officially for FCOS
+    pyramid_width: int = 256,  # channels of v2p's maps; eight times `width` keeps W32's proportions (PAMI III-C)
     checkpointing: bool = False,  # recompute modules in the backward pass: less memory, more time
 ) -> Backbone:
     """HRNet: parallel streams from high to low resolution, repeatedly fused."""
@@ -94,4 +95,4 @@ def hrnet(
         multi_scale_output=output not in ("v1", "v1h", "stream1"),
         checkpointing=checkpointing,
     )
-    return Backbone(config, output, pyramid_stride)
+    return Backbone(config, output, pyramid_stride, pyramid_width)

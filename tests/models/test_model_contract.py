@@ -114,3 +114,16 @@ OUTPUTS = {"v1": (4,), "v1h": (60,), "v2": (60,), "v2p": (256,) * 5, "streams": 
 def test_hrnet_outputs_have_the_papers_widths(output: str, channels: tuple[int, ...]) -> None:
     # PAMI III-C: V1 has C channels, V2 and V1h 15 C, V2p 256 on every level; Fig. 9 reads one stream, here 4 C
     assert tuple(build("hrnet", output=output).channels) == channels
+
+
+def test_a_narrower_pyramid_has_the_channels_asked_for_and_its_cost() -> None:
+    wide, narrow = (build("hrnet", output="v2p", **knobs) for knobs in ({}, {"pyramid_width": 32}))
+    assert tuple(narrow.channels) == (32,) * 5
+    # 60 channels of all streams to the pyramid's, then a 3x3 convolution a level, both with a bias
+    weights = [width * (60 + 1) + 5 * width * (9 * width + 1) for width in (256, 32)]
+    assert parameters(wide.neck) - parameters(narrow.neck) == weights[0] - weights[1]
+    assert parameters(wide.body) == parameters(narrow.body)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
