@@ -34,6 +34,7 @@ from ablate.datasets._files import (
     under,
 )
 from ablate.datasets._info import Classes, Info, Joints
+from ablate.datasets._kept import keep_pictures, picture, pictures_kept
 from ablate.registry import Chosen
 
 __all__ = [
@@ -78,8 +79,11 @@ __all__ = [
     "image_classes",
     "is_whole",
     "joint_sets",
+    "keep_pictures",
     "parts_named",
+    "picture",
     "picture_problem",
+    "pictures_kept",
     "read_header",
     "read_picture",
     "refuse",

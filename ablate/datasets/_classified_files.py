@@ -13,6 +13,7 @@ import numpy as np
 
 from ablate.datasets._files import Split, read_header, read_picture, refuse, under
 from ablate.datasets._info import Info
+from ablate.datasets._kept import picture
 from ablate.datasets._label_maps import group_of
 from ablate.datasets._photographs import Headers
 from ablate.errors import DataError
@@ -44,7 +45,7 @@ class ClassifiedFiles:
         return {"image": image, "label": label, "image_id": index + 1}
 
     def image(self, image_id: int) -> np.ndarray:
-        return read_picture(self.images / self.files[image_id - 1])
+        return picture(self.images / self.files[image_id - 1])
 
     def image_class(self, image_id: int) -> int:
         return int(self.places[image_id - 1])
@@ -95,7 +96,7 @@ class ClassifiedFiles:
         found = dict(self._headers.problems)
         for image_id in self.image_ids() if thorough else ():
             try:
-                self.image(image_id)
+                read_picture(self.images / self.files[image_id - 1])
             except DataError as error:
                 found.setdefault(image_id, str(error))
         return [*self._unlearned(), *(found[image_id] for image_id in sorted(found))]

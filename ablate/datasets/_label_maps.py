@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from ablate.datasets import IGNORED, Info, LabelledImage, Split, read_header, read_picture, refuse
+from ablate.datasets._kept import picture
 from ablate.datasets._label_numbers import UNKNOWN, read_numbers
 from ablate.errors import DataError, PartError
 
@@ -137,7 +138,7 @@ class LabelledFiles:
         return {"image": image, "labels": labels, "image_id": index + self.first}
 
     def image(self, image_id: int) -> np.ndarray:
-        return read_picture(self._pair(image_id).image)
+        return picture(self._pair(image_id).image)
 
     def labels(self, image_id: int) -> np.ndarray:
         return self._classes(self._pair(image_id))[1]
@@ -178,7 +179,7 @@ class LabelledFiles:
         found = dict(self._looked.problems)
         for image_id in self.image_ids() if thorough else ():
             try:
-                self.image(image_id)
+                read_picture(self._pair(image_id).image)
             except DataError as error:
                 found.setdefault(image_id, str(error))
         return [*self._empty(), *(found[image_id] for image_id in sorted(found))]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ablate.datasets._coco_file import Images
 from ablate.datasets._files import Header, read_header, read_picture, refuse
+from ablate.datasets._kept import picture
 from ablate.errors import DataError
 
 
@@ -34,10 +35,7 @@ class Photographs:
 
     def image(self, image_id: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. Raises DataError."""
-        pixels = read_picture(self.file(image_id))
-        if problem := self._size_problem(image_id, *pixels.shape[:2]):
-            raise DataError(problem)
-        return pixels
+        return self._sized(image_id, picture(self.file(image_id)))
 
     def name(self, image_id: int) -> str:
         """Its name without the ending, and with its folders', which may share names."""
@@ -69,7 +67,7 @@ class Photographs:
         found = dict(self.headers.problems)
         for image_id in self.images if thorough else ():
             try:
-                self.image(image_id)
+                self._sized(image_id, read_picture(self.file(image_id)))
             except DataError as error:
                 found.setdefault(image_id, str(error))
         return [found[image_id] for image_id in self.images if image_id in found]
@@ -89,6 +87,11 @@ class Photographs:
             elif header.orientation != 1:
                 looked.remarks.append(f"{self.file(image_id)}: {header.turned}")
         return looked
+
+    def _sized(self, image_id: int, pixels: np.ndarray) -> np.ndarray:
+        if problem := self._size_problem(image_id, *pixels.shape[:2]):
+            raise DataError(problem)
+        return pixels
 
     def _size_problem(self, image_id: int, height: int, width: int, header: Header | None = None) -> str | None:
         image = self.images[image_id]

@@ -7,11 +7,13 @@ in the same place removes those that nobody holds any more.
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ablate.errors import StoreError
 from ablate.machine import files
@@ -46,6 +48,48 @@ def folder(parent: Path | None = None) -> Iterator[Path]:
             yield own
         finally:
             _remove(own)
+
+
+@contextmanager
+def shared(parent: Path, name: str) -> Iterator[Path | None]:
+    """A folder of mode 0700 in `parent` that all of this user's processes share which ask for the name; None where it
+    cannot be made, or is not this user's alone.
+
+    The last of them removes it. What killed ones left goes with the next that asks for a folder there.
+    """
+    sweep(parent)
+    path = parent / f"{NAME}{name}-{os.getuid()}"
+    owner = _joined(path)
+    try:
+        yield path if owner else None
+    finally:
+        if owner:
+            with owner, suppress(OSError):
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where another process shares it
+                _remove(path)
+
+
+def _joined(path: Path) -> IO[bytes] | None:
+    """The locked file of a shared folder, which is made where it is missing."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):  # its last user has just removed it
+            try:
+                path.mkdir(0o700, exist_ok=True)
+                found = path.lstat()
+                private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+                if found.st_uid != os.getuid() or not private:
+                    return None
+                owner = os.fdopen(os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b")
+            except FileNotFoundError:
+                raise
+            except OSError:
+                return None
+            with suppress(OSError):
+                fcntl.flock(owner, fcntl.LOCK_SH)
+                if os.path.samestat(os.fstat(owner.fileno()), (path / OWNER).stat()):
+                    return owner
+            owner.close()
+    return None
 
 
 def default() -> Path:

@@ -5,12 +5,14 @@ independent of arm, of the number of data workers, and of how many processes sha
 """
 
 import hashlib
+import os
 import signal
 import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 
@@ -19,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ablate.datasets import SPLITS, Folded, Info, Samples, Split, build_dataset
+from ablate.datasets import SPLITS, Folded, Info, Samples, Split, build_dataset, keep_pictures, pictures_kept
 from ablate.errors import DataError, LoadingError, PartError, StoreError, one_line
-from ablate.machine import scratch
+from ablate.machine import memory, scratch
 from ablate.study import Recipe
 from ablate.tasks import Batch, Items, OfImages, SomeTask, build_protocol, build_task
 from ablate.training.site import Site
@@ -33,6 +35,8 @@ Loader = DataLoader[dict[str, object]]  # gives batches; torch calls it after th
 LONGEST_PLACE = 75  # bytes: a socket's 107 less /pymp-12345678/listener-12345678
 LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
 
+MEMORY = Path("/dev/shm")  # where decoded pictures are kept
+LEAST_FREE = 0.5  # of that file system, and of the memory that this process may use: else no more are kept
 SIGNAL_FOLLOWS = 1.0  # seconds within which the signal of a process's end comes after its pipes are closed
 
 
@@ -143,12 +147,33 @@ def batches(
         encoded,
         batch_sampler=own,
         num_workers=site.budget.workers,
-        worker_init_fn=_outlive_signals,
+        worker_init_fn=partial(_begin_loading, pictures=pictures_kept()),
         generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
         collate_fn=task.collate,
         persistent_workers=site.budget.workers > 0,
         pin_memory=site.gpu,
     )
+
+
+@contextmanager
+def keeping_pictures() -> Iterator[None]:
+    """Share decoded pictures with the other trials of this user on this machine, and with loading processes.
+
+    They lie in the machine's memory, and go with the last trial.
+    """
+    with scratch.shared(MEMORY, "pictures") as folder:
+        keep_pictures(folder, _room)
+        try:
+            yield
+        finally:
+            keep_pictures(None, _room)
+
+
+def _room(folder: Path) -> bool:
+    with suppress(OSError):
+        there = os.statvfs(folder)
+        return there.f_bavail > LEAST_FREE * there.f_blocks and memory.free_share() > LEAST_FREE
+    return False
 
 
 def _shorten_paths() -> None:
@@ -163,8 +188,9 @@ def _shorten_paths() -> None:
     tempfile.tempdir = str(place)
 
 
-def _outlive_signals(worker: int) -> None:
+def _begin_loading(worker: int, *, pictures: Path | None) -> None:
     """Signals to a whole group or job go to loading processes too; the epoch that they serve is to end."""
+    keep_pictures(pictures, _room)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: signal.alarm(LINGER))

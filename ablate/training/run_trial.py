@@ -85,6 +85,7 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
             with (
                 assembly(trial, site) as team,
                 batches.served(),
+                batches.keeping_pictures(),
                 closing(_train_and_evaluate(trial, site, team, held)) as events,
             ):
                 for event in events:
@@ -118,7 +119,7 @@ def follow(trial: Trial, site: Site, team: Team) -> None:
     Raises:
         Exception: what went wrong in this process.
     """
-    with batches.served():
+    with batches.served(), batches.keeping_pictures():
         for _ in _train_and_evaluate(trial, site, team, None):
             pass
 

@@ -134,3 +134,20 @@ def test_the_class_of_a_picture_of_one_person_is_what_they_do():
 def test_pictures_with_a_class_are_counted_before_they_are_drawn(people):
     data = figures(train=people)
     assert data.info.classified["train"] == len(data.open("train", None).classified_ids())
+
+
+def test_a_kept_picture_is_the_drawn_one_whoever_wrote_into_a_sample():
+    samples = figures(train=5).open("train", None)
+    for index in (3, 4, 3):  # two people of one picture
+        sample, drawn = samples[index], figures(train=5).open("train", None)[index]
+        for name in ("image", "mask", "joints", "box"):
+            assert (sample[name] == drawn[name]).all()
+            sample[name][:] = 0
+
+
+def test_pictures_beyond_the_room_are_drawn_anew(monkeypatch):
+    monkeypatch.setattr("ablate.datasets.figures.ROOM", 160_000)  # three pictures with one person take 188,160
+    samples = figures(train=5).open("train", None)
+    first = [samples[index]["image"] for index in range(5)]
+    assert len(samples._kept) == 2
+    assert all((samples[index]["image"] == image).all() for index, image in enumerate(first))
