@@ -44,7 +44,7 @@ def test_no_published_number_lacks_its_row_or_its_arm():
             assert (name, value) in quoted or name == "input_size", (name, value)
 
 
-@pytest.mark.parametrize("name", ["pose_baselines", "segmentation_baselines", "ocr"])
+@pytest.mark.parametrize("name", ["pose_baselines", "segmentation_baselines", "ocr", "pascal_context", "lip"])
 def test_every_row_of_a_baseline_table_is_an_arm(name):
     design = paper_scale(name)
     labels = {level for arm in design.arms for level in arm.levels.values()}

@@ -12,6 +12,14 @@ from ablate.datasets._files import SPLITS, Split
 from ablate.errors import PartError
 
 
+def _swapped(count: int, pairs: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    """The places 0 to count - 1 in order, those of each pair exchanged."""
+    order = list(range(count))
+    for first, second in pairs:
+        order[first], order[second] = second, first
+    return tuple(order)
+
+
 class Joints(tuple[str, ...]):
     """The names of K joints, in the order of a sample's joints, and what a task must know of them."""
 
@@ -39,10 +47,7 @@ class Joints(tuple[str, ...]):
     @property
     def mirror(self) -> tuple[int, ...]:
         """For each of the K joints the place of its counterpart on the other side; its own on the midline."""
-        order = list(range(len(self)))
-        for left, right in self.flip_pairs:
-            order[left], order[right] = right, left
-        return tuple(order)
+        return _swapped(len(self), self.flip_pairs)
 
 
 class Classes(tuple[str, ...]):
@@ -51,6 +56,9 @@ class Classes(tuple[str, ...]):
     categories: tuple[str, ...]  # C names: what each class is a kind of
     label_ids: tuple[int, ...]  # C numbers that stand for the classes in files of labels and of predictions
     class_weights: tuple[float, ...]  # C weights in the loss, as published; empty: all 1
+    flip_pairs: tuple[
+        tuple[int, int], ...
+    ]  # places of classes that a mirrored picture swaps, such as left and right arm
 
     def __new__(
         cls,
@@ -59,10 +67,17 @@ class Classes(tuple[str, ...]):
         categories: tuple[str, ...] = (),
         label_ids: tuple[int, ...] = (),
         class_weights: tuple[float, ...] = (),
+        flip_pairs: tuple[tuple[int, int], ...] = (),
     ) -> Self:
         made = super().__new__(cls, names)
         made.categories, made.label_ids, made.class_weights = categories, label_ids, class_weights
+        made.flip_pairs = flip_pairs
         return made
+
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """For each of the C classes the place of the one that a mirrored picture shows instead; mostly its own."""
+        return _swapped(len(self), self.flip_pairs)
 
 
 @dataclass(frozen=True, init=False)
@@ -126,6 +141,7 @@ class Info:
             categories=categories or labels.categories,
             label_ids=label_ids or labels.label_ids,
             class_weights=class_weights or labels.class_weights,
+            flip_pairs=labels.flip_pairs,
         )
         vars(self).update(
             name=name, version=version, licence=licence, source=source, sizes=sizes, images=images, size=size,

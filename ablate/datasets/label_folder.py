@@ -32,14 +32,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".gif")
     meaning=1,
     tasks=("segmentation",),
     training=("train", "version", "group"),
-    later=("group", "folds", "fold", "spacing"),
+    later=("group", "folds", "fold", "spacing", "flip_pairs"),
 )
 @dataclass(frozen=True)
 class LabelFolder:
     """Images with maps of classes from a plain folder.
 
     Raises:
-        PartError: classes, their numbers or categories that do not fit each other; patterns that do not tell a
+        PartError: classes, their numbers, categories or pairs that do not fit each other; patterns that do not tell a
             split's files from the other's, or an image's map from another's.
     """
 
@@ -57,6 +57,7 @@ class LabelFolder:
     group: str | None = None  # a regular expression: what it matches in an image's name is its group, such as a patient
     folds: int = 1  # cross-validation with so many parts of `images`: one is evaluated, the others are trained on
     fold: int | None = None  # which part is evaluated, from 0; none: of each trial the one of its seed
+    flip_pairs: tuple[tuple[str, str], ...] = ()  # classes that a mirrored picture swaps: [[left arm, right arm]]
     spacing: tuple[float, float] | None = None  # millimetres between rows and between columns of pixels, for HD95
 
     def __post_init__(self) -> None:
@@ -71,6 +72,7 @@ class LabelFolder:
         if "{name}" not in self.labels.rpartition("/")[2]:
             wanted = "wanted a pattern that ends in a file's name with {name} in it"
             raise PartError(f"labels: {wanted}, not {self.labels!r}")
+        _check_pairs(self.flip_pairs, self.classes)
         check_version(self.version)
         check_group(self.group)
         _ = self.table  # refuses what no map can hold
@@ -84,7 +86,12 @@ class LabelFolder:
             licence=known.licence if known else "not known",
             source=known.source if known else "not known",
             images=(known.annotated or None) if known and self.folds == 1 else None,
-            classes=Classes(self.classes, categories=self.categories or self.classes, label_ids=self.numbers),
+            classes=Classes(
+                self.classes,
+                categories=self.categories or self.classes,
+                label_ids=self.numbers,
+                flip_pairs=tuple((self.classes.index(a), self.classes.index(b)) for a, b in self.flip_pairs),
+            ),
             spacing=self.spacing,
         )
 
@@ -173,6 +180,15 @@ def _check_classes(classes: tuple[str, ...], numbers: tuple[int, ...], categorie
     for knob, values in (("label_ids", numbers), ("categories", categories)):
         if len(values) != len(classes):
             raise PartError(f"{knob}: one for each of the {len(classes)} classes, not {len(values)}")
+
+
+def _check_pairs(pairs: tuple[tuple[str, str], ...], classes: tuple[str, ...]) -> None:
+    named = [name for pair in pairs for name in pair]
+    for name in named:
+        if name not in classes:
+            raise PartError(f"flip_pairs: no class {name!r}; {nearest(name, classes)}")
+        if named.count(name) > 1:
+            raise PartError(f"flip_pairs: {name!r} is named twice")
 
 
 def _check_list(file: Path, classes: tuple[str, ...]) -> None:

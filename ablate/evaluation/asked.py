@@ -11,7 +11,7 @@ from pathlib import Path
 from ablate import registry
 from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, parts_named
 from ablate.errors import DataError, PartError, StudyError, nearest
-from ablate.study import Part, Recipe, parse
+from ablate.study import Part, Recipe, filled_knobs, parse
 from ablate.tasks import SomeTask, build_protocol, build_task
 
 Settings = dict[str, dict[str, object]]  # section -> key -> value
@@ -119,10 +119,7 @@ def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str
 def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None) -> Asked:
     dataset_part = Part(name=dataset_part.name, knobs=parts_named(dataset_part, root))
     task_part, dataset_part = task_part.filled("task"), dataset_part.filled("dataset")
-    try:
-        evaluation = registry.check_knobs("protocol", task_part.name, evaluation)
-    except PartError as error:
-        raise PartError(f"evaluation.{error}") from None
+    evaluation = filled_knobs("protocol", task_part.name, evaluation)
     task, dataset = build_task(task_part), build_dataset(dataset_part)
     samples = dataset.open("val", root)
     protocol = build_protocol(task_part, evaluation)

@@ -19,7 +19,19 @@ from ablate.study.fairness import (
     varied,
 )
 from ablate.study.papers import Published, beside_published, published
-from ablate.study.recipe import FROZEN, STRICT, Part, Plugin, Recipe, TrainSpec, Trial, Weights, later, trial_keys
+from ablate.study.recipe import (
+    FROZEN,
+    STRICT,
+    Part,
+    Plugin,
+    Recipe,
+    TrainSpec,
+    Trial,
+    Weights,
+    filled_knobs,
+    later,
+    trial_keys,
+)
 from ablate.study.schema import keys, study_schema
 from ablate.study.study import Scale, Study, blaming, load
 from ablate.study.study_file import Outline, outline, shipped
@@ -53,6 +65,7 @@ __all__ = [
     "check_study",
     "differences",
     "dump",
+    "filled_knobs",
     "keys",
     "later",
     "load",

@@ -102,8 +102,9 @@ def protocols(design: Design) -> list[Protocol]:
 
 def elsewhere(design: Design) -> list[dict[str, str]]:
     """What official code does that is no value of a recipe: `what`, `official`, `ours`, `why`."""
-    found: list[dict[str, str]] = _facts()["other"][design.control.recipe.task.name]
-    return found
+    of_task: list[dict[str, str]] = _facts()["other"][design.control.recipe.task.name]
+    own: list[dict[str, str]] = _facts()["besides"].get(design.study.name, [])
+    return [*of_task, *own]
 
 
 def same(ours: Any, official: Any) -> bool:

@@ -60,13 +60,7 @@ class Part(BaseModel):
 
         Knobs that came later, which the part's decorator names (`later`), are left out at their default.
         """
-        knobs = _filled(kind, self.name, self.knobs, at=kind)
-        described = registry.describe(kind, self.name)
-        defaults = {knob.name: knob.default for knob in described.knobs}
-        for name in described.facts.get("later", ()):  # older ids stay what they are
-            if knobs[name] == defaults[name]:
-                del knobs[name]
-        return self.model_copy(update={"knobs": knobs})
+        return self.model_copy(update={"knobs": filled_knobs(kind, self.name, self.knobs)})
 
 
 class TrainSpec(BaseModel):
@@ -204,7 +198,7 @@ class Recipe(BaseModel):
         """
         kinds = ("task", "dataset", "model")
         update: dict[str, Any] = {kind: getattr(self, kind).filled(kind) for kind in kinds}
-        update["evaluation"] = _filled("protocol", self.task.name, self.evaluation, at="evaluation")
+        update["evaluation"] = filled_knobs("protocol", self.task.name, self.evaluation)
         return self.model_copy(update=update)
 
     def settled(self, *, on_gpu: bool) -> Self:
@@ -266,12 +260,20 @@ class Trial(BaseModel):
                 )
 
 
-def _filled(kind: str, name: str, knobs: dict[str, Any], *, at: str) -> dict[str, Any]:
-    registry.describe(kind, name)  # what is wrong with the part itself needs no path
+def filled_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
+    """All knobs of a part, but for those that came later, which its decorator names, at their default.
+
+    Raises:
+        PartError: an unknown part or knob, or a value that is none; a knob's message begins with its path.
+    """
+    described = registry.describe(kind, name)  # what is wrong with the part itself needs no path
     try:
-        return registry.check_knobs(kind, name, knobs)
+        filled = registry.check_knobs(kind, name, knobs)
     except PartError as error:
-        raise PartError(f"{at}.{error}") from None
+        raise PartError(f"{'evaluation' if kind == 'protocol' else kind}.{error}") from None
+    defaults = {knob.name: knob.default for knob in described.knobs}
+    older = [name for name in described.facts.get("later", ()) if filled[name] == defaults[name]]
+    return {knob: value for knob, value in filled.items() if knob not in older}  # older ids stay what they are
 
 
 def _digest_of(file: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ablate.datasets import IGNORED, Info, LabelledImage, LabelledSamples, Samples, Split
+from ablate.datasets import IGNORED, Classes, Info, LabelledImage, LabelledSamples, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Outputs, normalised
@@ -30,19 +30,20 @@ cv2.setNumThreads(0)  # loader processes would fight over the cores
 Found = dict[str, Any]  # a Prediction: `image_id`, and `labels` (H, W) uint8, places of classes
 
 
-@protocol("segmentation")
+@protocol("segmentation", later=("pad",))
 @dataclass(frozen=True)
 class SegmentationProtocol:
     """How classes are read from whole images; by default at once, at their own size.
 
     Raises:
-        PartError: no scale or one that is not positive, or windows with gaps between them.
+        PartError: no scale or one that is not positive, windows with gaps between them, or none to fill.
     """
 
     scales: tuple[float, ...] = (1.0,)  # relative sizes of the image; their scores are averaged
     flip: bool = False  # average with the logits of the mirrored image
     window: tuple[int, int] | None = None  # height and width of a sliding window; none: as large as the image at 1.0
     stride: tuple[int, int] | None = None  # between windows, down and across; none: the window's size, no overlap
+    pad: bool = False  # fill windows beyond the image with black (official: PASCAL-Context); else the last move back
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
@@ -52,6 +53,8 @@ class SegmentationProtocol:
                 raise PartError(f"{knob}: must be positive, not {list(value)}")
         if self.stride and not self.window:
             raise PartError("stride: there is no window that it could be of")
+        if self.pad and not self.window:
+            raise PartError("pad: there is no window that could be filled")
         if self.stride and self.window and (self.stride[0] > self.window[0] or self.stride[1] > self.window[1]):
             raise PartError(f"stride: {list(self.stride)} leaves gaps between windows of {list(self.window)}")
 
@@ -67,6 +70,7 @@ class SegmentationProtocol:
     input="size",
     dataset="cityscapes",
     preset="segmentation",
+    later=("resize",),
 )
 @dataclass(frozen=True)
 class Segmentation:
@@ -77,6 +81,7 @@ class Segmentation:
     """
 
     size: tuple[int, int] = (512, 1024)  # height and width of the training crop, pixels
+    resize: int | tuple[int, int] | None = None  # images at scale 1: longer side, or height and width; none: their own
     scale: tuple[float, float] = (0.5, 2.1)  # augmentation: relative size of the image, least and most (paper: 0.5, 2)
     scale_step: float = 0.1  # augmentation: between sizes, all of them equally likely
     flip: float = 0.5  # augmentation: how often the crop is mirrored
@@ -91,6 +96,8 @@ class Segmentation:
     def __post_init__(self) -> None:
         knobs = {"size": min(self.size), "scale": min(self.scale)}
         knobs |= {"scale_step": self.scale_step, "ohem_min_kept": self.ohem_min_kept}
+        if self.resize is not None:
+            knobs["resize"] = min(self.resize) if isinstance(self.resize, tuple) else self.resize
         for knob, value in knobs.items():
             if value <= 0:
                 raise PartError(f"{knob}: must be positive, not {value}")
@@ -107,7 +114,9 @@ class Segmentation:
         return Supervised(between, main) if between else main
 
     def input_size(self, info: Info, *, training: bool) -> tuple[int, int]:
-        return self.size if training or info.size is None else info.size
+        if training or info.size is None:
+            return self.size
+        return self._shape or scaled_size(info.size, 1.0, longer=self._longer)
 
     def sample_counts(self, info: Info) -> dict[Split, int] | None:
         return info.images
@@ -116,22 +125,24 @@ class Segmentation:
         return LabelledImages(opened, tuple(opened.image_ids()))
 
     def encode(self, sample: LabelledImage, info: Info, rng: np.random.Generator | None = None) -> dict[str, Any]:
-        """A crop where `rng` is given, else the whole image.
+        """A crop where `rng` is given, else the whole image, its labels then of its own size.
 
         Returns `image` (3, H, W) uint8 RGB; `labels` (H, W) uint8, places of classes or IGNORED; `class_weights`
-        (C,) float32; `image_id`.
+        (C,) float32; `image_id`; and `mirror` (C,), each class's counterpart, where mirroring swaps some.
         """
-        image, labels = sample["image"], sample["labels"]
+        image, labels, classes = sample["image"], sample["labels"], info.need_classes()
+        if self._shape:
+            image = cv2.resize(image, self._shape[::-1], interpolation=cv2.INTER_LINEAR)
         if rng is not None:
-            image, labels = self._augmented(image, labels, rng)
-        classes = info.need_classes()
+            image, labels = self._augmented(image, labels, classes, rng)
         published = classes.class_weights if self.class_weights else ()
-        return {
+        encoded = {
             "image": np.ascontiguousarray(image.transpose(2, 0, 1)),  # (3, H, W)
             "labels": np.ascontiguousarray(labels),
             "class_weights": np.array(published or [1.0] * len(classes), np.float32),
             "image_id": sample["image_id"],
         }
+        return encoded | ({"mirror": np.array(classes.mirror)} if classes.flip_pairs else {})
 
     def collate(self, encoded: list[dict[str, Any]]) -> Batch:
         batch: Batch = default_collate(encoded)
@@ -176,7 +187,13 @@ class Segmentation:
     def predict(self, model: Callable[[Tensor], Outputs], batch: Batch, protocol: SegmentationProtocol) -> list[Found]:
         """`image_id` and `labels` (H, W) uint8, places of classes, for each image."""
         scores = class_scores(
-            lambda images: _listed(model(images))[-1], self.prepare(batch), protocol, align_corners=self.align_corners
+            lambda images: _listed(model(images))[-1],
+            self.prepare(batch),
+            protocol,
+            align_corners=self.align_corners,
+            size=batch["labels"].shape[1:] if self._shape else None,
+            longer=self._longer,
+            mirror=batch["mirror"][0] if "mirror" in batch else None,
         )
         labels = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()  # (B, H, W)
         return [{"image_id": int(i), "labels": of_image} for i, of_image in zip(batch["image_id"], labels, strict=True)]
@@ -196,18 +213,35 @@ class Segmentation:
         """From a folder of PNG maps, whoever wrote it."""
         return read_label_maps(place, samples)
 
+    @property
+    def _shape(self) -> tuple[int, int] | None:
+        """Height and width that every image is given first, whatever its shape."""
+        return self.resize if isinstance(self.resize, tuple) else None
+
+    @property
+    def _longer(self) -> int | None:
+        """The longer side of every image at scale 1."""
+        return self.resize if isinstance(self.resize, int) else None
+
     def _augmented(
-        self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+        self, image: np.ndarray, labels: np.ndarray, classes: Classes, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A crop of the image at another size, or its mirror image."""
+        """A crop of the image at another size, or its mirror image, in which left parts are right ones."""
+        if self._shape:
+            labels = cv2.resize(labels, self._shape[::-1], interpolation=cv2.INTER_NEAREST)
         steps = int((self.scale[1] - self.scale[0]) / self.scale_step + 1e-6)
-        scaled = scaled_size(labels.shape, self.scale[0] + self.scale_step * int(rng.integers(steps + 1)))
+        scale = self.scale[0] + self.scale_step * int(rng.integers(steps + 1))
+        scaled = scaled_size(labels.shape, scale, longer=self._longer)
         image = cv2.resize(image, scaled[::-1], interpolation=cv2.INTER_LINEAR)
         labels = cv2.resize(labels, scaled[::-1], interpolation=cv2.INTER_NEAREST)
         top, left = (int(rng.integers(max(0, s - c) + 1)) for s, c in zip(scaled, self.size, strict=True))
         image = padded_crop(image, corner=(top, left), size=self.size, beyond=0)
         labels = padded_crop(labels, corner=(top, left), size=self.size, beyond=IGNORED)
-        return (image[:, ::-1], labels[:, ::-1]) if rng.random() < self.flip else (image, labels)
+        if rng.random() >= self.flip:
+            return image, labels
+        counterpart = np.arange(256, dtype=np.uint8)
+        counterpart[: len(classes)] = classes.mirror
+        return image[:, ::-1], counterpart[labels[:, ::-1]]
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ def test_the_folders_own_list_of_classes_must_agree(plain):
         ({"train": "val"}, "test: training and evaluation would use the same files"),
         ({"labels": "labels/{split}"}, "labels: wanted a pattern that ends in a file's name with {name} in it"),
         ({"version": "1"}, "version: two digests"),
+        ({"flip_pairs": [["sky", "thinf"]]}, "flip_pairs: no class 'thinf'; did you mean 'thing'?"),
+        ({"flip_pairs": [["sky", "thing"], ["ground", "sky"]]}, "flip_pairs: 'sky' is named twice"),
     ],
 )
 def test_knobs_that_cannot_be(knobs, said):

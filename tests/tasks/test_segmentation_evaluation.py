@@ -98,6 +98,89 @@ def test_scores_are_those_of_the_official_loops(network, build_protocol, knobs, 
     torch.testing.assert_close(found.float(), expected, rtol=2e-4, atol=1e-5)
 
 
+def padded(network, image, *, scales, longer, crop, stride, flip):
+    """Scores (C, H, W) as base_dataset.py tests sets whose images have no common size: windows filled with black."""
+    height, width = image.shape[1:]
+    black = -torch.tensor([0.485, 0.456, 0.406]) / torch.tensor([0.229, 0.224, 0.225])
+
+    def filled(part):
+        whole = black[:, None, None].repeat(1, max(part.shape[1], crop[0]), max(part.shape[2], crop[1]))
+        whole[:, : part.shape[1], : part.shape[2]] = part
+        return whole
+
+    def infer(pixels):
+        def run(pixels):
+            logits = network(pixels[None])
+            return F.interpolate(logits, size=pixels.shape[1:], mode="bilinear", align_corners=False)[0]
+
+        return ((run(pixels) + run(pixels.flip(2)).flip(2)) * 0.5 if flip else run(pixels)).exp()
+
+    total = torch.zeros(3, height, width)
+    for scale in scales:
+        long = int(longer * scale + 0.5)
+        new_h = long if height > width else int(height * long / width + 0.5)
+        new_w = long if height <= width else int(width * long / height + 0.5)
+        pixels = cv2.resize(image.permute(1, 2, 0).numpy(), (new_w, new_h), interpolation=cv2.INTER_LINEAR)
+        whole = filled(torch.from_numpy(pixels).permute(2, 0, 1))
+        scores, count = torch.zeros(3, *whole.shape[1:]), torch.zeros(whole.shape[1:])
+        for row in range(ceil((whole.shape[1] - crop[0]) / stride[0]) + 1):
+            for column in range(ceil((whole.shape[2] - crop[1]) / stride[1]) + 1):
+                top, left = row * stride[0], column * stride[1]
+                part = whole[:, top : top + crop[0], left : left + crop[1]]
+                found = infer(filled(part))[:, : part.shape[1], : part.shape[2]]
+                scores[:, top : top + crop[0], left : left + crop[1]] += found
+                count[top : top + crop[0], left : left + crop[1]] += 1
+        scores = (scores / count)[:, :new_h, :new_w]
+        total += F.interpolate(scores[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+    return total
+
+
+@pytest.mark.parametrize("shape", [(37, 50), (50, 37), (20, 60)])
+@pytest.mark.parametrize("flip", [False, True])
+@torch.no_grad()
+def test_scores_of_images_without_a_common_size_are_the_official_ones(network, build_protocol, shape, flip):
+    """PASCAL-Context: the longer side is 52 at scale 1, windows of 48 are 32 apart and filled with black."""
+    image, scales = torch.randn(3, *shape), [0.5, 1.0, 1.75]
+    rules = build_protocol("segmentation", scales=scales, window=[48, 48], stride=[32, 32], pad=True, flip=flip)
+    expected = padded(network, image, scales=scales, longer=52, crop=(48, 48), stride=(32, 32), flip=flip)
+    found = class_scores(network, image[None], rules, align_corners=False, longer=52)[0]
+    torch.testing.assert_close(found.float(), expected, rtol=2e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_mirrored_image_has_left_parts_where_right_ones_were(build_task, build_protocol):
+    """By hand: left and right arm are classes 1 and 2, and the network sees neither: it says 1 left, 2 right."""
+
+    def network(images):
+        left = torch.zeros(1, 3, *images.shape[2:])
+        left[:, 1, :, :4], left[:, 2, :, 4:] = 2.0, 2.0
+        left[:, 0, 0] = 5.0  # but for the first row, which is scene
+        return left
+
+    task, flipped = build_task("segmentation"), build_protocol("segmentation", flip=True)
+    image = torch.zeros(1, 3, 2, 8, dtype=torch.uint8)
+    batch = {"image": image, "image_id": torch.tensor([1]), "labels": torch.zeros(1, 2, 8)}
+    named = task.predict(network, batch | {"mirror": torch.tensor([[0, 2, 1]])}, flipped)[0]["labels"]
+    unnamed = task.predict(network, batch, flipped)[0]["labels"]
+    assert named.tolist() == [[0] * 8, [1, 1, 1, 1, 2, 2, 2, 2]]  # both looks agree
+    assert unnamed[1].tolist() == [1] * 8  # both halves get 1 from one look and 2 from the other: a tie
+
+
+@torch.no_grad()
+def test_images_of_a_given_height_and_width_are_scored_at_their_own_size(network, build_task, build_protocol):
+    """LIP: every image becomes a square, and the scores, exponentials of the logits, go back to the image's size."""
+    task, info = build_task("segmentation", size=[24, 24], resize=[24, 24]), INFO
+    rng = np.random.default_rng(0)
+    image, labels = rng.integers(0, 256, (30, 17, 3), np.uint8), np.zeros((30, 17), np.uint8)
+    encoded = task.encode({"image": image, "labels": labels, "image_id": 3}, info)
+    assert (encoded["image"].transpose(1, 2, 0) == cv2.resize(image, (24, 24))).all()
+    found = task.predict(network, task.collate([encoded]), build_protocol("segmentation"))[0]["labels"]
+    pixels = task.prepare(task.collate([encoded]))
+    scores = F.interpolate(network(pixels), size=(24, 24), mode="bilinear", align_corners=False).exp()
+    expected = F.interpolate(scores, size=(30, 17), mode="bilinear", align_corners=False).argmax(1)[0]
+    assert (found == expected.numpy()).all()
+
+
 def test_windows_cover_a_length_and_end_with_it():
     assert starts(10, 4, 4) == [0, 4, 6]
     assert starts(10, 4, 2) == [0, 2, 4, 6]
@@ -133,6 +216,7 @@ def test_the_main_logits_predict_where_there_are_others(network, build_task, bui
         ({"window": [0, 8]}, "window: must be positive, not [0, 8]"),
         ({"window": [8, 8], "stride": [8, 9]}, "stride: [8, 9] leaves gaps between windows of [8, 8]"),
         ({"stride": [8, 8]}, "stride: there is no window that it could be of"),
+        ({"pad": True}, "pad: there is no window that could be filled"),
     ],
 )
 def test_impossible_protocols_are_named(build_protocol, knobs, message):

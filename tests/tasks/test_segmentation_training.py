@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablate.datasets import IGNORED, Info
+from ablate.datasets import IGNORED, Classes, Info
 from ablate.errors import PartError
 from ablate.tasks._class_scores import scaled_size
 from ablate.tasks._pixel_loss import cross_entropy, hard_cross_entropy
@@ -75,6 +75,30 @@ def test_half_of_the_crops_are_mirrored_with_their_labels(build_task):
         assert (encoded["labels"] == sample()["labels"][:, ::step]).all()
         mirrored.append(turned)
     assert np.mean(mirrored) == pytest.approx(0.5, abs=0.07)
+
+
+def test_mirroring_swaps_left_and_right_classes(build_task):
+    """By hand: scene 0, left arm 1, right arm 2; unlabelled pixels stay so."""
+    info = Info("made", None, "none", "made", classes=Classes(("scene", "left", "right"), flip_pairs=((1, 2),)))
+    labels = np.array([[0, 1, 1, 2], [2, IGNORED, 0, 1]], np.uint8)
+    one = {"image": np.zeros((2, 4, 3), np.uint8), "labels": labels, "image_id": 1}
+    task = build_task("segmentation", size=[2, 4], scale=[1.0, 1.0], flip=1.0)
+    encoded = task.encode(one, info, np.random.default_rng(0))
+    assert encoded["labels"].tolist() == [[1, 2, 2, 0], [2, 0, IGNORED, 1]]
+    assert encoded["mirror"].tolist() == [0, 2, 1]
+    assert "mirror" not in task.encode(one, INFO, np.random.default_rng(0))
+
+
+def test_every_image_has_the_same_longer_side_at_scale_1(build_task):
+    """520 pixels as of PASCAL-Context, whatever the image's size: 375 x 500 -> 390 x 520; a scale of 0.5: 195 x 260."""
+    pixels = np.full((375, 500, 3), 200, np.uint8)
+    one = {"image": pixels, "labels": np.ones((375, 500), np.uint8), "image_id": 1}
+    for scale, sides in ((1.0, (390, 520)), (0.5, (195, 260))):
+        task = build_task("segmentation", size=[600, 600], resize=520, scale=[scale, scale])
+        labels = task.encode(one, INFO, np.random.default_rng(0))["labels"]
+        assert tuple(int((labels == 1).any(axis=axis).sum()) for axis in (1, 0)) == sides
+    task = build_task("segmentation", size=[473, 473], resize=[473, 473], scale=[1.0, 1.0])
+    assert (task.encode(one, INFO, np.random.default_rng(0))["labels"] == 1).all()  # LIP: whatever its shape
 
 
 def test_in_evaluation_the_picture_is_as_it_is(build_task):
