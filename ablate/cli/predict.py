@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def command(
     checkpoint: Path, images: tuple[Path, ...], target: Path, boxes: Path | None, as_json: bool, **asked: object
 ) -> None:
-    """Predict for pictures, or for the evaluation split of the set in --data, and draw skeletons or masks.
+    """Predict for pictures, or for the evaluation split of the set in --data, and draw skeletons, masks or boxes.
 
     Writes drawn/NAME.png, the predictions (a COCO results file, or maps of label ids in labels/), and images.json,
     which says which number is which picture. Example: ablate predict net.onnx photographs/ --task pose --to found

@@ -5,6 +5,7 @@ Files are read by the restricted readers alone; one that holds code is refused w
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ablate import registry
+from ablate.datasets import build_dataset
 from ablate.errors import DataError
-from ablate.evaluation.networks import SEVERAL, Loaded
+from ablate.evaluation.asked import Settings
+from ablate.evaluation.networks import FINDS, SEVERAL, Loaded
 from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import reading
 from ablate.evaluation.stored import Subject
@@ -35,15 +38,16 @@ NAMED = 4  # tensors that a message names before it only counts
 PLACES = ("backbone.body.", "backbone.", "head.")  # of our networks, before the official names
 
 
-def load(file: Path, given: dict[str, object], device: torch.device) -> Loaded:
+def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
     """The network of a released checkpoint, head included, its architecture read off keys and shapes.
 
     Raises:
         DataError: no such file, one that holds code, or no network with a head that a task reads.
     """
+    given = chosen["network"]
     knobs = reading(given)
     if own := recipe_of(file):
-        return _own(file, own, given, device)
+        return _own(file, _ruled(own, chosen["task"]), given, device)
     try:
         net = from_checkpoint(file, family=knobs.family, entry=knobs.entry)
     except (ValueError, RuntimeError) as error:
@@ -74,14 +78,14 @@ def load(file: Path, given: dict[str, object], device: torch.device) -> Loaded:
 MEAN_OF_RGB, STD_OF_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # used on B, G, R in that order
 
 
-def of_arm(recipe: Recipe, file: Path, given: dict[str, object], device: torch.device) -> Loaded:
+def of_arm(recipe: Recipe, file: Path, chosen: Settings, device: torch.device) -> Loaded:
     """The network of a recipe with the weights of a file, all of them, the head's included.
 
     Raises:
         DataError: no such file, one that holds code, or weights of another network.
     """
-    knobs = reading(given)
-    net = build(recipe)
+    knobs = reading(chosen["network"])
+    net = build(_ruled(recipe, chosen["task"]))
     try:
         state = whole_state(net, read(file))
         net.load_state_dict(state)
@@ -89,19 +93,35 @@ def of_arm(recipe: Recipe, file: Path, given: dict[str, object], device: torch.d
         raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
     name = f"{recipe.model.name} with {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="arm", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
-    return Loaded(subject, runner(net, device, task=recipe.task.name), knobs, task=recipe.task.name)
+    run, names = runner(net, device, task=recipe.task.name), _names(recipe)
+    return Loaded(subject, run, knobs, task=recipe.task.name, outputs=len(names) or None, names=names)
+
+
+def _names(recipe: Recipe) -> tuple[str, ...]:
+    """Of a detector's classes."""
+    return tuple(build_dataset(recipe.dataset).info.things or ()) if recipe.task.name in FINDS else ()
+
+
+def _ruled(recipe: Recipe, task: dict[str, object]) -> Recipe:
+    """The same, and where the network applies the task's rules itself, with those that are asked for."""
+    if recipe.task.name not in FINDS:
+        return recipe
+    part = recipe.task.model_copy(update={"knobs": recipe.task.knobs | task})
+    return recipe.model_copy(update={"task": part.filled("task")})
 
 
 def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.device) -> Loaded:
     """A network that `ablate export` wrote; its task's knobs go with it."""
-    net = unpacked(file)
+    net = unpacked(file, recipe)
     assert net is not None  # it has a recipe
     knobs = reading(given)
     name = f"{recipe.model.name}, trained by ablate, {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
     own = {knob.name: knob.doc for knob in registry.describe("task", recipe.task.name).knobs}
     of_task = {n: v for n, v in recipe.task.knobs.items() if not own.get(n, "").startswith("augmentation")}
-    return Loaded(subject, runner(net, device, task=recipe.task.name), knobs, task=recipe.task.name, knobs=of_task)
+    run, names = runner(net, device, task=recipe.task.name), _names(recipe)
+    found = Loaded(subject, run, knobs, task=recipe.task.name, outputs=len(names) or None, names=names)
+    return replace(found, knobs=of_task)
 
 
 def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
@@ -135,19 +155,19 @@ def official_weights(file: Path) -> bytes:
 
 def runner(net: nn.Module, device: torch.device, *, task: str) -> "Module":
     """Runs a network of torch on the device."""
-    return Module(net.eval().to(device), device, every=task in SEVERAL)
+    return Module(net.eval().to(device), device, every=task in (*SEVERAL, *FINDS))
 
 
 class Module:
-    """Pictures (B, 3, H, W) -> the network's last output, the main one, or every one, where the pictures were."""
+    """Pictures (B, 3, H, W), and what the head takes besides -> the last output, the main one, or every one."""
 
     def __init__(self, net: nn.Module, device: torch.device, *, every: bool = False) -> None:
         self.net, self.device, self.every = net, device, every
 
-    def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
-        outputs = self.net(pictures.to(self.device))
+    def __call__(self, pictures: Tensor, *given: Tensor) -> dict[str, Tensor]:
+        outputs = self.net(pictures.to(self.device), *(one.to(self.device) for one in given))
         if self.every:
-            return {f"maps {place}": maps for place, maps in enumerate(outputs)}
+            return {f"output {place}": output for place, output in enumerate(outputs)}
         return {"maps": outputs[-1] if isinstance(outputs, list | tuple) else outputs}
 
 

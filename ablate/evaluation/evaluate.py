@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from ablate import registry
-from ablate.datasets import Array
+from ablate.datasets import Array, things
 from ablate.errors import DataError, PartError, nearest
 from ablate.evaluation import checkpoints, onnx_file, prediction_files, published
 from ablate.evaluation.asked import Asked, Settings, asked, asked_by
-from ablate.evaluation.networks import Adapted, Loaded
+from ablate.evaluation.networks import FINDS, Adapted, Loaded
 from ablate.evaluation.scoring import Predicted, evaluated
 from ablate.evaluation.stored import Evaluated
 from ablate.machine import clock
@@ -79,7 +79,7 @@ def of_arm(recipe: Recipe, file: Path, question: Question, *, label: str = "") -
         AblateError: the weights are of another network, or the data are not there.
     """
     opened = _wanting(asked_by(recipe, question.data, question.chosen), question.scores)
-    net = checkpoints.of_arm(recipe, file, question.chosen["network"], question.device)
+    net = checkpoints.of_arm(recipe, file, question.chosen, question.device)
     return _answer(opened, predicted(net, opened, question), label or file.stem)
 
 
@@ -111,7 +111,7 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
         raise DataError(f"{file}: no such file")
     if file.suffix == ".onnx":
         return onnx_file.load(file, chosen["network"], gpu=device.type == "cuda")
-    return checkpoints.load(file, chosen["network"], device)
+    return checkpoints.load(file, chosen, device)
 
 
 def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: str | None) -> tuple[Settings, Loaded]:
@@ -122,6 +122,12 @@ def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: st
     """
     if net.task and net.task != task:
         raise DataError(f"{file}: {net.subject.network} is for {net.task}, not for {task}")
+    if task in FINDS and net.task is None:
+        raise DataError(
+            f"{file}: of detectors checkpoints are read; what this one found, as a COCO results file, is scored"
+        )
+    if task in FINDS and net.names not in ((), (*things()["coco80"],)) and "name" not in chosen["dataset"]:
+        chosen = {**chosen, "dataset": {"classes": list(net.names), **chosen["dataset"]}}
     known, notes = dict(net.knobs), list(net.notes)
     if task == "pose" and "size" not in {**known, **chosen["task"]}:
         named = SIZE.findall(file.name)
@@ -145,6 +151,7 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
         DataError: its outputs do not fit the task or the set, or a picture is damaged.
     """
     task, parts = opened.task, opened.parts
+    net = _by_name(net, parts)
     if net.outputs is not None and net.outputs != len(parts) and net.reading.channels is None:
         what = "joints" if opened.task_part.name == "pose" else "classes"
         raise DataError(
@@ -168,9 +175,17 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
     return Predicted(net.subject, finished, len(chosen), clock.now() - start, notes)
 
 
+def _by_name(net: Loaded, parts: list[str]) -> Loaded:
+    """The same, with a channel for each of the set's classes, where the network knows them all by name, and others."""
+    if net.reading.channels is not None or list(net.names) == parts or not set(parts) <= set(net.names):
+        return net
+    channels = tuple(map(net.names.index, parts))
+    return replace(net, reading=net.reading.model_copy(update={"channels": channels}))
+
+
 def _forward(adapted: Adapted) -> Forward:
-    def forward(images: torch.Tensor, *_: torch.Tensor) -> Outputs:
-        maps = adapted(images)
+    def forward(images: torch.Tensor, *given: torch.Tensor) -> Outputs:
+        maps = adapted(images, *given)
         return [one.to(images.device) for one in maps] if isinstance(maps, list) else maps.to(images.device)
 
     return forward

@@ -1,8 +1,8 @@
 """A network from a file, as a task's `predict` calls it: whatever pictures it wants and however its outputs lie.
 
 Tasks prepare pictures in one way: (B, 3, H, W) float32, RGB, with ImageNet's mean and deviation taken out. What another
-network sees is made of that, and what it puts out becomes maps (B, joints or classes, h, w) of any stride, or scores
-(B, classes) of images.
+network sees is made of that, and what it puts out becomes maps (B, joints or classes, h, w) of any stride, scores
+(B, classes) of images, or what a detector found in them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,9 @@ from ablate.evaluation.reading import MEAN, STD, Reading
 from ablate.evaluation.stored import Subject
 
 Size = tuple[int, int]  # height and width
-Run = Callable[[Tensor], dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them -> its outputs by name
+Run = Callable[..., dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them, of detectors with their sizes
 SEVERAL = ("bottom_up_pose",)  # tasks that read several maps of a network, in their order
+FINDS = ("detection",)  # tasks whose networks say themselves what they found
 LUMA = (0.299, 0.587, 0.114)  # grey of RGB, as OpenCV has it
 
 
@@ -35,6 +36,7 @@ class Loaded:
     channels: int = 3  # of the pictures that it takes
     outputs: int | None = None  # joints or classes; None: told by its outputs
     likely: int | None = None  # the same, as far as shapes tell
+    names: tuple[str, ...] = ()  # of these, in the network's order, where the file tells
     knobs: dict[str, object] = field(default_factory=dict)  # of the task, that go with it
     notes: tuple[str, ...] = ()
 
@@ -48,15 +50,17 @@ class Adapted:
     parts: Sequence[str]
     scaled: bool = False  # whether any pictures were, to the size that the network takes
 
-    def __call__(self, images: Tensor) -> Tensor | list[Tensor]:
+    def __call__(self, images: Tensor, *given: Tensor) -> Tensor | list[Tensor]:
         """images (B, 3, H, W) as tasks prepare them -> float32 maps (B, parts, h, w), of several maps all of them, or
-        scores (B, parts).
+        scores (B, parts). Of detection with the sizes (B, 2) of the images: what `Detector` gives.
 
         Raises:
             DataError: an output that is none, in one line.
         """
         reading, fixed = self.net.reading, self.net.size or self.net.reading.size
         pictures = images if reading.plain else converted(images, reading)
+        if self.task in FINDS:
+            return self._found(pictures, *given)
         if self.net.channels == 1:
             weights = pictures.new_tensor(LUMA if reading.colours == "rgb" else LUMA[::-1]).view(1, 3, 1, 1)
             pictures = (pictures * weights).sum(1, keepdim=True)
@@ -83,6 +87,24 @@ class Adapted:
             wanted = f"({2 * count}, h, w) of heatmaps and tags, and heatmaps ({count}, 2h, 2w)"
             raise DataError(f"{self.net.subject.file}: wanted maps {wanted}; its outputs are {shapes}")
         return maps
+
+    def _found(self, pictures: Tensor, sizes: Tensor) -> list[Tensor]:
+        """What was found of the set's classes, by their places; classes that no part stands for are left out."""
+        for picture, (height, width) in zip(pictures, sizes.tolist(), strict=True):
+            picture[:, height:], picture[:, :, width:] = 0, 0  # padding stays 0 in other means and ranges, too
+        boxes, scores, labels, counts, *masks = self.net.run(pictures, sizes).values()
+        if (chosen := self.net.reading.channels) is None:
+            return [boxes, scores, labels, counts, *masks]
+        count = self.net.outputs or 0
+        if len(chosen) != len(self.parts) or not 0 <= min(chosen) <= max(chosen) < count:
+            wanted = f"one of 0 to {count - 1} for each of {', '.join(self.parts)}"
+            raise DataError(f"network.channels: {wanted}, not {list(chosen)}")
+        place_of = labels.new_zeros(count + 1)
+        place_of[[channel + 1 for channel in chosen]] = torch.arange(1, len(chosen) + 1, device=labels.device)
+        places = place_of[labels]
+        own = places > 0
+        counts = torch.stack([of_image.sum() for of_image in own.split(counts.tolist())])
+        return [boxes[own], scores[own], places[own], counts, *(shapes[own] for shapes in masks)]
 
     def _maps(self, outputs: dict[str, Tensor]) -> Tensor:
         """The output that has a map or a score for each part."""

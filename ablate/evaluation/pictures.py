@@ -14,11 +14,23 @@ import cv2
 import numpy as np
 
 from ablate import registry
-from ablate.datasets import IGNORED, Info, LabelledImage, Person, Samples, build_dataset, is_whole, read_picture, refuse
+from ablate.datasets import (
+    IGNORED,
+    Info,
+    InstancesOfImage,
+    LabelledImage,
+    Person,
+    Samples,
+    build_dataset,
+    is_whole,
+    read_picture,
+    refuse,
+)
 from ablate.errors import DataError, PartError
 from ablate.evaluation.asked import Asked, Settings
 from ablate.study import Part
 from ablate.tasks import Prediction, build_protocol, build_task
+from ablate.tasks._coco_results import ignored_pixels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".gif")
 LIMBS = (  # of the joints that have these names; a side stands for left and right
@@ -27,6 +39,8 @@ LIMBS = (  # of the joints that have these names; a side stands for left and rig
     ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("neck", "head_top"), ("neck", "SIDE_shoulder"),
 )  # fmt: skip
 LEAST = 0.2  # confidence of a joint that is drawn
+SURE = 0.3  # score of a box that is drawn; all are written
+USUAL = {"image_folder": 1000, "coco_instances": 80}  # classes of sets that need no names of them
 COLOURS = {"left": (255, 140, 0), "right": (0, 150, 255), "": (60, 220, 90)}  # RGB
 OPAQUE = 0.55  # of a mask over the picture
 
@@ -86,6 +100,18 @@ class Pictures:
 
     def classified_image(self, image_id: int) -> tuple[np.ndarray, int]:
         return self.image(image_id), -1
+
+    def instances(self, image_id: int) -> InstancesOfImage:
+        nothing = np.zeros((0, 4))
+        return {"boxes": nothing, "places": nothing[:, 0].astype(int), "crowd": nothing[:, 0] > 0, "masks": []}
+
+    @property
+    def category_numbers(self) -> list[int]:
+        things = self.info.need_things()
+        return list(things.label_ids or range(1, len(things) + 1))
+
+    def instance_truth(self) -> dict[str, object]:
+        return self.ground_truth()
 
     def image(self, image_id: int) -> np.ndarray:
         return read_picture(self.numbered[image_id])
@@ -147,7 +173,7 @@ def _info(task: str, knobs: dict[str, object], outputs: int | None) -> Info:
     part = str(knobs.pop("name", facts.get("dataset", "")))
     if part == "cityscapes" and ("classes" in knobs or (outputs or 19) != 19):
         part = "label_folder"
-    own_classes = part == "label_folder" or (part == "image_folder" and outputs != 1000)
+    own_classes = part == "label_folder" or (part in USUAL and outputs != USUAL[part])
     if own_classes and "classes" not in knobs and outputs:
         knobs["classes"] = [f"class{number}" for number in range(max(2, outputs))]
     if part == "coco_pose" and "joints" not in knobs and outputs == 14:
@@ -155,7 +181,7 @@ def _info(task: str, knobs: dict[str, object], outputs: int | None) -> Info:
     if any(knob.name == "set" for knob in registry.describe("dataset", part).knobs):
         knobs.setdefault("set", "pictures")
     info = build_dataset(Part(name=part, knobs=knobs).filled("dataset")).info
-    parts = info.joints or info.classes or info.image_classes or ()
+    parts = info.joints or info.classes or info.image_classes or info.things or ()
     if outputs is not None and len(parts) != outputs and len(parts) > outputs:
         raise PartError(f"the network has {outputs} outputs; name what they are: --set dataset.joints=[...] or classes")
     return info
@@ -184,11 +210,13 @@ def _boxes(file: Path, numbered: Mapping[int, Path]) -> tuple[tuple[int, tuple[f
 
 
 def drawn(image: np.ndarray, predictions: Sequence[Prediction], info: Info) -> np.ndarray:
-    """The picture (H, W, 3) uint8 RGB with what was predicted for it: skeletons, masks in the classes' colours, or the
-    most probable class of the whole."""
+    """The picture (H, W, 3) uint8 RGB with what was predicted for it: skeletons, masks in the classes' colours, boxes
+    with class and score, or the most probable class of the whole."""
     canvas = image.copy()
-    for one in predictions:
-        if "labels" in one:
+    for one in sorted(predictions, key=_score):  # the surest last, so that it is seen
+        if "bbox" in one and "keypoints" not in one:
+            canvas = _framed(canvas, one, info)
+        elif "labels" in one:
             canvas = _masked(canvas, np.asarray(one["labels"]), info)
         elif "keypoints" in one:
             _skeleton(canvas, np.reshape(np.asarray(one["keypoints"], float), (-1, 3)), info)
@@ -197,12 +225,38 @@ def drawn(image: np.ndarray, predictions: Sequence[Prediction], info: Info) -> n
     return canvas
 
 
+def _score(prediction: Prediction) -> float:
+    return float(str(prediction.get("score", 0)))
+
+
+def _framed(canvas: np.ndarray, found: Prediction, info: Info) -> np.ndarray:
+    """A box with its class and score, and its mask where there is one; of scores below SURE nothing."""
+    if _score(found) < SURE:
+        return canvas
+    names = info.need_things()
+    place = int(str(found["category_id"])) - 1
+    colour = _far_apart(len(names))[place]
+    if "segmentation" in found:
+        inside = ignored_pixels([found["segmentation"]], canvas.shape[:2]) > 0
+        canvas = np.where(inside[..., None], _mixed(canvas, np.array(colour)), canvas)
+    scale = max(canvas.shape[:2]) / 500
+    left, top, width, height = np.asarray(found["bbox"], float)
+    corners = [(round(left), round(top)), (round(left + width), round(top + height))]
+    cv2.rectangle(canvas, corners[0], corners[1], colour, max(1, round(2 * scale)))
+    at = (corners[0][0] + 2, max(corners[0][1], round(18 * scale)) - 3)
+    _written(canvas, f"{names[place]} {_score(found):.2f}", at, 0.5 * scale)
+    return canvas
+
+
 def _masked(canvas: np.ndarray, labels: np.ndarray, info: Info) -> np.ndarray:
     colours = np.array([*palette(info), (0, 0, 0)], np.uint8)
     known = labels < len(colours) - 1
     painted = colours[np.where(known, labels, len(colours) - 1)]
-    mixed = (OPAQUE * painted + (1 - OPAQUE) * canvas).round().astype(np.uint8)
-    return np.where(known[..., None], mixed, canvas)
+    return np.where(known[..., None], _mixed(canvas, painted), canvas)
+
+
+def _mixed(canvas: np.ndarray, painted: np.ndarray) -> np.ndarray:
+    return (OPAQUE * painted + (1 - OPAQUE) * canvas).round().astype(np.uint8)
 
 
 def palette(info: Info) -> list[tuple[int, ...]]:
@@ -214,7 +268,11 @@ def palette(info: Info) -> list[tuple[int, ...]]:
         label.category for label in name2label.values()
     }:  # fmt: skip
         return [tuple(id2label[number].color) for number in classes.label_ids]
-    hues = [int(180 * (number * 0.618034 % 1)) for number in range(len(classes))]  # the golden ratio keeps them apart
+    return _far_apart(len(classes))
+
+
+def _far_apart(count: int) -> list[tuple[int, ...]]:
+    hues = [int(180 * (number * 0.618034 % 1)) for number in range(count)]  # the golden ratio keeps them apart
     pixels = np.array([[(hue, 200, 230) for hue in hues]], np.uint8)
     return [tuple(int(v) for v in colour) for colour in cv2.cvtColor(pixels, cv2.COLOR_HSV2RGB)[0]]
 
@@ -233,10 +291,13 @@ def _titled(canvas: np.ndarray, found: Prediction, info: Info) -> None:
     places, probabilities = (np.asarray(found[key]) for key in ("classes", "probabilities"))
     title = f"{info.need_image_classes()[int(places[0])]} {probabilities[0]:.2f}"
     scale = max(canvas.shape[:2]) / 500
-    at = (round(6 * scale), round(24 * scale))
+    _written(canvas, title, (round(6 * scale), round(24 * scale)), 0.8 * scale)
+
+
+def _written(canvas: np.ndarray, text: str, at: tuple[int, int], scale: float) -> None:
     for colour, width in (((0, 0, 0), 4), (COLOURS[""], 1)):  # a dark edge keeps it legible on any picture
         thick = max(1, round(width * scale))
-        cv2.putText(canvas, title, at, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * scale, colour, thick, cv2.LINE_AA)
+        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thick, cv2.LINE_AA)
 
 
 def _skeleton(canvas: np.ndarray, points: np.ndarray, info: Info) -> None:

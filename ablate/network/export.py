@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ablate.errors import PartError, one_line
 from ablate.network.cost import Size
+from ablate.tasks import PlainOutputs
 
 CLOSE = 1e-3  # of the largest output: kernels of other libraries add in another order
 INPUT, OUTPUT = "images", "maps"
@@ -29,13 +30,16 @@ class Agreement:
 
 
 class Main(nn.Module):
-    """images (B, 3, H, W) -> the network's main output, (B, joints or classes, h, w)."""
+    """images (B, 3, H, W) -> the network's main output, (B, joints or classes, h, w), or a head's `PlainOutputs`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
+        head = getattr(self.network, "head", None)
+        if isinstance(head, PlainOutputs):
+            return head.plain(self.network.get_submodule("backbone")(images))
         outputs = self.network(images)
         main: Tensor = outputs[-1] if isinstance(outputs, list | tuple) else outputs
         return main
@@ -75,7 +79,14 @@ def _onnx(program: "torch.export.ExportedProgram", file: Path) -> Callable[[Tens
     assert made is not None
     made.save(file, external_data=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
+
+    def run(images: Tensor) -> Tensor:
+        try:
+            return torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
+        except Exception as error:  # onnxruntime's own have no common ancestor that it names
+            raise RuntimeError(f"at {tuple(images.shape[2:])} onnxruntime says: {error}") from None
+
+    return run
 
 
 def _program(program: "torch.export.ExportedProgram", file: Path) -> Callable[[Tensor], Tensor]:

@@ -23,6 +23,7 @@ __all__ = [
     "LeavesOut",
     "OfImages",
     "Outputs",
+    "PlainOutputs",
     "Prediction",
     "ReadsPredictions",
     "Sample",
@@ -169,6 +170,14 @@ class DrawsOwn(Protocol):
 
     def own_rules(self) -> Mapping[nn.Module, Callable[[nn.Module], None]]:
         """Layer -> what draws its weights; all other layers of the head are drawn as torch does it."""
+
+
+@runtime_checkable
+class PlainOutputs(Protocol):
+    """Optional: a head whose outputs depend on what it finds says what of it can be written as one graph."""
+
+    def plain(self, maps: Sequence[Tensor]) -> Tensor:
+        """A tensor whose shape follows from the image's alone. Raises PartError."""
 
 
 @runtime_checkable

@@ -26,6 +26,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
+from ablate.errors import PartError
+
 Stage = tuple[float, tuple[float, float, float, float], float]
 CASCADE: tuple[Stage, ...] = (  # overlap with an instance, weights of its box's coder, weight in the loss
     (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),
@@ -242,6 +244,17 @@ class OneStage(nn.Module):
         """The outputs of all layers, without any data."""
         return list(self._outputs(maps)[1].values())
 
+    def plain(self, maps: Sequence[Tensor]) -> Tensor:
+        """(B, C + 5, places): of every place, of all levels, finest first, the classes' logits, the distances to left,
+        top, right and bottom in strides, and the logit of centre-ness."""
+        classes, boxes = self.fcos.head.classification_head, self.fcos.head.regression_head
+        found = []
+        for x in self.pyramid(maps).values():
+            moves = boxes.conv(x)
+            parts = [classes.cls_logits(classes.conv(x)), boxes.bbox_reg(moves).relu(), boxes.bbox_ctrness(moves)]
+            found.append(torch.cat(parts, dim=1).flatten(2))
+        return torch.cat(found, dim=2)
+
     def _outputs(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
         levels = list(self.pyramid(maps).values())
         return levels, self.fcos.head(levels)
@@ -272,6 +285,12 @@ class Detector(nn.Module):
     def own_rules(self) -> Draws:
         """See `build.initialise`."""
         return self.head.own_rules()
+
+    def plain(self, maps: Sequence[Tensor]) -> Tensor:
+        """See `PlainOutputs`."""
+        if isinstance(self.head, TwoStage):
+            raise PartError("a detector of two stages is no graph: what the second looks at, the first finds")
+        return self.head.plain(maps[self.first :])
 
     def forward(self, maps: Sequence[Tensor], *given: Tensor) -> list[Tensor]:
         maps = maps[self.first :]

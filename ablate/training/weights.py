@@ -95,13 +95,15 @@ def packed(network: nn.Module, *, trial_id: str, recipe: Recipe | None = None) -
     return bytes(safetensors.torch.save(tensors, {"ablate": json.dumps(about)}))
 
 
-def unpacked(file: Path) -> Network | None:
+def unpacked(file: Path, recipe: Recipe | None = None) -> Network | None:
     """The whole network that `packed` wrote, in evaluation mode, and None where the file is no such checkpoint.
+
+    A recipe that is given stands for the file's own.
 
     Raises:
         DataError: it says that it is one, and is not, or is of parts that are on no shelf here.
     """
-    recipe = recipe_of(file)
+    recipe = recipe or recipe_of(file)
     if recipe is None:
         return None
     try:
