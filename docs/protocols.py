@@ -16,14 +16,14 @@ or that a recipe lacks. `ablate list keys` and `ablate list knobs` say what a va
 
 def page() -> str:
     """The whole page."""
-    designs = [opened(name, scale=papers.PAPER, results=None) for name in shipped()]
+    designs = [opened(name, scale=scale, results=None) for name in shipped() for scale in papers.scales_of(name)]
     return "\n".join([HEAD, *(line for design in designs for line in section(design))]).rstrip() + "\n"
 
 
 def section(design: Design) -> list[str]:
     """One study: a table for all arms that are compared alike."""
     study, found = design.study, papers.protocols(design)
-    lines = [f"## {study.name}", "", f"{study.question} {study.note}", ""]
+    lines = [f"## {papers.known_as(study.name, study.scale)}", "", f"{study.question} {study.note}", ""]
     if not found:
         return [*lines, "It stands for no published row.", ""]
     for _, group in groupby(found, key=lambda one: one._replace(arm="")):

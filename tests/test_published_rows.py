@@ -44,7 +44,18 @@ def test_no_published_number_lacks_its_row_or_its_arm():
             assert (name, value) in quoted or name == "input_size", (name, value)
 
 
-@pytest.mark.parametrize("name", ["pose_baselines", "segmentation_baselines", "ocr", "pascal_context", "lip"])
+@pytest.mark.parametrize(
+    ("scale", "value"),
+    [("paper", "4.60"), ("paper_300w", "3.32"), ("paper_cofw", "3.45"), ("paper_aflw", "1.57")],
+)
+def test_faces_have_the_row_of_each_set(scale, value):
+    design = Design(load(ROOT / "studies" / "faces.yaml", scale=scale))
+    table = published(design.study.paper)
+    assert table.metric == design.study.metrics[0] == "NME"
+    assert table.levels == {design.control.label: value}
+
+
+@pytest.mark.parametrize("name", ["pose_baselines", "segmentation_baselines", "ocr", "pascal_context", "lip", "mpii"])
 def test_every_row_of_a_baseline_table_is_an_arm(name):
     design = paper_scale(name)
     labels = {level for arm in design.arms for level in arm.levels.values()}

@@ -35,7 +35,9 @@ def command(
     """Predict for pictures, or for the evaluation split of the set in --data, and draw skeletons, masks or boxes.
 
     Writes drawn/NAME.png, the predictions (a COCO results file, or maps of label ids in labels/), and images.json,
-    which says which number is which picture. Example: ablate predict net.onnx photographs/ --task pose --to found
+    which says which number is which picture. The split may lack labels: of MPII's test (dataset.test=test) pred.mat is
+    written, of Cityscapes' the maps, as their servers take them.
+    Example: ablate predict net.onnx photographs/ --task pose --to found
     """
     from ablate.errors import DataError, StoreError
     from ablate.evaluation import asked as asking
@@ -54,7 +56,7 @@ def command(
     elif boxes:
         raise DataError("--boxes: for pictures; a set has its own (evaluation.boxes=detections)")
     else:
-        opened = asking.asked(task, question.data, chosen)
+        opened = asking.asked(task, question.data, chosen, scored=False)
     if target.exists() and any(target.iterdir()):
         raise StoreError(f"--to {target}: is not empty")
     made = evaluate.predicted(net, opened, question)
@@ -69,7 +71,8 @@ def command(
     tell(
         *(f"note: {note}" for note in notes), f"{made.samples} predicted on {len(opened.samples.image_ids())} pictures"
     )
-    tell(*files[-2:], f"{target / 'drawn'}: {len(files) - 2} drawings" if len(files) > 2 else "")
+    drawings = [file for file in files if file.parent == target / "drawn"]
+    tell(*files[len(drawings) :], f"{target / 'drawn'}: {len(drawings)} drawings" if drawings else "")
 
 
 def _write(opened: "Asked", predictions: list["Prediction"], target: Path) -> list[Path]:
@@ -102,5 +105,5 @@ def _write(opened: "Asked", predictions: list["Prediction"], target: Path) -> li
         (target / "images.json").write_text(json.dumps({"images": listed, "parts": opened.parts}, indent=1))
     except OSError as error:
         raise StoreError(f"{error.filename or target}: {error.strerror}") from None
-    results = sorted(place.glob("*.json")) if place == target else [place]
-    return [*written, next(file for file in results if file.name != "images.json"), target / "images.json"]
+    results = [file for file in sorted(target.glob("*.[jm]*")) if file.name != "images.json"]
+    return [*written, *(results if place == target else [place]), target / "images.json"]

@@ -102,14 +102,14 @@ def annotated(
     return Annotated(images, people, chosen, remarks)
 
 
-def why_skipped(person: Mapping[str, Any], images: Images) -> str | None:
+def why_skipped(person: Mapping[str, Any], images: Images, *, labelled: bool = True) -> str | None:
     """Why an annotation is no sample, as officially; None where it is one."""
     if person["iscrowd"]:
         return "crowd"
     _, _, width, height = clipped(person, images)
     if person["area"] <= 0 or min(width, height) < 0 or max(width, height) == 0:  # a point cannot be cropped
         return "empty box"
-    return "no labelled joint" if max(person["keypoints"]) == 0 else None
+    return "no labelled joint" if labelled and max(person["keypoints"]) == 0 else None
 
 
 def clipped(person: Mapping[str, Any], images: Images) -> list[float]:

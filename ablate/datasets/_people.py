@@ -58,17 +58,19 @@ class People:
         image_folder: Path | None = None,
         vouched: bool = False,
         clip: bool = True,
+        labelled: bool = True,
         server_file: "ServerFile | None" = None,
     ) -> "People":
         """The samples among what `read` gives of the `files`; images are looked for unless their folder is given.
 
-        With `clip` boxes are cut to the image, as COCO's officially are.
+        With `clip` boxes are cut to the image, as COCO's officially are. Of a split that is not `labelled` everybody in
+        a box is a sample, to predict for and not to score.
 
         Raises:
             DataError: annotations that are missing or damaged (named and counted), or no image is there.
         """
         found = read()
-        verdicts = [why_skipped(person, found.images) for person in found.people]
+        verdicts = [why_skipped(person, found.images, labelled=labelled) for person in found.people]
         kept = [person for person, why in zip(found.people, verdicts, strict=True) if why is None]
         place = {image_id: position for position, image_id in enumerate(found.images)}
         kept.sort(key=lambda person: place[person["image_id"]])  # the official order: image by image

@@ -18,11 +18,12 @@ import numpy as np
 
 from ablate.datasets import SPLITS, Classes, Info, InstancesOfImage, PeopleOfImage, Person, Split, joint_sets
 from ablate.datasets._drawing import ACTIVITIES, PARTS, VERSION, Picture, draw
-from ablate.errors import PartError
+from ablate.errors import PartError, nearest
 from ablate.registry import dataset
 
 MOST = 8  # people in a picture
 GROUP = 4  # pictures, of which the last one shows two people
+JOINTS = joint_sets()["coco17"]
 ROOM = 2**27  # bytes of drawn pictures that a split keeps in each process: by default 500 people take 26 MB
 
 
@@ -31,20 +32,23 @@ ROOM = 2**27  # bytes of drawn pictures that a split keeps in each process: by d
     meaning=1,
     tasks=("pose", "segmentation", "detection", "bottom_up_pose", "classification"),
     training=("train",),
-    later=("people",),
+    later=("people", "norm"),
 )
 @dataclass(frozen=True)
 class Figures:
     """Drawn people in cluttered scenes, with joints, masks, parts, boxes and activities; needs no files.
 
     Raises:
-        PartError: a split without people, pictures too small to show them, or too many people in each.
+        PartError: a split without people, pictures too small to show them, too many people in each, or no such joint.
     """
 
     train: int = 500  # people in the training split
     val: int = 200  # people in the evaluation split
     size: tuple[int, int] = (112, 112)  # height and width of a picture, pixels
     people: int = 0  # in each picture, side by side; 0: one, and in every fourth picture two
+    norm: tuple[str, str] | None = (
+        None  # two joints in whose distance NME and PCKh measure errors; none: no such scores
+    )
 
     def __post_init__(self) -> None:
         for knob, value, least in (("train", self.train, 1), ("val", self.val, 1), ("size", min(self.size), 48)):
@@ -52,14 +56,18 @@ class Figures:
                 raise PartError(f"{knob}: must be at least {least}, not {value}")
         if not 0 <= self.people <= MOST:
             raise PartError(f"people: at most {MOST} in a picture, or 0, not {self.people}")
+        for name in self.norm or ():
+            if name not in JOINTS.names:
+                raise PartError(f"norm: no joint {name!r}; {nearest(name, JOINTS.names)}")
 
     @cached_property
     def info(self) -> Info:
         categories = ("scene", *["person"] * (len(PARTS) - 1))
+        places = tuple(map(JOINTS.names.index, self.norm)) if self.norm else None
         return Info(
             name="figures",
             version=f"drawn {VERSION}",
-            joints=joint_sets()["coco17"].joints,
+            joints=JOINTS.model_copy(update={"norm": places}).joints,
             licence="the project's own",
             source="drawn by ablate/datasets/figures.py",
             sizes={"train": self.train, "val": self.val},

@@ -3,7 +3,8 @@
 People have a centre and a scale instead of a box; both become the box that leads to the official crop
 (leoxiaobin/deep-high-resolution-net.pytorch@6f69e4676ad8, lib/dataset/mpii.py): the centre is 15 scales lower, the side
 200 scales. Coordinates in these files count from 1. Head sizes, which PCKh measures in, are 0.6 of the head box's
-diagonal, and stand in gt_valid.mat.
+diagonal, and stand in gt_valid.mat. The labels of `test` are withheld: `ablate predict` writes the file that the server
+takes.
 """
 
 import io
@@ -25,6 +26,8 @@ from ablate.registry import dataset
 
 LOWER, SIDE, HEAD = 15.0, 200.0, 0.6  # of a scale, pixels of a scale, of the head box's diagonal (SC_BIAS)
 
+WITHHELD = "test"  # the file whose labels are with the server
+
 
 @dataset("mpii", meaning=1, tasks=("pose",), training=("train", "version"))
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Mpii:
 
     set: str = "mpii"  # the name of the set's folder
     train: str = "train"  # the file under annot/ that is trained on: train, trainval
-    test: str = "valid"  # the file that is evaluated on; gt_TEST.mat beside it has the head sizes
+    test: str = "valid"  # the file that is evaluated on, gt_TEST.mat beside it has head sizes; test: not labelled
     version: str | None = None  # digests "train-val" that the content must have
 
     def __post_init__(self) -> None:
@@ -65,21 +68,30 @@ class Mpii:
         folder = set_folder(self.set, root, holds="annot")
         name = self.train if split == "train" else self.test
         file, heads = folder / "annot" / f"{name}.json", folder / "annot" / f"gt_{name}.mat"
-        files = (file,) if split == "train" else (file, heads)
-        read = partial(_read, file, heads if split == "val" else None, folder / "images", self.info)
+        sized, labelled = split == "val" and name != WITHHELD, name != WITHHELD
+        files = (file, heads) if sized else (file,)
+        read = partial(_read, file, heads if sized else None, folder / "images", self.info, labelled=labelled)
         return People.of(
-            self.info, split, folder, files, read, image_folder=folder / "images", clip=False, server_file=_write
+            self.info,
+            split,
+            folder,
+            files,
+            read,
+            image_folder=folder / "images",
+            clip=False,
+            labelled=labelled,
+            server_file=_write,
         )
 
 
-def _read(file: Path, heads: Path | None, images: Path, info: Info) -> Annotated:
+def _read(file: Path, heads: Path | None, images: Path, info: Info, *, labelled: bool) -> Annotated:
     joints = info.need_joints()
     try:
         entries = json.loads(file.read_bytes())
         sizes = _head_sizes(heads) if heads else [None] * len(entries)
         if len(sizes) != len(entries):
             raise DataError(f"{heads}: {len(sizes)} head boxes, {file.name} has {len(entries)} people")
-        seen = list(_people(entries, sizes, len(joints)))
+        seen = list(_people(entries, sizes, len(joints), labelled=labelled))
     except OSError as error:
         raise DataError(f"{error.filename or file}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
@@ -87,13 +99,14 @@ def _read(file: Path, heads: Path | None, images: Path, info: Info) -> Annotated
     return annotated(as_coco(seen, images, joints), file, joints)
 
 
-def _people(entries: list[dict[str, Any]], sizes: list[Any], count: int) -> Iterator[Seen]:
+def _people(entries: list[dict[str, Any]], sizes: list[Any], count: int, *, labelled: bool) -> Iterator[Seen]:
     for entry, size in zip(entries, sizes, strict=True):
         scale, (x, y) = float(entry["scale"]), map(float, entry["center"])
         side = SIDE * scale
         points = np.zeros((count, 3))
-        points[:, :2] = np.array(entry["joints"], dtype=float) - 1
-        points[:, 2] = 2 * (np.array(entry["joints_vis"], dtype=float) > 0)
+        if labelled:
+            points[:, :2] = np.array(entry["joints"], dtype=float) - 1
+            points[:, 2] = 2 * (np.array(entry["joints_vis"], dtype=float) > 0)
         corner = [x - 1 - side / 2, y + LOWER * scale - 1 - side / 2]
         yield Seen(str(entry["image"]), points, [*corner, side, side], size)
 

@@ -87,8 +87,12 @@ def settings(given: Sequence[str]) -> Settings:
     return found
 
 
-def asked(task: str | None, data: Path | None, chosen: Mapping[str, Mapping[str, object]]) -> Asked:
+def asked(
+    task: str | None, data: Path | None, chosen: Mapping[str, Mapping[str, object]], *, scored: bool = True
+) -> Asked:
     """The task of that name with the settings, on the set that lies in the data folder.
+
+    What is predicted and not `scored` may lack labels, as the splits of evaluation servers do.
 
     Raises:
         PartError, DataError: no such part or knob, a set that is not there, or files that are not what they should be.
@@ -99,7 +103,7 @@ def asked(task: str | None, data: Path | None, chosen: Mapping[str, Mapping[str,
     name, knobs, root = located(task, data, chosen.get("dataset", {}))
     parts = Part(name=task, knobs=dict(chosen.get("task", {}))), Part(name=name, knobs=knobs)
     _refuse_idle(task, chosen.get("task", {}))
-    return _opened(*parts, dict(chosen.get("evaluation", {})), root)
+    return _opened(*parts, dict(chosen.get("evaluation", {})), root, scored=scored)
 
 
 def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str, object]]) -> Asked:
@@ -116,14 +120,17 @@ def asked_by(recipe: Recipe, data: Path | None, chosen: Mapping[str, Mapping[str
     return _opened(task, dataset, recipe.evaluation | dict(chosen.get("evaluation", {})), data)
 
 
-def _opened(task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None) -> Asked:
+def _opened(
+    task_part: Part, dataset_part: Part, evaluation: dict[str, object], root: Path | None, *, scored: bool = True
+) -> Asked:
     dataset_part = Part(name=dataset_part.name, knobs=parts_named(dataset_part, root))
     task_part, dataset_part = task_part.filled("task"), dataset_part.filled("dataset")
     evaluation = filled_knobs("protocol", task_part.name, evaluation)
     task, dataset = build_task(task_part), build_dataset(dataset_part)
     samples = dataset.open("val", root)
     protocol = build_protocol(task_part, evaluation)
-    return Asked(task_part, dataset_part, evaluation, task, protocol, dataset.info, samples, samples.verify(), root)
+    digest = samples.verify() if scored else samples.digest()
+    return Asked(task_part, dataset_part, evaluation, task, protocol, dataset.info, samples, digest, root)
 
 
 def _refuse_idle(task: str, knobs: Iterable[str]) -> None:

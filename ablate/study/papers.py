@@ -18,7 +18,7 @@ from ablate.study.design import Arm, Design
 from ablate.study.recipe import FROZEN, Recipe
 
 ANY = "*"  # arms or studies that are not named
-PAPER = "paper"  # the scale that stands for published rows
+PAPER = "paper"  # the scale that stands for published rows; further ones have STUDY.SCALE in the facts
 
 
 class Published(BaseModel):
@@ -93,17 +93,25 @@ def official_values(name: str) -> dict[str, Any]:
 
 
 def protocols(design: Design) -> list[Protocol]:
-    """Every arm of a study at paper scale beside its official recipe; none where the facts know none of the study."""
-    name = design.study.name
-    if name not in _facts()["arms"]:
-        return []
-    return [_protocol(name, arm) for arm in design.arms]
+    """Every arm of a study beside its official recipe; none where the facts know none of the study at its scale."""
+    name = known_as(design.study.name, design.study.scale)
+    return [_protocol(name, arm) for arm in design.arms] if name in _facts()["arms"] else []
+
+
+def known_as(study: str, scale: str) -> str:
+    """What the facts call a study at one of its scales: by its name alone at paper scale."""
+    return study if scale == PAPER else f"{study}.{scale}"
+
+
+def scales_of(study: str) -> list[str]:
+    """The scales of a study whose rows are known, paper scale first, whether or not it stands for any."""
+    return [PAPER, *(name.partition(".")[2] for name in _facts()["arms"] if name.startswith(f"{study}."))]
 
 
 def elsewhere(design: Design) -> list[dict[str, str]]:
     """What official code does that is no value of a recipe: `what`, `official`, `ours`, `why`."""
     of_task: list[dict[str, str]] = _facts()["other"][design.control.recipe.task.name]
-    own: list[dict[str, str]] = _facts()["besides"].get(design.study.name, [])
+    own: list[dict[str, str]] = _facts()["besides"].get(known_as(design.study.name, design.study.scale), [])
     return [*of_task, *own]
 
 
@@ -118,7 +126,7 @@ def same(ours: Any, official: Any) -> bool:
 
 def beside_published(design: Design) -> str:
     """What differs from the published recipes, in a sentence; empty where a study stands for no published row."""
-    found = protocols(design) if design.study.scale == PAPER else []
+    found = protocols(design)
     unlike = [(one, value) for one in found for value in one.values if not value.equal]
     if not found:
         return ""

@@ -38,6 +38,7 @@ class Scale(BaseModel):
     looks: list[StrictInt] | None = None  # instead of the study's; seeds without looks drop the study's looks
     margin: float | None = Field(default=None, gt=0)  # instead of the study's
     population: Literal["seeds", "seeds+images"] | None = None  # instead of the study's
+    paper: str | None = None  # instead of the study's
     budget: dict[str, Any] = {}  # what it changes of the budget
     note: str = ""  # printed in the plan and the report
 
@@ -158,6 +159,7 @@ class Study(BaseModel):
         update["budget"] = merge(self.budget.model_dump(), over.budget)
         update["factors"] = {**self.factors, **(over.factors or {})}
         update["design"] = over.design or self.design
+        update["paper"] = over.paper or self.paper
         update |= {key: value for key in RULE if (value := getattr(over, key)) is not None}
         update["seeds"] = self.seeds if over.seeds is None else over.seeds
         if over.looks is not None:

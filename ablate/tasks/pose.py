@@ -35,7 +35,7 @@ from ablate.tasks import (
 from ablate.tasks._coco_results import read_people_results, write_people_results
 from ablate.tasks._detected_people import DetectedPeople
 from ablate.tasks._simcc import SimCCHead, read_simcc, simcc_loss
-from hrnet_core import HeatmapHead
+from hrnet_core import HeatmapHead, SegmentationHead
 
 cv2.setNumThreads(0)  # one crop is too small to share out, and loader processes would fight over the cores
 HALF_BODY_PADDING = 1.5
@@ -77,7 +77,7 @@ class PoseProtocol:
     input="size",
     dataset="coco_pose",
     preset="pose",
-    later=("transform", "targets", "head", "channels"),
+    later=("transform", "targets", "head", "channels", "drawn"),
 )
 @dataclass(frozen=True)
 class Pose:
@@ -99,8 +99,13 @@ class Pose:
     ohkm: int = 0  # how many of a person's joints count in the loss, the hardest ones (CPN: 8); 0: all
     transform: Literal["unbiased"] | None = None  # UDP: crops and heatmaps by steps between pixels; none: by pixels
     targets: Literal["exact"] | None = None  # DARK: Gaussians where the joints are; none: rounded to pixels, and cut
-    head_: Literal["simcc"] | None = None  # coordinates as classes of columns and of rows; none: heatmaps
+    head_: Literal["simcc", "mixing"] | None = (
+        None  # classes of columns and rows; HRNetV2's mixing first; none: heatmaps
+    )
     channels: Literal["bgr"] | None = None  # in this order under RGB's mean and deviation (SimpleBaseline); none: RGB
+    drawn: Literal["uniform"] | None = (
+        None  # augmentation: sizes and angles up to scale and rotation; none: by Gaussians
+    )
 
     def __post_init__(self) -> None:
         for knob, value in (("size", min(self.size)), ("sigma", self.sigma), ("padding", self.padding)):
@@ -108,7 +113,7 @@ class Pose:
                 raise PartError(f"{knob}: must be positive, not {value}")
         if self.ohkm < 0:
             raise PartError(f"ohkm: a number of joints, or 0 for all, not {self.ohkm}")
-        if self.head_ and (self.ohkm or self.targets):
+        if self.head_ == "simcc" and (self.ohkm or self.targets):
             knob = "ohkm" if self.ohkm else "targets"
             raise PartError(f"{knob}: is about heatmaps, which head: {self.head_} has none of")
 
@@ -123,9 +128,11 @@ class Pose:
         joints = len(info.need_joints())
         if self.ohkm > joints:
             raise PartError(f"ohkm: {self.ohkm} are more than the {joints} joints of {info.name}")
+        if self.head_ and intermediate:
+            raise PartError(f"head: {self.head_} has no supervision on the way, which this network asks for")
+        if self.head_ == "mixing":
+            return SegmentationHead(channels, classes=joints)
         if self.head_ == "simcc":
-            if intermediate:
-                raise PartError("head: simcc has no supervision on the way, which this network asks for")
             cells = (-(-self.size[0] // strides[0]), -(-self.size[1] // strides[0]))
             return SimCCHead(channels[0], joints=joints, cells=cells, size=self.size)
         return HeatmapHead(channels, joints=joints, intermediate=intermediate)
@@ -297,11 +304,17 @@ class Pose:
     ) -> tuple[Region, float, bool]:
         """Another region, an angle in degrees, and whether to mirror; drawn in the official order."""
         centre, extent = self._half_body(joints, info.need_joints().upper_body, rng) or region
-        extent = extent * np.clip(1 + self.scale * rng.standard_normal(), 1 - self.scale, 1 + self.scale)
+        extent = extent * (1 + self.scale * self._draw(rng, most=1))
         angle = 0.0
         if rng.random() <= self.rotation_probability:
-            angle = self.rotation * float(np.clip(rng.standard_normal(), -2, 2))
+            angle = self.rotation * self._draw(rng, most=2)
         return (centre, extent), angle, rng.random() <= self.flip
+
+    def _draw(self, rng: np.random.Generator, *, most: int) -> float:
+        """How many deviations to augment by: a Gaussian, cut at `most`; or even between -1 and 1, as of faces."""
+        if self.drawn == "uniform":
+            return float(rng.uniform(-1, 1))
+        return float(np.clip(rng.standard_normal(), -most, most))
 
     def _half_body(
         self, joints: np.ndarray, upper_body: tuple[int, ...] | None, rng: np.random.Generator

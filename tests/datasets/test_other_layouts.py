@@ -8,6 +8,7 @@ from scipy.io import loadmat, savemat
 
 from ablate import registry
 from ablate.errors import DataError, PartError
+from ablate.evaluation.asked import asked
 from ablate.metrics import build_metric
 
 PARTS = ("snout", "left_ear", "right_ear")
@@ -71,6 +72,24 @@ def test_mpii_predictions_are_the_file_that_its_server_takes(mpii, tmp_path):
     assert preds[:, labelled] == pytest.approx(np.array([entry["joints"] for entry in entries])[:, labelled])
 
 
+def test_of_mpiis_unlabelled_split_predictions_are_written_and_nothing_is_scored(mpii, tmp_path):
+    people = [{"image": f"valid{n}.jpg", "center": [41.0, 28.0], "scale": 0.2} for n in (2, 0, 1)]
+    (mpii / "annot" / "test.json").write_text(json.dumps(people))
+    chosen = {"dataset": {"name": "mpii", "set": "poses", "test": "test"}}
+    opened = asked("pose", mpii.parent, chosen, scored=False)
+    assert len(opened.samples) == 3
+    found = [
+        {"image_id": one["image_id"], "annotation_id": one["annotation_id"], "score": 1.0, "category_id": 1,
+         "keypoints": [float(one["annotation_id"]), 2.0, 1.0] * 16}
+        for one in (opened.samples[place] for place in (2, 0, 1))
+    ]  # fmt: skip
+    opened.task.write_predictions(found, opened.samples, tmp_path)
+    preds = loadmat(tmp_path / "pred.mat")["preds"]
+    assert preds[:, 0].tolist() == [[2, 3], [3, 3], [4, 3]]  # in the order of test.json, counted from 1
+    with pytest.raises(DataError, match=r"test.json: nobody to train on or to score; .* 3 without a labelled joint"):
+        asked("pose", mpii.parent, chosen)
+
+
 def test_head_boxes_of_other_people_are_refused(mpii):
     savemat(mpii / "annot" / "gt_valid.mat", {"headboxes_src": np.zeros((2, 2, 7))})
     with pytest.raises(DataError, match=r"gt_valid.mat: 7 head boxes, valid.json has 3 people"):
@@ -105,6 +124,23 @@ def test_nme_is_the_official_one(faces):
     assert scores(samples, found)["NME"] == pytest.approx(np.mean(nme))
     assert scores(samples, found)["FR10"] == pytest.approx(np.mean(np.array(nme) > 0.1))
     assert samples[0]["box"].tolist() == [20, 10, 40, 40]
+
+
+def test_errors_on_aflw_are_measured_in_box_sizes(faces):
+    rows = [["image_name", "scale", "box_size", "center_w", "center_h", *(f"p{n}" for n in range(38))]]
+    points = np.random.default_rng(5).uniform((25, 15), (55, 45), (19, 2)).round(1)
+    rows.append(["val/val_0.png", 0.2, 50, 40, 30, *points.ravel()])
+    (faces / "val.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    data = build("face_landmarks", set="faces", joints="aflw19", train="train.csv", test="val.csv")
+    samples = data.open("val", faces.parent)
+    assert samples[0]["box"].tolist() == [20, 10, 40, 40]
+    assert scores(samples, predicted(samples, off=2))["NME"] == pytest.approx(2 / 50)
+    mirror = data.info.need_joints().mirror
+    assert [mirror[place] for place in (0, 2, 6, 12, 13, 15, 18)] == [5, 3, 11, 14, 13, 17, 18]
+    with pytest.raises(
+        DataError, match=r"train.csv: line 2 has 62 values; wanted .* the size of a box, .* landmarks: 43"
+    ):
+        data.open("train", faces.parent)
 
 
 def test_a_row_of_other_landmarks_is_named(faces):

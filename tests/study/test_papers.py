@@ -40,7 +40,11 @@ def test_presets_are_the_published_recipes(preset, recipe, departs):
 
 @pytest.fixture(scope="module")
 def designs():
-    return {name: opened(name, scale=papers.PAPER, results=None) for name in shipped()}
+    return {
+        papers.known_as(name, scale): opened(name, scale=scale, results=None)
+        for name in shipped()
+        for scale in papers.scales_of(name)
+    }
 
 
 def test_every_study_says_what_its_arms_stand_for(designs):

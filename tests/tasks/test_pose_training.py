@@ -8,6 +8,7 @@ import pytest
 import torch
 from people_by_hand import COCO, INFO, sample
 
+from ablate.errors import PartError
 from ablate.tasks import crop_affine, gaussians, grown_to_shape
 
 # --- the crop
@@ -106,6 +107,29 @@ def test_scales_are_normal_and_clipped_at_one_deviation(build_task):
     for end in (0.65, 1.35):
         assert np.isclose(scales, end).mean() == pytest.approx(0.1587, abs=0.04)  # P(N > 1)
     assert scales.mean() == pytest.approx(1, abs=0.03)
+
+
+def test_of_faces_scales_and_angles_are_drawn_evenly(build_task):
+    """The official face code: random.uniform over 0.75 to 1.25 and over -30 to 30 degrees, the latter at 0.6."""
+    plain, crops = augmented(build_task, scale=0.25, rotation=30.0, drawn="uniform", rotation_probability=1.0)
+    scales = np.array([crop["extent"][0] / plain["extent"][0] for crop in crops])
+    shoulders = [crop["joints"][6] - crop["joints"][5] for crop in (plain, *crops)]
+    first, *angles = (float(np.degrees(np.arctan2(*line[::-1]))) for line in shoulders)
+    turned = (np.array(angles) - first + 180) % 360 - 180
+    for found, least, most in ((scales, 0.75, 1.25), (turned, -30, 30)):
+        assert least - 0.1 <= found.min() <= found.max() <= most + 0.1
+        counts, _ = np.histogram(found, 4, (least, most))
+        assert counts / len(found) == pytest.approx([0.25] * 4, abs=0.04)
+
+
+def test_the_heads_of_faces_mix_the_channels_first(build_task):
+    """The official HRNetV2 of faces with 270 channels and 98 landmarks: two convolutions and a normalisation."""
+    head = build_task(head="mixing").head(INFO, (270,), (4,))
+    layers = [tuple(value.shape) for name, value in head.state_dict().items() if value.dim() == 4]
+    assert layers == [(270, 270, 1, 1), (17, 270, 1, 1)]
+    assert head([torch.zeros(1, 270, 6, 4)]).shape == (1, 17, 6, 4)
+    with pytest.raises(PartError, match="head: mixing has no supervision on the way"):
+        build_task(head="mixing").head(INFO, (8, 8), (4, 4), intermediate=(1,))
 
 
 def test_rotations_are_normal_and_clipped_at_two_deviations(build_task):
