@@ -5,13 +5,10 @@ in training and its detections in evaluation. Coordinates need more digits than 
 float32. On the meta device, where cost is counted, a fixed number of proposals goes through the second stage.
 
 Faster R-CNN: arXiv 1506.01497; Mask R-CNN: 1703.06870; Cascade R-CNN: 1712.00726; FCOS: 1904.01355, as torchvision has
-it (centre sampling, GIoU, centre-ness on the regression branch).
+it (centre sampling, GIoU, centre-ness on the regression branch). `conventions` takes parts of `_mmdetection` instead.
 """
 
-import math
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +20,23 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, maskrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
-from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops import clip_boxes_to_image
 
 from ablate.errors import PartError
+from ablate.tasks._mmdetection import Anchors, CentreBesideClasses, surest
+from ablate.tasks._pyramid import (
+    Detections,
+    Draws,
+    Pyramid,
+    Rules,
+    anchors_of,
+    box_maps,
+    has_weights,
+    kaiming,
+    normal,
+    pyramid_rules,
+    rare,
+)
 
 Stage = tuple[float, tuple[float, float, float, float], float]
 CASCADE: tuple[Stage, ...] = (  # overlap with an instance, weights of its box's coder, weight in the loss
@@ -34,56 +44,8 @@ CASCADE: tuple[Stage, ...] = (  # overlap with an instance, weights of its box's
     (0.6, (20.0, 20.0, 10.0, 10.0), 0.5),
     (0.7, (30.0, 30.0, 15.0, 15.0), 0.25),
 )
-LEVELS = ["0", "1", "2", "3"]  # the finest four, which boxes are read from; coarser ones only propose
 Sizes = list[tuple[int, int]]  # heights and widths of images, pixels
 Target = dict[str, Tensor]  # of an image: `boxes` (N, 4) x0 y0 x1 y1, `labels` (N,) from 1 on, maybe `masks` (N, H, W)
-
-
-class Detections(NamedTuple):
-    """What was found in one image, best first."""
-
-    boxes: Tensor  # (N, 4) x0 y0 x1 y1
-    scores: Tensor  # (N,)
-    labels: Tensor  # (N,) from 1 on
-    masks: Tensor | None  # (N, 1, 28, 28), probabilities within the boxes
-
-
-class Rules(NamedTuple):
-    """What the heads are made with; see the knobs of `Detection`."""
-
-    classes: int
-    anchor_scale: float
-    anchor_ratios: tuple[float, ...]
-    box_beta: float
-    proposals: int
-    sampled: int
-    box_width: int
-    mask_width: int
-    score_threshold: float
-    nms: float
-    most: int
-    masks: bool
-
-
-Draws = dict[nn.Module, Callable[[nn.Module], None]]
-
-
-class Pyramid(nn.Module):
-    """Maps of one width: as they come where they are a pyramid already, else torchvision's FPN of them."""
-
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, width: int, extra: str) -> None:
-        super().__init__()
-        self.is_there = len(set(channels)) == 1
-        added = 0 if self.is_there else {"pool": 1, "conv": 2}[extra]
-        self.channels = channels[0] if self.is_there else width
-        self.strides = (*strides, *(strides[-1] * 2 ** (step + 1) for step in range(added)))
-        if not self.is_there:
-            blocks = LastLevelMaxPool() if extra == "pool" else LastLevelP6P7(width, width)
-            self.fpn = FeaturePyramidNetwork(list(channels), width, blocks)
-
-    def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        named = OrderedDict((str(place), x) for place, x in enumerate(maps))
-        return named if self.is_there else self.fpn(named)
 
 
 class TwoStage(nn.Module):
@@ -93,14 +55,13 @@ class TwoStage(nn.Module):
         super().__init__()
         self.pyramid, self.rules = pyramid, rules
         self.stages_are = CASCADE if cascade else CASCADE[:1]
-        width, strides = pyramid.channels, pyramid.strides
-        sizes = tuple((round(rules.anchor_scale * stride),) for stride in strides)
-        anchors = AnchorGenerator(sizes, (rules.anchor_ratios,) * len(strides))
+        width = pyramid.channels
+        anchors = anchors_of(pyramid.strides, rules)
         self.rpn = RegionProposalNetwork(
             anchors, RPNHead(width, anchors.num_anchors_per_location()[0]), 0.7, 0.3, 256, 0.5,
             {"training": 2000, "testing": 1000}, {"training": 2000, "testing": rules.proposals}, 0.7,
         )  # fmt: skip
-        pool = MultiScaleRoIAlign(LEVELS, 7, 2)
+        pool = box_maps(7, pyramid.strides, rules)
         hidden = rules.box_width
         heads = [
             RoIHeads(
@@ -117,7 +78,7 @@ class TwoStage(nn.Module):
             self.roi_heads = heads[0]
         if rules.masks:  # of one stage in Mask R-CNN, of each in Cascade Mask R-CNN, as officially
             for head in heads:
-                head.mask_roi_pool = MultiScaleRoIAlign(LEVELS, 14, 2)
+                head.mask_roi_pool = box_maps(14, pyramid.strides, rules)
                 head.mask_head = MaskRCNNHeads(width, (rules.mask_width,) * 4, 1)
                 head.mask_predictor = MaskRCNNPredictor(rules.mask_width, rules.mask_width, rules.classes + 1)
 
@@ -128,12 +89,12 @@ class TwoStage(nn.Module):
 
     def own_rules(self) -> Draws:
         """How layers are drawn that have a rule of their own; see `build.initialise`."""
-        rules: Draws = {layer: _normal(0.01) for layer in self.rpn.head.modules() if isinstance(layer, nn.Conv2d)}
+        rules: Draws = {layer: normal(0.01) for layer in self.rpn.head.modules() if isinstance(layer, nn.Conv2d)}
         for head in self.heads:
-            rules |= {head.box_predictor.cls_score: _normal(0.01), head.box_predictor.bbox_pred: _normal(0.001)}
+            rules |= {head.box_predictor.cls_score: normal(0.01), head.box_predictor.bbox_pred: normal(0.001)}
             masks = [head.mask_head, head.mask_predictor] if self.rules.masks else []
-            rules |= {layer: _kaiming for part in masks for layer in part.modules() if _has_weights(layer)}
-        return rules | _pyramid_rules(self.pyramid)
+            rules |= {layer: kaiming for part in masks for layer in part.modules() if has_weights(layer)}
+        return rules | pyramid_rules(self.pyramid)
 
     def losses(self, maps: Sequence[Tensor], images: ImageList, targets: list[Target]) -> dict[str, Tensor]:
         """Scalars by name, to be added up."""
@@ -159,11 +120,11 @@ class TwoStage(nn.Module):
         scores = []
         for number, head in enumerate(self.heads, start=1):
             logits, moves = self._second(head, levels, boxes, images)
-            scores.append(logits.softmax(-1))
+            scores.append(logits)
             if number < len(self.heads):
                 boxes = _refined(head, moves, boxes, [], images.image_sizes)
-        if len(self.heads) > 1:  # boxes of the last stage, scores of all: softmax gives these back
-            logits, moves = torch.stack(scores).mean(0).log(), moves.repeat(1, self.rules.classes + 1)
+        if len(self.heads) > 1:  # boxes of the last stage, scores of all
+            logits, moves = self._together(scores), moves.repeat(1, self.rules.classes + 1)
         own, sure, labels = self.heads[-1].postprocess_detections(logits, moves, boxes, images.image_sizes)
         if not self.rules.masks:
             return [Detections(b, s, n, None) for b, s, n in zip(own, sure, labels, strict=True)]
@@ -194,6 +155,12 @@ class TwoStage(nn.Module):
         logits, moves = head.box_predictor(head.box_head(head.box_roi_pool(levels, boxes, images.image_sizes)))
         return logits, moves
 
+    def _together(self, logits: list[Tensor]) -> Tensor:
+        """One for all stages: of torchvision's kind their mean probability, mmdetection's code takes the mean logit."""
+        if self.rules.conventions == "torchvision":
+            return torch.stack([x.softmax(-1) for x in logits]).mean(0).log()
+        return torch.stack(logits).mean(0)
+
     def _box_loss(self, moves: Tensor, labels: list[Tensor], wanted: list[Tensor]) -> Tensor:
         """Smooth L1 of the boxes that have an instance, over all that were sampled."""
         label = torch.cat(labels)
@@ -211,8 +178,12 @@ class OneStage(nn.Module):
         self.pyramid, self.rules = pyramid, rules
         nothing = nn.Identity()
         nothing.out_channels = pyramid.channels  # type: ignore[assignment]  # torchvision asks for the number
-        anchors = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
+        strides = pyramid.strides
+        anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
         head = FCOSHead(pyramid.channels, 1, rules.classes)
+        if rules.conventions != "torchvision":
+            anchors = Anchors(strides, 1.0, (1.0,), offset=0.5)
+            head = CentreBesideClasses(pyramid.channels, rules.classes, strides)
         self.fcos = FCOS(
             nothing, rules.classes, anchor_generator=anchors, head=head, score_thresh=rules.score_threshold,
             nms_thresh=rules.nms, detections_per_img=rules.most,
@@ -220,8 +191,8 @@ class OneStage(nn.Module):
 
     def own_rules(self) -> Draws:
         """How layers are drawn that have a rule of their own; see `build.initialise`."""
-        rules: Draws = {layer: _normal(0.01) for layer in self.fcos.head.modules() if isinstance(layer, nn.Conv2d)}
-        return rules | {self.fcos.head.classification_head.cls_logits: _rare} | _pyramid_rules(self.pyramid)
+        rules: Draws = {layer: normal(0.01) for layer in self.fcos.head.modules() if isinstance(layer, nn.Conv2d)}
+        return rules | {self.fcos.head.classification_head.cls_logits: rare} | pyramid_rules(self.pyramid)
 
     def losses(self, maps: Sequence[Tensor], images: ImageList, targets: list[Target]) -> dict[str, Tensor]:
         """Scalars by name, to be added up."""
@@ -237,6 +208,8 @@ class OneStage(nn.Module):
         counts = [x.shape[-2] * x.shape[-1] for x in levels]
         split = {name: list(value.split(counts, dim=1)) for name, value in outputs.items()}
         anchors = [list(of_image.split(counts)) for of_image in self.fcos.anchor_generator(images, levels)]
+        if self.rules.conventions != "torchvision":
+            return [self._surest(split, place, anchors[place], size) for place, size in enumerate(images.image_sizes)]
         found = self.fcos.postprocess_detections(split, anchors, images.image_sizes)
         return [Detections(one["boxes"], one["scores"], one["labels"] + 1, None) for one in found]
 
@@ -247,13 +220,27 @@ class OneStage(nn.Module):
     def plain(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, C + 5, places): of every place, of all levels, finest first, the classes' logits, the distances to left,
         top, right and bottom in strides, and the logit of centre-ness."""
-        classes, boxes = self.fcos.head.classification_head, self.fcos.head.regression_head
-        found = []
-        for x in self.pyramid(maps).values():
-            moves = boxes.conv(x)
-            parts = [classes.cls_logits(classes.conv(x)), boxes.bbox_reg(moves).relu(), boxes.bbox_ctrness(moves)]
-            found.append(torch.cat(parts, dim=1).flatten(2))
-        return torch.cat(found, dim=2)
+        levels = enumerate(self.pyramid(maps).values())
+        return torch.cat([torch.cat(self._level(x, place), dim=1).flatten(2) for place, x in levels], dim=2)
+
+    def _level(self, x: Tensor, place: int) -> list[Tensor]:
+        head = self.fcos.head
+        if isinstance(head, CentreBesideClasses):
+            return head.level(x, place)
+        classes, boxes = head.classification_head, head.regression_head
+        moves = boxes.conv(x)
+        return [classes.cls_logits(classes.conv(x)), boxes.bbox_reg(moves).relu(), boxes.bbox_ctrness(moves)]
+
+    def _surest(
+        self, split: dict[str, list[Tensor]], place: int, anchors: list[Tensor], size: tuple[int, int]
+    ) -> Detections:
+        logits, moves, centres = ([x[place] for x in of_all] for of_all in split.values())
+        boxes = [self.fcos.box_coder.decode(*pair) for pair in zip(moves, anchors, strict=True)]
+        rules = self.rules
+        found, scores, classes = surest(
+            logits, boxes, centres, size, threshold=rules.score_threshold, nms=rules.nms, most=rules.most
+        )
+        return Detections(found, scores, classes + 1, None)
 
     def _outputs(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
         levels = list(self.pyramid(maps).values())
@@ -354,36 +341,3 @@ def _mask_loss(
 def _mask_logits(head: RoIHeads, levels: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
     logits: Tensor = head.mask_predictor(head.mask_head(head.mask_roi_pool(levels, boxes, sizes)))
     return logits
-
-
-def _pyramid_rules(pyramid: Pyramid) -> Draws:
-    layers = () if pyramid.is_there else pyramid.fpn.modules()
-    return {layer: _uniform for layer in layers if isinstance(layer, nn.Conv2d)}
-
-
-def _has_weights(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-
-
-def _normal(deviation: float) -> Callable[[nn.Module], None]:
-    def draw(layer: nn.Module) -> None:
-        nn.init.normal_(layer.get_parameter("weight"), std=deviation)
-        nn.init.zeros_(layer.get_parameter("bias"))
-
-    return draw
-
-
-def _kaiming(layer: nn.Module) -> None:
-    nn.init.kaiming_normal_(layer.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(layer.get_parameter("bias"))
-
-
-def _uniform(layer: nn.Module) -> None:
-    nn.init.kaiming_uniform_(layer.get_parameter("weight"), a=1)
-    nn.init.zeros_(layer.get_parameter("bias"))
-
-
-def _rare(layer: nn.Module) -> None:
-    """Every class has a probability of 0.01 at first, or the many places without an instance would drown the others."""
-    nn.init.normal_(layer.get_parameter("weight"), std=0.01)
-    nn.init.constant_(layer.get_parameter("bias"), -math.log(99))

@@ -24,7 +24,9 @@ from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Forward, Outputs, normalised
 from ablate.tasks._coco_results import INSTANCES, as_runs, read_instance_results
-from ablate.tasks._detectors import Detector, OneStage, Pyramid, Rules, TwoStage, loss_names
+from ablate.tasks._detectors import Detector, OneStage, TwoStage, loss_names
+from ablate.tasks._mmdetection import pasted
+from ablate.tasks._pyramid import Pyramid, Rules
 
 cv2.setNumThreads(0)  # loader processes would fight over the cores
 Found = dict[str, Any]  # a Prediction: COCO's result of an instance
@@ -45,7 +47,15 @@ class DetectionProtocol:
         return 1.0
 
 
-@task("detection", meaning=1, metrics=("box_ap", "mask_ap"), input="size", dataset="coco_instances", preset="detection")
+@task(
+    "detection",
+    meaning=1,
+    metrics=("box_ap", "mask_ap"),
+    input="size",
+    dataset="coco_instances",
+    preset="detection",
+    later=("conventions",),
+)
 @dataclass(frozen=True)
 class Detection:
     """Detection: an image in, boxes and classes out, with Mask R-CNN masks too.
@@ -69,6 +79,9 @@ class Detection:
     score_threshold: float = 0.05  # detections below it are dropped
     nms: float = 0.5  # of two boxes of a class that overlap more than this the lower-scored goes
     most: int = 100  # detections of an image
+    conventions: Literal["torchvision", "mmdetection", "mmdetection1"] = (
+        "torchvision"  # of anchors, RoIAlign, FCOS, masks
+    )
 
     def __post_init__(self) -> None:
         knobs = {"size": min(self.size), "scale": min(self.scale), "width": self.width, "proposals": self.proposals}
@@ -98,7 +111,7 @@ class Detection:
         rules = Rules(
             len(info.need_things()), self.anchor_scale, self.anchor_ratios, self.box_beta, self.proposals,
             self.sampled, self.box_width, self.mask_width, self.score_threshold, self.nms, self.most,
-            self.detector in MASKED,
+            self.detector in MASKED, self.conventions,
         )  # fmt: skip
         if one_stage:
             return Detector(OneStage(pyramid, rules), stride=strides[0], first=first)
@@ -195,7 +208,7 @@ class Detection:
             own = slice(start, start + count)
             original, size = batch["original"][place], batch["size"][place]
             scaled = boxes[own] * (original / size).flip(0).repeat(2)
-            shapes = _pasted(masks[0][own], scaled, original.tolist(), protocol.mask_threshold) if masks else None
+            shapes = self._pasted(masks[0][own], scaled, original.tolist(), protocol.mask_threshold) if masks else None
             found += _results(int(batch["image_id"][place]), scaled, scores[own], labels[own], shapes)
             start += count
         return found
@@ -212,6 +225,16 @@ class Detection:
     def read_predictions(self, place: Path, samples: InstanceSamples) -> tuple[list[Found], list[str]]:
         """From a file of COCO's results, whoever wrote it."""
         return read_instance_results(place, samples)
+
+    def _pasted(self, masks: Tensor, boxes: Tensor, size: list[int], threshold: float) -> list[Any]:
+        """Masks within boxes (N, 1, 28, 28) as runs over an image of that size."""
+        few = max(1, PIXELS // (size[0] * size[1]))
+        of_torchvision, found = self.conventions == "torchvision", list[Any]()
+        for own, of_box in zip(masks.float().split(few), boxes.split(few), strict=True):
+            shape = (size[0], size[1])
+            whole = paste_masks_in_image(own, of_box, shape)[:, 0] if of_torchvision else pasted(own, of_box, shape)
+            found += [runs.encode(np.asfortranarray(mask)) for mask in (whole > threshold).byte().cpu().numpy()]
+        return found
 
     def _factor(self, height: int, width: int) -> float:
         shorter, longer = self.size
@@ -285,16 +308,6 @@ def _drawn(masks: list[Any], original: tuple[int, ...], size: tuple[int, ...], *
         resized = cv2.resize(whole, size[::-1], interpolation=cv2.INTER_NEAREST)
         drawn[place] = resized[:, ::-1] if flipped else resized
     return drawn
-
-
-def _pasted(masks: Tensor, boxes: Tensor, size: list[int], threshold: float) -> list[Any]:
-    """Masks within boxes (N, 1, 28, 28) as runs over an image of that size."""
-    few = max(1, PIXELS // (size[0] * size[1]))
-    found = []
-    for own, of_box in zip(masks.float().split(few), boxes.split(few), strict=True):
-        whole = paste_masks_in_image(own, of_box, (size[0], size[1]))[:, 0] > threshold
-        found += [runs.encode(np.asfortranarray(mask)) for mask in whole.to(torch.uint8).cpu().numpy()]
-    return found
 
 
 def _results(image_id: int, boxes: Tensor, scores: Tensor, labels: Tensor, shapes: list[Any] | None) -> list[Found]:
