@@ -28,7 +28,7 @@ def cautions(rows: list[Row], comparisons: list[Comparison], metric: str, *, los
         crossings=[
             found
             for row in rows[1:]
-            if (found := _crossing(row.label, means[row.label], means[control], epochs[row.label] / 2))
+            if (found := _crossing(row.label, means[row.label], control, means[control], epochs[row.label] / 2))
         ],
         lost={
             row.label: (lost[row.label], lost[row.label] + len(row.scores[metric]))
@@ -36,6 +36,17 @@ def cautions(rows: list[Row], comparisons: list[Comparison], metric: str, *, los
             if lost.get(row.label)
         },
         reversed=_reversed(rows, comparisons),
+    )
+
+
+def together(apart: list[Cautions]) -> Cautions:
+    """Those of several data sets, whose arms have labels of their own."""
+    return Cautions(
+        slopes={label: slope for one in apart for label, slope in one.slopes.items()},
+        rises={label: rise for one in apart for label, rise in one.rises.items()},
+        crossings=[crossing for one in apart for crossing in one.crossings],
+        lost={label: lost for one in apart for label, lost in one.lost.items()},
+        reversed=[label for one in apart for label in one.reversed],
     )
 
 
@@ -63,13 +74,13 @@ def _slope(curve: Curve, last: int) -> float:
     return math.fsum((epoch - at) * (score - level) for epoch, score in points) / spread
 
 
-def _crossing(label: str, own: Curve, control: Curve, since: float) -> Crossing | None:
-    shared = sorted(own.keys() & control.keys())
+def _crossing(label: str, own: Curve, control: str, theirs: Curve, since: float) -> Crossing | None:
+    shared = sorted(own.keys() & theirs.keys())
     if not shared:
         return None
-    end = own[shared[-1]] - control[shared[-1]]
-    other = [epoch for epoch in shared if epoch >= since and (own[epoch] - control[epoch]) * end < 0]
-    return Crossing(label, other[-1], ahead=end < 0) if other else None
+    end = own[shared[-1]] - theirs[shared[-1]]
+    other = [epoch for epoch in shared if epoch >= since and (own[epoch] - theirs[epoch]) * end < 0]
+    return Crossing(label, control, other[-1], ahead=end < 0) if other else None
 
 
 def _reversed(rows: list[Row], comparisons: list[Comparison]) -> list[str]:

@@ -33,6 +33,8 @@ class Row:
 
     label: str
     levels: dict[str, str]  # factor -> level
+    dataset: str  # its name where the study has several, each with a control of its own; else empty
+    recipe: Recipe  # settled
     is_control: bool
     ids: dict[int, str]  # seed -> trial id, all that were planned
     scores: dict[str, dict[int, float]]  # metric -> seed -> score, finite ones of finished trials
@@ -42,7 +44,9 @@ class Row:
     published: str | None  # the paper's number for this arm, as printed
     start: str  # where its backbone's weights come from
     epochs: int  # that it trains for
-    differs: dict[str, str]  # path of the recipe -> its value, where that is not the control's
+    differs: dict[
+        str, str
+    ]  # path of the recipe -> its value, where not the control's; of a set's control, not the first one's
     documents: dict[int, str]  # seed -> what the place of results calls its result, trials/<id>/result.json
 
 
@@ -54,6 +58,7 @@ class Comparison:
     control: str
     metric: str
     effect: Effect  # arm - control
+    datasets: tuple[str, ...]  # that it is about: one, which has no name where the study has but one, or all
     image_low: float  # interval of the same difference over draws of test images; nan when not resampled
     image_high: float
     p_holm: float  # nan outside the primary metric
@@ -79,6 +84,7 @@ class Crossing:
     """An arm that was on the other side of the control before."""
 
     arm: str
+    control: str  # of its data set
     epoch: int  # the last one at which it was
     ahead: bool  # then, of the control
 
@@ -119,7 +125,7 @@ class Evidence:
     unlike_starts: str  # where arms start from other weights than the control, unasked, in a sentence
     device: str  # the kind of device that all results are of: cpu or cuda
     left_out: str  # how many results are of another kind of device, in a sentence; empty where none are
-    rows: list[Row]  # the control first
+    rows: list[Row]  # the control first; data set by data set where there are several
     cautions: Cautions  # what the table of final scores cannot show
     breakdowns: list[Breakdown]  # by class or joint; none when per-image statistics were not read
     pictured: list[Pictured]  # test images by arm, where the data may be shown and predictions were kept
@@ -173,7 +179,7 @@ class Evidence:
                 | {metric: row.summaries[metric].mean for metric in self.study.metrics}
                 | {"difference": effect.diff if effect else math.nan}
                 | {"interval": f"{effect.low:.4g} to {effect.high:.4g}" if effect and effect.n > 1 else ""}
-                | {"verdict": (found.verdict or "") if found else "control"}
+                | {"verdict": "control" if row.is_control else (found.verdict or "") if found else ""}
             )
         scale = f", {self.study.scale}" if self.study.scale else ""
         done = self.planned_trials - len(self.missing) - len(self.failures)
@@ -188,6 +194,15 @@ class Evidence:
     @property
     def control(self) -> Row:
         return self.rows[0]
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of the study's data sets; one empty name where it has but one."""
+        return list(dict.fromkeys(row.dataset for row in self.rows))
+
+    def rows_on(self, dataset: str) -> list[Row]:
+        """The arms on one data set, its control first."""
+        return [row for row in self.rows if row.dataset == dataset]
 
     @property
     def any_weights(self) -> bool:

@@ -45,6 +45,7 @@ STUDY = {
 }
 TRIAL = {
     **STUDY,
+    "dataset": Column("text", "", "the study's name for its data set; empty where it has but one"),
     "seed": Column("int", "", "the trial's seed"),
     "trial": Column("text", "", "the trial's id, as `ablate show` takes it"),
 }
@@ -74,6 +75,7 @@ COLUMNS: dict[str, dict[str, Column]] = {
     },
     "effects": {
         **STUDY,
+        "dataset": Column("text", "", "the study's name for its data set; all for a mean over several, empty for one"),
         "control": Column("text", "", "the arm, level or sum of effects that it is compared with"),
         "metric": Column("text", "", "the score's name"),
         "primary": Column("bool", "", "whether verdicts are about this metric"),
@@ -187,7 +189,8 @@ def _each(evidence: "Evidence") -> Iterator[tuple["Row", Cells, Result | None]]:
     study = evidence.study
     for row in evidence.rows:
         for seed, trial in row.ids.items():
-            cells = {"study": study.name, "scale": study.scale, "arm": row.label, "seed": seed, "trial": trial}
+            cells: Cells = {"study": study.name, "scale": study.scale, "arm": row.label}
+            cells |= {"dataset": row.dataset, "seed": seed, "trial": trial}
             yield row, cells, evidence.results.get(trial)
 
 
@@ -223,7 +226,9 @@ def _effects(evidence: "Evidence") -> Iterator[Cells]:
     for comparison in evidence.comparisons:
         effect = comparison.effect
         yield {
-            "study": study.name, "scale": study.scale, "arm": comparison.arm, "control": comparison.control,
+            "study": study.name, "scale": study.scale, "arm": comparison.arm,
+            "dataset": comparison.datasets[0] if len(comparison.datasets) == 1 else "all",
+            "control": comparison.control,
             "metric": comparison.metric, "primary": comparison.metric == evidence.primary, "seeds": effect.n,
             "mean_control": effect.mean_control, "mean": effect.mean_level, "difference": effect.diff,
             "sd": effect.sd_diff, "low": effect.low, "high": effect.high, "image_low": comparison.image_low,

@@ -13,7 +13,7 @@ from typing import Any
 
 from ablate.analysis import stats
 from ablate.analysis.breakdown import Read, breakdowns, pictured
-from ablate.analysis.cautions import cautions
+from ablate.analysis.cautions import cautions, together
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.judging import compared
 from ablate.analysis.resample import TestImages
@@ -61,12 +61,17 @@ def gather(
     store, shelf = store.of(kind), everything.of(kind)
     results = {trial.id: shelf.results[trial.id] for trial in design.trials if trial.id in shelf.results}
     refuse_different_protocols(design)
-    refuse_different_data(results.values())
+    arms_of = {name: design.on(name) for name in design.sets}
+    for arms in arms_of.values():
+        ids = {trial.id for arm in arms for trial in arm.trials}
+        refuse_different_data(result for trial, result in results.items() if trial in ids)
     table = published(study.paper) if study.paper else None
     documents = {trial: (at or store).name(result.id, RESULT) for trial, result in results.items()}
     rows = [_row(design, arm, results, documents, table) for arm in design.arms]
-    recipe, stored = design.control.recipe, _stored(store, results)
-    images_of = TestImages(recipe, stored, draws=study.name) if images or study.population != "seeds" else None
+    recipes, stored = {name: arms[0].recipe for name, arms in arms_of.items()}, _stored(store, results)
+    images_of = {name: TestImages(recipe, stored, draws=study.name) for name, recipe in recipes.items()}
+    if not images and study.population == "seeds":
+        images_of = {}
     ends = sorted(result.finished for result in results.values() if result.finished)
     planned = len(design.contrasts)
     plans, damaged = kept_plans.read(store, study.name, study.scale)
@@ -75,12 +80,16 @@ def gather(
     rule, failures = rule_of(design), _failures(design, results, documents)
     comparisons = compared(study, rows, design.contrasts, rule, images_of, stands.seeds)
     lost = Counter(failure.arm for failure in failures)
-    final = {row.label: row.scores[primary] for row in rows}
-    done = {row.label: {seed: row.ids[seed] for seed in row.scores[primary]} for row in rows}
+    rows_of = {name: [row for row in rows if row.dataset == name] for name in design.sets}
+    own_of = {name: [c for c in comparisons[:planned] if c.datasets == (name,)] for name in design.sets}
+    done = {
+        name: {row.label: {seed: row.ids[seed] for seed in row.scores[primary]} for row in own}
+        for name, own in rows_of.items()
+    }
     wanted = _wanted(design, comparisons[:planned], stands.seeds)
     return Evidence(
         study=study,
-        recipe=recipe,
+        recipe=design.control.recipe,
         varied=varied(study),
         one_recipe=one_recipe(design),
         command=_command(study),
@@ -88,13 +97,25 @@ def gather(
         device=kind,
         left_out=left_out(design.trials, everything, kind),
         rows=rows,
-        cautions=cautions(rows, comparisons[:planned], study.metrics[0], lost=lost),
-        breakdowns=breakdowns(recipe, {arm: list(ids.values()) for arm, ids in done.items()}, stored) if images else [],
-        pictured=pictured(recipe, done, Read(stored, _kept(store, results)), primary, data, pictures) if images else [],
+        cautions=together([cautions(own, own_of[name], primary, lost=lost) for name, own in rows_of.items()]),
+        breakdowns=[
+            found
+            for name, of_arm in (done.items() if images else ())
+            for found in breakdowns(recipes[name], {arm: list(ids.values()) for arm, ids in of_arm.items()}, stored)
+        ],
+        pictured=[
+            found
+            for name, of_arm in (done.items() if images else ())
+            for found in pictured(recipes[name], of_arm, Read(stored, _kept(store, results)), primary, data, pictures)
+        ],
         comparisons=comparisons,
         planned=planned,
         rule=rule,
-        doubts=doubts(rule, final, [found.effect for found in comparisons[:planned]]),
+        doubts=[
+            line
+            for name, own in rows_of.items()
+            for line in doubts(rule, {row.label: row.scores[primary] for row in own}, [c.effect for c in own_of[name]])
+        ],
         failures=failures,
         missing=[
             (label, trial.seed)
@@ -111,8 +132,8 @@ def gather(
         },
         finished=(ends[0], ends[-1]) if ends else None,
         seconds=sum(result.seconds for result in results.values()),
-        images=images_of.count if images_of else 0,
-        drawn_together=images_of.drawn if images_of else "",
+        images=sum(found.count for found in images_of.values()),
+        drawn_together=" and ".join(found.drawn for found in images_of.values() if found.drawn),
         published=table if any(row.published for row in rows) else None,
         results=results,
         place=(at or store).place.address,
@@ -173,7 +194,7 @@ def _row(
     documents: Mapping[str, str],
     table: Published | None,
 ) -> Row:
-    study = design.study
+    study, control = design.study, design.control_of(arm)
     ids = {trial.seed: trial.id for trial in arm.trials}
     found = {seed: results[trial] for seed, trial in ids.items() if trial in results}
     scores = {
@@ -184,7 +205,9 @@ def _row(
     return Row(
         label=arm.label,
         levels=arm.levels,
-        is_control=arm is design.control,
+        dataset=arm.dataset,
+        recipe=arm.recipe,
+        is_control=arm is control,
         ids=ids,
         scores=scores,
         summaries={metric: stats.summary(list(values.values())) for metric, values in scores.items()},
@@ -193,7 +216,7 @@ def _row(
         published=next((table.levels[name] for name in names if name in table.levels), None) if table else None,
         start=starts_from(arm.recipe),
         epochs=arm.recipe.train.epochs,
-        differs=differences(arm.recipe, design.control.recipe),
+        differs=differences(arm.recipe, (design.control if arm is control else control).recipe),
         documents={seed: documents[ids[seed]] for seed in found},
     )
 

@@ -1,8 +1,9 @@
 """Planned comparisons become effects and verdicts, by the rule that the study declared."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr, stdtrit
@@ -15,6 +16,7 @@ from ablate.analysis.stats import Effect, Verdict
 from ablate.study import Contrast, Study
 
 Rows = dict[str, Row]  # by label
+Images = Mapping[str, TestImages]  # by data set; none where they are not drawn anew
 
 
 def compared(
@@ -22,7 +24,7 @@ def compared(
     rows: list[Row],
     contrasts: Sequence[Contrast],
     rule: Rule,
-    images: TestImages | None,
+    images: Images,
     deciding: Sequence[int],
 ) -> list[Comparison]:
     """Every planned comparison in every metric; verdicts in the primary one, over the seeds that decide."""
@@ -38,15 +40,9 @@ def compared(
 
 
 def _compare(
-    contrast: Contrast, arms: Rows, metric: str, rule: Rule, images: TestImages | None, seeds: Collection[int]
+    contrast: Contrast, arms: Rows, metric: str, rule: Rule, images: Images, seeds: Collection[int]
 ) -> Comparison:
-    low, high = NO_INTERVAL
-    if images:
-        chosen = _chosen(contrast, arms, metric, rule, seeds)
-        low, high = images.interval(
-            [(contrast.weights[label], [arms[label].ids[seed] for seed in own]) for label, own in chosen.items()],
-            metric,
-        )
+    low, high = _over_draws(contrast, arms, metric, _chosen(contrast, arms, metric, rule, seeds), images)
     effect = _effect(contrast, arms, metric, rule, seeds)
     if rule.images and math.isfinite(low):
         effect = _over_images(effect, low, high)
@@ -55,6 +51,7 @@ def _compare(
         control=contrast.reference,
         metric=metric,
         effect=effect,
+        datasets=tuple(dict.fromkeys(arms[label].dataset for label in contrast.weights)),
         image_low=low,
         image_high=high,
         p_holm=math.nan,
@@ -62,6 +59,27 @@ def _compare(
         detectable=math.nan,
         verdict=None,
     )
+
+
+def _over_draws(
+    contrast: Contrast, arms: Rows, metric: str, chosen: Mapping[str, Sequence[int]], images: Images
+) -> tuple[float, float]:
+    """The interval over draws of test images; over several data sets, whose images are drawn independently, the
+    distances of its ends from the difference are added in quadrature."""
+    parts = []
+    for name, of_set in images.items():
+        own = {label: seeds for label, seeds in chosen.items() if arms[label].dataset == name}
+        if own:
+            weights = contrast.weights
+            drawn = [(weights[label], [arms[label].ids[seed] for seed in seeds]) for label, seeds in own.items()]
+            scores = {label: [arms[label].scores[metric][seed] for seed in seeds] for label, seeds in own.items()}
+            mean = math.fsum(weights[label] * fmean(values) for label, values in scores.items() if values)
+            parts.append((mean, *of_set.interval(drawn, metric)))
+    if len(parts) < 2:
+        return parts[0][1:] if parts else NO_INTERVAL
+    mean = math.fsum(part[0] for part in parts)
+    below, above = (math.hypot(*(part[0] - part[end] for part in parts)) for end in (1, 2))
+    return mean - below, mean + above
 
 
 def _chosen(contrast: Contrast, arms: Rows, metric: str, rule: Rule, seeds: Collection[int]) -> dict[str, list[int]]:

@@ -87,7 +87,7 @@ def _of_arm(
     if question.task:
         raise click.UsageError("--task is for files; a study has its own")
     design = opened(study, scale=scale, results=None)
-    wanted = dict(design.study.control)
+    wanted = dict(design.control.levels)
     for choice in arm:
         wanted |= design.levels_of(choice, flag="--arm")
     trial = next((trial for trial in design.trials if trial.arm == wanted), None)

@@ -87,7 +87,7 @@ def _recipe(design: "Design", name: str, *, as_json: bool) -> None:
     from ablate.study import dump
 
     study = design.study
-    wanted = study.control | design.levels_of(name, flag="--recipe")
+    wanted = design.control.levels | design.levels_of(name, flag="--recipe")
     arm = next((arm for arm in design.arms if arm.levels == wanted), None)
     if arm is None:
         raise StudyError(f"{study.file}: --recipe {name}: no arm combines these levels")

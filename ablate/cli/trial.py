@@ -51,7 +51,7 @@ def command(
     from ablate.storage import Store, kind_to_train
 
     store, design = Store(results), opened(study, scale=scale, results=results, data=data)
-    wanted = dict(design.study.control)
+    wanted = dict(design.control.levels)
     for choice in arm:
         wanted |= design.levels_of(choice, flag="--arm")
     of_arm = [trial for trial in design.trials if trial.arm == wanted]

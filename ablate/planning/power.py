@@ -7,7 +7,7 @@ from scipy.special import ndtri, stdtrit
 
 from ablate.analysis import Effect, Rule, doubts, one_point, pooled_freedom, rule_of, sequential, stats
 from ablate.storage import Shelf
-from ablate.study import Arm, Design
+from ablate.study import Arm, Contrast, Design
 
 TESTS = {("t", "seeds"): "paired t tests", ("t", "none"): "Welch's t tests, as seeds are not paired"}
 LEAST = 6  # seeds at the first look, from which on levels hold
@@ -16,7 +16,7 @@ REACH = 5  # standard deviations of an arm: gaps beyond are not what studies are
 
 def power(design: Design, shelf: Shelf) -> list[str]:
     """From the rule alone, and from the spread of the results that are there."""
-    rule, n, metric = rule_of(design), len(design.study.seeds), design.study.metrics[0]
+    rule, n = rule_of(design), len(design.study.seeds)
     asked = f"{n} seeds and {rule.comparisons} comparison{'s' * (rule.comparisons > 1)}"
     if not rule.testable(n):
         lines = [
@@ -28,16 +28,43 @@ def power(design: Design, shelf: Shelf) -> list[str]:
     least = f": the smallest corrected p is {rule.floor(n):.4f}" if rule.test == "sign_flip" else ""
     lines = [f"{asked} are testable{by}{least}.", *_looks(rule)]
     scores = _scores(design, shelf)
-    effects = [effect for effect in _effects(design, rule, scores) if effect.sd_diff > 0]
+    effects = list(zip(design.contrasts, _effects(design, rule, scores), strict=True))
+    if len(design.sets) == 1:
+        return [*lines, *_shown_by(design, rule, [effect for _, effect in effects], ""), *_doubts(design, rule, scores)]
+    for where, several in (("On one data set ", False), (f"Over all {len(design.sets)} of them ", True)):
+        chosen = [effect for contrast, effect in effects if (len(_sets(design, contrast)) > 1) == several]
+        lines += _shown_by(design, rule, chosen, where)
+    return lines + _doubts(design, rule, scores)
+
+
+def _doubts(design: Design, rule: Rule, scores: dict[str, dict[int, float]]) -> list[str]:
+    """Of each data set, whose arms are compared with each other."""
+    lines, effects = [], list(zip(design.contrasts, _effects(design, rule, scores), strict=True))
+    for name in design.sets:
+        own = [effect for contrast, effect in effects if _sets(design, contrast) == {name} and effect.sd_diff > 0]
+        said = doubts(rule, {arm.label: scores[arm.label] for arm in design.on(name)}, own)
+        lines += [f"On {name}: {line}" if name else line for line in said]
+    return lines
+
+
+def _sets(design: Design, contrast: Contrast) -> set[str]:
+    return {arm.dataset for arm in design.arms if arm.label in contrast.weights}
+
+
+def _shown_by(design: Design, rule: Rule, effects: list[Effect], where: str) -> list[str]:
+    """The difference that the seeds detect, and what one point and the margin would take."""
+    n, metric, lines = len(design.study.seeds), design.study.metrics[0], []
+    effects = [effect for effect in effects if effect.sd_diff > 0]
     spread = math.sqrt(fmean(effect.sd_diff**2 for effect in effects)) if effects else None
     detectable = rule.detectable(spread or 1.0, n)
     unit = "" if spread else f" standard deviations of the {'paired ' * (rule.pairing == 'seeds')}differences"
     known = f" (their standard deviation so far: {spread:.4f})" if spread else ""
     at_most = "at the last look " if rule.looks else ""
-    lines.append(f"With 80 % power they detect {at_most}a difference of {detectable:.3g}{unit} in {metric}{known}.")
+    they = f"{where}they detect with 80 % power " if where else "With 80 % power they detect "
+    lines.append(f"{they}{at_most}a difference of {detectable:.3g}{unit} in {metric}{known}.")
     if spread:
         lines.append(one_point(rule, spread, pooled_freedom([effect.n for effect in effects])))
-    return lines + _margin(rule, spread, n) + doubts(rule, scores, effects)
+    return lines + _margin(rule, spread, n)
 
 
 def _margin(rule: Rule, spread: float | None, n: int) -> list[str]:

@@ -7,6 +7,7 @@ added to the study's note.
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ablate.datasets import Assumes, build_dataset, parts_named, unnamed
 from ablate.errors import DataError, PartError, StoreError, StudyError
@@ -18,7 +19,7 @@ FILE = "joints.json"
 
 
 def name_joints(study: Study, results: Path | str | None, data: Path | None, *, keep: bool = True) -> Study:
-    """The study with `joints: file` or `classes: file` of its control's data set replaced by the names found there.
+    """The study with `joints: file` or `classes: file` of its data sets replaced by the names found there.
 
     Raises:
         StudyError: they were never read, and there is no data folder to read them from.
@@ -33,7 +34,21 @@ def name_joints(study: Study, results: Path | str | None, data: Path | None, *, 
             if isinstance(made, Assumes) and made.assumed:
                 note = f"{note} {made.assumed}".strip()
     recipe = study.recipe.model_copy(update={"dataset": part})
-    return study.model_copy(update={"recipe": recipe, "note": note})
+    named = study.model_copy(update={"recipe": recipe, "note": note})
+    return named.model_copy(update={"datasets": _each_named(named, results, data, keep=keep)})
+
+
+def _each_named(study: Study, results: Path | str | None, data: Path | None, *, keep: bool) -> Any:
+    """What a study of several data sets changes for each."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, setting in (study.datasets or {}).items():
+        found[name] = dict(setting)
+        own = setting.get("dataset")
+        with blaming(study.file), suppress(PartError):
+            if isinstance(own, dict) and unnamed(own):
+                part = _named(Part.model_validate(own), str(unnamed(own)), results, data, keep=keep)
+                found[name]["dataset"] = part.model_dump()
+    return found or None
 
 
 def _named(part: Part, knob: str, results: Path | str | None, data: Path | None, *, keep: bool) -> Part:

@@ -26,15 +26,17 @@ def population(evidence: Evidence) -> list[str]:
     """What the verdicts speak of: new seeds on these images, or new images too."""
     if not any(c.verdict not in (None, "not testable") for c in evidence.comparisons_in(evidence.primary)):
         return []
+    others = [] if len(evidence.datasets) == 1 else ["Of other data sets it says nothing."]
     if evidence.rule.images:
         by = f", drawn as {evidence.drawn_together}" if evidence.drawn_together else ""
-        return [f"This is about new seeds and new test images{by}."]
-    return ["This is about new seeds on these test images."]
+        return [f"This is about new seeds and new test images{by}.", *others]
+    return ["This is about new seeds on these test images.", *others]
 
 
 def _sentences(evidence: Evidence, verdict: str, reference: str, chosen: list[Comparison]) -> list[str]:
     metric, digits = evidence.primary, decimals(evidence.ends)
-    control = f"{reference}, the control" if reference == evidence.control.label else reference
+    controls = {row.label for row in evidence.rows if row.is_control}
+    control = f"{reference}, the control" if reference in controls else reference
     within = f"{control}," if control != reference else control  # in the middle of a sentence
     effects = listed(_effect(comparison, digits) for comparison in chosen)
     word, _, _ = verdict.partition(",")

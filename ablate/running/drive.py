@@ -153,13 +153,16 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
     where.store.create()
     where.store.refuse_full()
     found: dict[str, None] = {}
-    evaluated: dict[str, str] = {}  # digest of the evaluation split -> an arm that has it
+    evaluated: dict[str, dict[str, str]] = {}  # data set -> digest of its evaluation split -> an arm that has it
     for trial in {_looked_at(trial.recipe): trial for trial in trials}.values():
         splits, digests = batches.opened(trial.recipe, where.data, seed=trial.seed)
         found |= {remark: None for samples in splits.values() for remark in _remarks(samples)}
-        evaluated.setdefault(digests["val"], design.arm(trial).label)
-    if len(evaluated) > 1:
-        said = " and ".join(f"{label} on {digest}" for digest, label in list(evaluated.items())[:2])
+        arm = design.arm(trial)
+        evaluated.setdefault(arm.dataset, {}).setdefault(digests["val"], arm.label)
+    for found_there in evaluated.values():
+        if len(found_there) == 1:
+            continue
+        said = " and ".join(f"{label} on {digest}" for digest, label in list(found_there.items())[:2])
         raise StudyError(f"arms are evaluated on different files, {said}: these are not scores of one table")
     return list(found)
 
@@ -184,5 +187,6 @@ def selected(design: Design, only: Iterable[str], *, flag: str = "--only") -> li
     """
     if not (choices := list(only)):
         return design.trials
-    wanted = {arm.label for arm in (design.control, *design.chosen(choices, flag=flag))}
+    chosen = design.chosen(choices, flag=flag)
+    wanted = {arm.label for arm in (*map(design.control_of, chosen), *chosen)}
     return [trial for trial in design.trials if design.arm(trial).label in wanted]

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from ablate import registry
 from ablate.errors import PartError, StudyError, invalid, nearest
-from ablate.study.factor import MATCHED, Factor
+from ablate.study.factor import MATCHED
 from ablate.study.recipe import Recipe, TrainSpec, Trial
-from ablate.study.study import Study, blaming, merge
+from ablate.study.study import DATASET, Study, blaming, merge
 
 Levels = dict[str, str]  # factor name -> level label
 SUM = "the sum of both effects"
@@ -27,10 +27,15 @@ class Arm:
     """One choice of levels: its recipe, and a trial for each seed."""
 
     label: str  # the levels in which it differs from the control; the control's own levels
-    levels: Levels  # of all factors
+    levels: Levels  # of all factors; where the study has several data sets, the one that this is on, too
     recipe: Recipe  # settled
     trials: tuple[Trial, ...]  # in the order of the study's seeds
     bare: tuple[str, ...]  # the label without names of factors; of the control, each of its levels
+
+    @property
+    def dataset(self) -> str:
+        """The name of its data set, where the study has several; else empty."""
+        return self.levels.get(DATASET, "")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,10 @@ class Contrast:
 
 
 class Design:
-    """All arms of a study, the control first: each other level alone, or all combinations (full factorial)."""
+    """All arms of a study, the control first: each other level alone, or all combinations (full factorial).
+
+    Of a study with several data sets all of them on each, one set after the other, each with a control of its own.
+    """
 
     def __init__(self, study: Study) -> None:
         """
@@ -58,61 +66,97 @@ class Design:
                 if factor.match:
                     raise StudyError(f"factors.{name}.match: not solved; ablate.planning.open_study solves it")
             _refuse_shared_paths(study)
-            self.arms = tuple(self._arm(levels) for levels in _combinations(study))
+            self.sets = tuple(study.datasets or ("",))
+            self.arms = tuple(
+                self._arm(levels | ({DATASET: name} if name else {}))
+                for name in self.sets
+                for levels in _combinations(study)
+            )
             self._refuse_equal_labels()
             self._refuse_equal_trials()
 
     @property
     def control(self) -> Arm:
-        """The arm that all others are compared with."""
+        """The arm that all others are compared with; of several data sets that on the first one."""
         return self.arms[0]
 
     @property
     def others(self) -> tuple[Arm, ...]:
-        """Every arm but the control."""
-        return self.arms[1:]
+        """Every arm but the control, or those of all data sets."""
+        return tuple(arm for arm in self.arms if arm is not self.control_of(arm))
+
+    def control_of(self, arm: Arm) -> Arm:
+        """The control on the arm's data set."""
+        return self._controls[arm.dataset]
+
+    @cached_property
+    def _controls(self) -> dict[str, Arm]:
+        return {name: self.on(name)[0] for name in self.sets}
+
+    def on(self, dataset: str) -> tuple[Arm, ...]:
+        """The arms on one of the study's data sets, its control first; all where there is but one."""
+        return tuple(arm for arm in self.arms if arm.dataset == dataset)
 
     @cached_property
     def contrasts(self) -> tuple[Contrast, ...]:
-        """The planned comparisons: every other arm against the control, or what the study declares (`compare`)."""
+        """The planned comparisons: every other arm against the control, or what the study declares (`compare`).
+
+        Of several data sets those on each, and then each of them over all: the mean of its differences on the sets.
+        """
+        apart = [tuple(self._contrasts(self.on(name))) for name in self.sets]
+        if len(apart) == 1:
+            return apart[0]
+        return (*(contrast for of_set in apart for contrast in of_set), *map(self._over_all, zip(*apart, strict=True)))
+
+    def _over_all(self, apart: tuple[Contrast, ...]) -> Contrast:
+        """The unweighted mean of one comparison over the data sets."""
+        weights = {label: weight / len(apart) for contrast in apart for label, weight in contrast.weights.items()}
+        names = (name.removesuffix(_on(self.sets[0])) for name in (apart[0].label, apart[0].reference))
+        label, reference = (f"{name} over all data sets" for name in names)
+        return Contrast(label, reference, weights)
+
+    def _contrasts(self, arms: tuple[Arm, ...]) -> Iterator[Contrast]:
+        """Those on one data set."""
         how = self.study.comparing
         if how == "effects":
-            return (*self._main_effects(), *self._interactions())
+            yield from self._main_effects(arms)
+            yield from self._interactions(arms)
+            return
         free = how.removeprefix("within ") if how != "control" else None
-        pairs = [(arm, self._reference(arm, free)) for arm in self.others]
-        return tuple(
-            Contrast(arm.label, reference.label, {reference.label: -1.0, arm.label: 1.0})
-            for arm, reference in pairs
-            if arm is not reference
-        )
+        for arm in arms:
+            if (reference := self._reference(arm, free)) is not arm:
+                yield Contrast(arm.label, reference.label, {reference.label: -1.0, arm.label: 1.0})
 
     def _reference(self, arm: Arm, free: str | None) -> Arm:
         """The control, or the arm that is like it but for one factor, of which it has the arm's own level."""
-        levels = self.study.control | ({free: arm.levels[free]} if free else {})
+        levels = self.control_of(arm).levels | ({free: arm.levels[free]} if free else {})
         return self._by_levels[tuple((name, levels[name]) for name in arm.levels)]
 
-    def _main_effects(self) -> Iterator[Contrast]:
+    def _main_effects(self, arms: tuple[Arm, ...]) -> Iterator[Contrast]:
         """Each level against its factor's control level, as means over all levels of the other factors."""
         for name, factor in self.study.factors.items():
             for level in list(factor.levels)[1:]:
                 weights = {}
-                for arm in self.arms:
+                for arm in arms:
                     if sign := (arm.levels[name] == level) - (arm.levels[name] == factor.control):
                         weights[arm.label] = float(sign)
-                label = f"{self._shown(name, level)} on average"
-                yield Contrast(label, f"{self._shown(name, factor.control)} on average", _averaged(weights))
+                label, reference = (
+                    f"{self._shown(name, one)} on average{_on(arms[0].dataset)}" for one in (level, factor.control)
+                )
+                yield Contrast(label, reference, _averaged(weights))
 
-    def _interactions(self) -> Iterator[Contrast]:
+    def _interactions(self, arms: tuple[Arm, ...]) -> Iterator[Contrast]:
         """For two levels of two factors: how much more one gives beside the other, over the levels of all others."""
         for (one, first), (two, second) in combinations(self.study.factors.items(), 2):
             for a, b in product(list(first.levels)[1:], list(second.levels)[1:]):
                 weights = {}
-                for arm in self.arms:
+                for arm in arms:
                     x = (arm.levels[one] == a) - (arm.levels[one] == first.control)
                     y = (arm.levels[two] == b) - (arm.levels[two] == second.control)
                     if x * y:
                         weights[arm.label] = float(x * y)
-                yield Contrast(f"{self._shown(one, a)} × {self._shown(two, b)}", SUM, _averaged(weights, times=2))
+                label = f"{self._shown(one, a)} × {self._shown(two, b)}{_on(arms[0].dataset)}"
+                yield Contrast(label, SUM + _on(arms[0].dataset), _averaged(weights, times=2))
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -136,15 +180,20 @@ class Design:
     def levels_of(self, choice: str, *, flag: str) -> Levels:
         """What `factor=level`, a level's own name, or several of either joined by ` + ` choose, as labels print them.
 
+        Of several data sets one is chosen by ` on SET` at the end, or as a level is.
+
         Raises:
             StudyError: no such factor or level, or a level that two factors have.
         """
         found: Levels = {}
+        for name in self.sets if self.study.datasets else ():
+            if choice.endswith(_on(name)):
+                choice, found = choice.removesuffix(_on(name)), {DATASET: name}
         for word in [choice] if self._is_one(choice) else choice.split(" + "):
             name, _, level = word.partition("=")
-            if name not in self.study.factors or "=" not in word:
+            if name not in self._levels or "=" not in word:
                 name, level = self._owner(word, where=f"{flag} {choice}"), word
-            levels = self.study.factors[name].levels
+            levels = self._levels[name]
             if level not in levels:
                 raise self._error(f"{flag} {choice}", f"no level {level!r}; {nearest(level, levels)}")
             found[name] = level
@@ -160,11 +209,17 @@ class Design:
         return {tuple(arm.levels.items()): arm for arm in self.arms}
 
     @cached_property
+    def _levels(self) -> dict[str, list[str]]:
+        """The levels of each factor, and the data sets where there are several."""
+        levels = {name: list(factor.levels) for name, factor in self.study.factors.items()}
+        return levels | ({DATASET: list(self.sets)} if self.study.datasets else {})
+
+    @cached_property
     def _owners(self) -> dict[str, list[str]]:
         """Which factors have a level of that name."""
         owners: dict[str, list[str]] = {}
-        for name, factor in self.study.factors.items():
-            for level in factor.levels:
+        for name, levels in self._levels.items():
+            for level in levels:
                 owners.setdefault(level, []).append(name)
         return owners
 
@@ -176,7 +231,7 @@ class Design:
             raise self._error(where, f"{' and '.join(owners)} have this level; write {owners[0]}={level}")
         if "=" in level:
             name = level.partition("=")[0]
-            raise self._error(where, f"no factor {name!r}; {nearest(name, self.study.factors)}")
+            raise self._error(where, f"no factor {name!r}; {nearest(name, self._levels)}")
         raise self._error(where, f"no level {level!r}; {nearest(level, self._owners)}")
 
     def _error(self, where: str, what: str) -> StudyError:
@@ -187,11 +242,11 @@ class Design:
         asked, version = self.study.metrics, _data_version(recipe)
         meanings, plugins = recipe.meanings(asked), recipe.plugins(asked)
         control = self.study.control
-        changed = [name for name in levels if levels[name] != control[name]]
-        shown = changed or list(levels)
-        bare = (" + ".join(levels[name] for name in changed),) if changed else tuple(levels.values())
+        changed = [name for name in control if levels[name] != control[name]]
+        shown = changed or list(control)
+        bare = (" + ".join(levels[name] for name in changed),) if changed else tuple(control.values())
         return Arm(
-            label=" + ".join(self._shown(name, levels[name]) for name in shown),
+            label=" + ".join(self._shown(name, levels[name]) for name in shown) + _on(levels.get(DATASET, "")),
             levels=levels,
             recipe=recipe,
             trials=tuple(
@@ -225,6 +280,11 @@ class Design:
                 raise StudyError(f"factors.{names[0]}: levels {pair} are the same trial")
 
 
+def _on(dataset: str) -> str:
+    """What a label says of its data set."""
+    return f" on {dataset}" if dataset else ""
+
+
 def _combinations(study: Study) -> Iterator[Levels]:
     if study.design == "full_factorial":
         for labels in product(*(factor.levels for factor in study.factors.values())):
@@ -239,10 +299,11 @@ def _combinations(study: Study) -> Iterator[Levels]:
 def _refuse_shared_paths(study: Study) -> None:
     """Of two factors that set one path the later would win, and its arms would not have the other's level."""
     owners: dict[str, str] = {}
-    for name, factor in study.factors.items():
-        for path in dict.fromkeys(path for setting in factor.levels.values() for path in setting):
+    settings = {f"factors.{name}": factor.levels for name, factor in study.factors.items()}
+    for name, levels in (settings | {"datasets": study.datasets or {}}).items():
+        for path in dict.fromkeys(path for setting in levels.values() for path in setting):
             if path in owners:
-                raise StudyError(f"factors.{owners[path]} and factors.{name} both set {path}; one factor may")
+                raise StudyError(f"{owners[path]} and {name} both set {path}; one of them may")
             owners[path] = name
 
 
@@ -262,36 +323,31 @@ def _is_number(level: str) -> bool:
 
 def _recipe(study: Study, levels: Levels) -> Recipe:
     document = study.recipe.model_dump(exclude_unset=True)
-    settings = [
-        (path.split("."), value, name)
-        for name, level in levels.items()
-        for path, value in study.factors[name].levels[level].items()
-    ]
-    for path, value, name in sorted(settings, key=lambda setting: len(setting[0])):  # a part before its knobs
-        document = merge(document, _nested(path, value, factor=name))
+    datasets = study.datasets or {}
+    chosen = {f"factors.{name}": study.factors[name].levels[level] for name, level in levels.items() if name != DATASET}
+    chosen |= {f"datasets.{name}": datasets[name] for factor, name in levels.items() if factor == DATASET}
+    settings = [(path.split("."), value, at) for at, setting in chosen.items() for path, value in setting.items()]
+    for path, value, at in sorted(settings, key=lambda setting: len(setting[0])):  # a part before its knobs
+        document = merge(document, _nested(path, value, at=at))
     try:
         return Recipe.model_validate(document).settled(on_gpu=study.budget.gpus > 0)
     except ValidationError as error:
-        raise StudyError(_complaint(study.factors, levels, error)) from None
+        where, what = invalid(error)
+        raise StudyError(f"arm {_spelt(levels)}: recipe.{where}: {what}") from None
     except PartError as error:
         raise PartError(f"arm {_spelt(levels)}: {error}") from None
 
 
-def _nested(path: list[str], value: Any, *, factor: str) -> dict[str, Any]:
+def _nested(path: list[str], value: Any, *, at: str) -> dict[str, Any]:
     known = list(Recipe.model_fields)
     if path[0] not in known:
-        raise StudyError(f"factors.{factor}: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
+        raise StudyError(f"{at}: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
     if path[0] == "train" and len(path) > 1 and path[1] not in TrainSpec.model_fields:
-        raise StudyError(f"factors.{factor}: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
+        raise StudyError(f"{at}: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
     nested: Any = value
     for step in reversed(path):
         nested = {step: nested}
     return dict(nested)
-
-
-def _complaint(factors: dict[str, Factor], levels: Levels, error: ValidationError) -> str:
-    where, what = invalid(error)
-    return f"arm {_spelt({name: levels[name] for name in factors})}: recipe.{where}: {what}"
 
 
 def _spelt(levels: Levels) -> str:

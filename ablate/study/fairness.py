@@ -23,7 +23,7 @@ CHARACTER = ("optimizer", "schedule", "init")  # a training that departs from th
 
 
 def varied(study: Study) -> tuple[str, ...]:
-    """The paths of the recipe that the study's factors change."""
+    """The paths of the recipe that the study's factors change; what differs between its data sets is not asked."""
     paths = (path for factor in study.factors.values() for level in factor.levels.values() for path in level)
     return tuple(dict.fromkeys(paths))
 
@@ -59,7 +59,7 @@ def unlike_starts(design: Design) -> str:
     found: dict[str, list[str]] = {}
     for arm in design.others:
         start = starts_from(arm.recipe)
-        if start != own and not _about(design, arm, ("weights",)):
+        if start != starts_from(design.control_of(arm).recipe) and not _about(design, arm, ("weights",)):
             found.setdefault(start, []).append(arm.label)
     if not found:
         return ""
@@ -71,10 +71,20 @@ def unlike_starts(design: Design) -> str:
 
 
 def one_recipe(design: Design) -> str:
-    """Whether all arms share one recipe of training, task and evaluation: which one, or what differs."""
-    shared, flat = _stated(design.control.recipe.train), {arm.label: _flat(arm.recipe) for arm in design.arms}
+    """Whether all arms share one recipe of training, task and evaluation: which one, or what differs; by data set."""
+    said: dict[str, list[str]] = {}
+    for name in design.sets:
+        said.setdefault(_one_recipe(design, design.on(name)), []).append(name)
+    if len(said) == 1:
+        return next(iter(said))
+    return " ".join(f"On {', '.join(names)}: {sentence}" for sentence, names in said.items())
+
+
+def _one_recipe(design: Design, arms: tuple[Arm, ...]) -> str:
+    control, *others = arms
+    shared, flat = _stated(control.recipe.train), {arm.label: _flat(arm.recipe) for arm in arms}
     unlike = "; ".join(_differences(flat))
-    odd = [arm for arm in design.others if flat[arm.label] != flat[design.control.label]]
+    odd = [arm for arm in others if flat[arm.label] != flat[control.label]]
     if not all(_about(design, arm, TRAINING) for arm in odd):
         return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(design)}"
     asked = f", but for what is asked about: {unlike}" if unlike else ""
@@ -89,14 +99,15 @@ def _between(design: Design) -> str:
 
 
 def refuse_different_protocols(design: Design) -> None:
-    """Scores of one table come from one task, test images and protocol; only the last may be a factor.
+    """Scores of one table, which has one data set, come from one task, test images and protocol; only the last may be
+    a factor.
 
     Tasks whose decorators say that they predict the same (`predicts`) count as one; each has its own protocol.
 
     Raises:
         StudyError: two arms are evaluated differently.
     """
-    paths, own = varied(design.study), design.control.recipe
+    paths = varied(design.study)
     free = {path.removeprefix("evaluation.") for path in paths}
 
     def protocol(recipe: Recipe, *, whole: bool) -> dict[str, object]:
@@ -105,6 +116,7 @@ def refuse_different_protocols(design: Design) -> None:
         return {"task": _predicting(recipe.task.name), **_test_images(recipe), **_truth(recipe)} | fixed
 
     for arm in design.others:
+        own = design.control_of(arm).recipe
         whole = arm.recipe.task.name == own.task.name
         first, this = (protocol(recipe, whole=whole) for recipe in (own, arm.recipe))
         for name in dict.fromkeys([*first, *this]):
@@ -154,7 +166,7 @@ def _truth(recipe: Recipe) -> dict[str, object]:
 
 def _about(design: Design, arm: Arm, parts: tuple[str, ...]) -> bool:
     """Whether a factor in which the arm differs from the control changes these parts of the recipe and no others."""
-    control = design.control.levels
+    control = design.control_of(arm).levels
     for name in (name for name in arm.levels if arm.levels[name] != control[name]):
         levels = design.study.factors[name].levels
         paths = [*levels[arm.levels[name]], *levels[control[name]]]

@@ -51,6 +51,8 @@ def study_schema() -> Schema:
     """The schema as a document of draft 2020-12."""
     defs: dict[str, Schema] = {model.__name__: _of(model) for model in MODELS}
     study, recipe, train, weights, factor, match, scale, _ = defs.values()
+    for schema in (study, scale):
+        schema["properties"]["datasets"] = _datasets() | _said(schema, "datasets")
     study["properties"]["seeds"] = {"anyOf": SEEDS} | _said(study, "seeds")
     scale["properties"]["seeds"] = {"anyOf": [*SEEDS, {"type": "null"}]} | _said(scale, "seeds")
     train["properties"]["preset"] = _preset()
@@ -119,6 +121,11 @@ def _factor(factor: Schema) -> Schema:
     named = {"properties": {"levels": {"type": "object", "additionalProperties": paths}}}
     with_path = {"required": ["at"], "properties": {"at": {"type": "string"}}}
     return factor | {"if": with_path, "then": True, "else": named}
+
+
+def _datasets() -> Schema:
+    paths = {"type": "object", "patternProperties": {PATH: True}, "additionalProperties": False}
+    return {"anyOf": [{"type": "object", "minProperties": 2, "additionalProperties": paths}, {"type": "null"}]}
 
 
 def _part(kind: str) -> Schema:

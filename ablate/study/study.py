@@ -13,7 +13,7 @@ from ablate.errors import PartError, StudyError, invalid, nearest
 from ablate.machine import modules
 from ablate.study import presets, yaml_subset
 from ablate.study.budget import Budget
-from ablate.study.factor import Factor
+from ablate.study.factor import Factor, RecipePath
 from ablate.study.recipe import FROZEN, Recipe
 from ablate.study.study_file import find, read
 
@@ -22,6 +22,7 @@ MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
 SET_BY_LOAD = {"scale", "file", "source"}
 RULE = ("compare", "test", "pairing", "looks", "margin", "population")  # how verdicts come about
 PARTS = ("task", "dataset", "model")
+DATASET = "dataset"  # what an arm's levels say of the data set, where a study has several
 
 
 class Scale(BaseModel):
@@ -30,6 +31,7 @@ class Scale(BaseModel):
     model_config = FROZEN
     recipe: dict[str, Any] = {}  # what it changes of the recipe
     factors: dict[str, Factor] | None = None  # instead of the study's
+    datasets: dict[str, dict[RecipePath, Any]] | None = None  # instead of the study's
     design: Literal["one_at_a_time", "full_factorial"] | None = None  # instead of the study's
     seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
     compare: str | None = None  # instead of the study's
@@ -51,6 +53,7 @@ class Study(BaseModel):
     question: str  # that the study asks; it heads the report
     recipe: Recipe  # the control
     factors: dict[str, Factor] = Field(min_length=1)  # what is changed, by names of your own
+    datasets: dict[str, dict[RecipePath, Any]] | None = None  # several to ask it on: a name -> paths and values
     design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # or all combinations of levels
     compare: str | None = None  # control, effects (a full factorial's main ones and those of two) or within FACTOR
     seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0; as many as the last of the looks when not given
@@ -107,8 +110,11 @@ class Study(BaseModel):
         arms = math.prod(len(factor.levels) for factor in self.factors.values())
         if self.design == "one_at_a_time":
             arms = 1 + sum(len(factor.levels) - 1 for factor in self.factors.values())
+        arms *= len(self.datasets or ("",))
         if arms > MOST_ARMS:
             raise ValueError(f"a {self.design.replace('_', ' ')} design of {arms} arms; at most {MOST_ARMS}")
+        if self.datasets is not None and (len(self.datasets) < 2 or DATASET in self.factors):
+            raise ValueError(f"datasets: are two or more, and no factor is called {DATASET!r} beside them")
         if arms * len(self.seeds) > MOST_TRIALS:
             raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
         if self.looks is not None:
@@ -158,6 +164,7 @@ class Study(BaseModel):
         update["recipe"] = merge(self.recipe.model_dump(exclude_unset=True), presets.expand(over.recipe))
         update["budget"] = merge(self.budget.model_dump(), over.budget)
         update["factors"] = {**self.factors, **(over.factors or {})}
+        update["datasets"] = self.datasets if over.datasets is None else over.datasets
         update["design"] = over.design or self.design
         update["paper"] = over.paper or self.paper
         update |= {key: value for key in RULE if (value := getattr(over, key)) is not None}

@@ -157,7 +157,15 @@ def by_looks(place: Path) -> Evidence:
     return gather(Design(chosen), store)
 
 
+def several_sets(place: Path) -> Evidence:
+    """Two data sets, of which the arms differ on one only, by a t test."""
+    chosen = study(test="t", datasets={"easy": {}, "hard": {"dataset": {"name": "toy_figures", "images": 20}}})
+    store = Store(place)
+    fill(store, chosen, lambda trial: {"effect": -0.05} if trial.arm["dataset"] == "hard" else {})
+    return gather(Design(chosen), store)
+
+
 CASES = {
     case.__name__: case
-    for case in (full, many_arms, few_seeds, empty, all_failed, single_seed, partial, factorial, by_looks)
+    for case in (full, many_arms, few_seeds, empty, all_failed, single_seed, partial, factorial, by_looks, several_sets)
 }

@@ -16,7 +16,7 @@ from ablate.report import html, latex, markdown
 from ablate.report.blocks import Figure, Table, Text
 from ablate.study import Design
 
-STATES = ("full", "empty", "all_failed", "single_seed", "factorial", "by_looks")
+STATES = ("full", "empty", "all_failed", "single_seed", "factorial", "by_looks", "several_sets")
 SECTIONS = [name for name in registry.names("section") if not name.startswith("toy_")]
 
 

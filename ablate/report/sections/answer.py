@@ -35,7 +35,8 @@ def _sentences(evidence: Evidence) -> list[str]:
     nothing = (
         [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
     )
-    said = verdicts(evidence, comparisons) + nothing
+    over_all = [c for c in comparisons if len(c.datasets) > 1]
+    said = verdicts(evidence, over_all) + verdicts(evidence, [c for c in comparisons if c not in over_all]) + nothing
     if not comparisons:
         return said
     return (
@@ -58,7 +59,7 @@ def _cautions(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
     lines += [_still_rising(evidence, comparisons)]
     lines += [
         f"The order changed during training: at epoch {crossing.epoch} {crossing.arm} was "
-        f"{'above' if crossing.ahead else 'below'} {evidence.control.label}, at the end it is not."
+        f"{'above' if crossing.ahead else 'below'} {crossing.control}, at the end it is not."
         for crossing in found.crossings
     ]
     if found.reversed:
@@ -74,11 +75,11 @@ def _survivors(label: str, ended: int, of: int, evidence: Evidence) -> str:
 
 def _at_chance(breakdown: Breakdown, evidence: Evidence) -> str:
     """How many classes or joints nothing was learned of, in the arm where they are most."""
-    low = {row.label: breakdown.at_chance(row.label) for row in evidence.rows}
+    low = {row.label: breakdown.at_chance(row.label) for row in evidence.rows if row.label in breakdown.seeds}
     worst = max(low, key=lambda label: len(low[label]))
     if not low[worst]:
         return ""
-    control, more = evidence.control.label, len(low[worst]) - NAMED
+    control, more = next(iter(low)), len(low[worst]) - NAMED
     named = listed([*low[worst][:NAMED], *([f"{more} more"] if more > 0 else [])])
     least = "" if worst == control else f"; with {control}, the control, {len(low[control])}"
     count = f"{len(low[worst])} of {len(breakdown.names)} {breakdown.kinds}"

@@ -15,12 +15,16 @@ def arms() -> Callable[[Evidence], list[Block]]:
         columns = [Column("Arm", "left"), Column("Differs from the control in", "left", wide=True)]
         rows = [[Cell(row.label), Cell(_definition(row))] for row in evidence.rows]
         caption = "The arms. What is not named is as in the control, whose whole recipe stands under Provenance."
+        if len(evidence.datasets) > 1:
+            caption = (
+                "The arms. What is not named is as in the control of the data set, and there as in that of the first "
+                "one, whose whole recipe stands under Provenance."
+            )
         return [Text("Arms", "heading"), Table(caption, columns, rows)]
 
     return blocks
 
 
 def _definition(row: Row) -> str:
-    if row.is_control:
-        return "the control"
-    return "; ".join(f"{path}: {value}" for path, value in row.differs.items()) or "nothing"
+    changes = [f"{path}: {value}" for path, value in row.differs.items()]
+    return "; ".join(["the control", *changes] if row.is_control else changes or ["nothing"])

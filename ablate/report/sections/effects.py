@@ -39,13 +39,17 @@ def effects() -> Callable[[Evidence], list[Block]]:
 
 def _figure(evidence: Evidence) -> Figure:
     metrics = evidence.study.metrics[:PANELS]
-    caption = f"Differences from {evidence.control.label}, the control, × 100. Thick: 95% t interval over paired seeds."
+    control = f"{evidence.control.label}, the control" if len(evidence.datasets) == 1 else "the control of the data set"
+    caption = f"Differences from {control}, × 100. Thick: 95% t interval over paired seeds."
     if evidence.images:
         caption += " Thin: 95% interval over draws of test images with the trained networks held fixed."
-    drawn = {row.label for row in evidence.drawn}
-    shown = {metric: [c for c in evidence.comparisons_in(metric) if c.arm in drawn] for metric in metrics}
+    shown = {metric: [c for c in evidence.comparisons_in(metric) if _drawn(c, evidence)] for metric in metrics}
     panels = [_panel(metric, comparisons) for metric, comparisons in shown.items()]
     return Figure("effects", caption + evidence.drawn_note, panels)
+
+
+def _drawn(comparison: Comparison, evidence: Evidence) -> bool:
+    return len(comparison.datasets) > 1 or comparison.arm in {row.label for row in evidence.drawn}
 
 
 def _panel(metric: str, comparisons: list[Comparison]) -> Panel:

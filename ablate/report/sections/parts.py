@@ -31,7 +31,7 @@ def _silent(breakdown: Breakdown) -> str:
 
 def _table(evidence: Evidence, breakdown: Breakdown) -> Table:
     """Classes below each other and arms side by side, or the other way where that is narrower."""
-    cells = {row.label: _cells(breakdown, row.label) for row in evidence.rows}
+    cells = {row.label: _cells(breakdown, row.label) for row in evidence.rows if row.label in breakdown.seeds}
     shares = [Cell(percent(share, 1)) for share in breakdown.share]
     if len(cells) > len(breakdown.names):
         columns = [Column("Arm", "left"), *map(Column, breakdown.names)]

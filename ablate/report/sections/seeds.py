@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ablate.analysis import Evidence
+from ablate.analysis import Evidence, Row
 from ablate.registry import section
 from ablate.report.blocks import Block, Figure, Panel, Series, Text
 
@@ -16,25 +16,28 @@ def seeds() -> Callable[[Evidence], list[Block]]:
         if not any(row.scores[metric] for row in evidence.rows):
             return []
         caption = f"{metric} of every seed. Lines join equal seeds, bars are means.{evidence.drawn_note}"
-        rows = [row.label for row in evidence.drawn]
-        panel = Panel(f"{metric} × 100", "", _lines(evidence) + _points(evidence), rows=rows)
-        return [Text("Seeds", "heading"), Figure("seeds", caption, [panel])]
+        panels = []
+        for name in evidence.datasets:
+            drawn = [row for row in evidence.drawn if row.dataset == name]
+            series = _lines(evidence, drawn) + _points(evidence, drawn)
+            panels += [Panel(f"{metric} × 100", "", series, rows=[row.label for row in drawn])] if drawn else []
+        return [Text("Seeds", "heading"), Figure("seeds", caption, panels)]
 
     return blocks
 
 
-def _lines(evidence: Evidence) -> list[Series]:
+def _lines(evidence: Evidence, drawn: list[Row]) -> list[Series]:
     lines = []
     for seed in evidence.study.seeds:
-        scores = [row.scores[evidence.primary].get(seed) for row in evidence.drawn]
+        scores = [row.scores[evidence.primary].get(seed) for row in drawn]
         present = [(100 * score, float(at)) for at, score in enumerate(scores) if score is not None]
         lines.append(Series("line", [x for x, _ in present], [y for _, y in present], faint=True))
     return lines
 
 
-def _points(evidence: Evidence) -> list[Series]:
+def _points(evidence: Evidence, drawn: list[Row]) -> list[Series]:
     series = []
-    for at, row in enumerate(evidence.drawn):
+    for at, row in enumerate(drawn):
         scores = [100 * score for score in row.scores[evidence.primary].values()]
         if scores:
             series.append(Series("points", scores, [float(at)] * len(scores), colour=at))

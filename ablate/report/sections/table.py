@@ -14,10 +14,12 @@ def table() -> Callable[[Evidence], list[Block]]:
     """Mean and spread of every metric, the difference from the control with its verdict, parameters and MACs."""
 
     def blocks(evidence: Evidence) -> list[Block]:
-        return [
-            Text("Results", "heading"),
-            Table(_caption(evidence), _columns(evidence), _rows(evidence), _notes(evidence)),
+        columns, last = _columns(evidence), evidence.datasets[-1]
+        tables = [
+            Table(_caption(evidence, name), columns, _rows(evidence, name), _notes(evidence) if name == last else [])
+            for name in evidence.datasets
         ]
+        return [Text("Results", "heading"), *tables]
 
     return blocks
 
@@ -40,10 +42,10 @@ def _columns(evidence: Evidence) -> list[Column]:
     return columns
 
 
-def _rows(evidence: Evidence) -> list[list[Cell]]:
+def _rows(evidence: Evidence, dataset: str) -> list[list[Cell]]:
     compared = {comparison.arm: comparison for comparison in evidence.comparisons_in(evidence.primary)}
     digits = decimals(evidence.ends)
-    return [_row(evidence, row, compared.get(row.label), digits) for row in evidence.rows]
+    return [_row(evidence, row, compared.get(row.label), digits) for row in evidence.rows_on(dataset)]
 
 
 def _row(evidence: Evidence, row: Row, comparison: Comparison | None, digits: int) -> list[Cell]:
@@ -96,9 +98,9 @@ def _million(count: int) -> str:
     return f"{count / 1e6:.2f}" if count < 1e7 else f"{count / 1e6:.1f}"
 
 
-def _caption(evidence: Evidence) -> str:
-    recipe, train = evidence.recipe, evidence.recipe.train
-    versions = ", ".join(evidence.data.get("version", {}))
+def _caption(evidence: Evidence, dataset: str) -> str:
+    recipe = evidence.rows_on(dataset)[0].recipe
+    train, versions = recipe.train, "" if dataset else ", ".join(evidence.data.get("version", {}))
     parts = [
         ", ".join([f"task {recipe.task.name}", *_input(evidence)]),
         f"data {_part(recipe.dataset.name, recipe.dataset.knobs)}" + (f", version {versions}" if versions else ""),
@@ -107,7 +109,8 @@ def _caption(evidence: Evidence) -> str:
         f"evaluation after the last epoch, {_knobs(recipe.evaluation)}".removesuffix(", "),
     ]
     by, changed = " and ".join(evidence.study.factors), ", ".join(evidence.varied)
-    return f"Scores and cost by {by}, the control first. The control: {'; '.join(parts)}. Changed: {changed}."
+    what = f"On {dataset}: scores" if dataset else "Scores"
+    return f"{what} and cost by {by}, the control first. The control: {'; '.join(parts)}. Changed: {changed}."
 
 
 def _input(evidence: Evidence) -> list[str]:
@@ -146,11 +149,12 @@ def _transposed(evidence: Evidence) -> bool:
 
 
 def _notes(evidence: Evidence) -> list[str]:
+    by = (len(evidence.datasets) > 1) * f", on {len(evidence.datasets)} data sets and over all"
     notes = [
         "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: difference from the "
         f"control{_interval_of(evidence)}. Verdict: {declared(evidence.study)}, "
         f"{'Bonferroni' if evidence.rule.margin else 'Holm'} over {evidence.planned} planned "
-        f"comparison{'s' * (evidence.planned > 1)}, p < 0.05 and an interval without 0; "
+        f"comparison{'s' * (evidence.planned > 1)}{by}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
         f"GMACs: 10⁹ multiply-adds of convolutions and linear layers for {_one_image(evidence)}; in brackets the "
         "same count over 2³⁰, the papers' GFLOPs"
