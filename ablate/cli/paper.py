@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ablate.evaluation.published import Released
 
 SUFFIXES = (".pth", ".pt", ".tar", ".safetensors")
-SHOWN = ("row", "set", "score", "published", "ours", "95 %", "difference", "why")
-SETS = ("coco2017", "cityscapes")  # that are known here by the name that tables have
+SHOWN = ("row", "set", "score", "published", "ours", "95 %", "difference", "also", "why")
+SETS = ("coco2017", "mpii", "cityscapes", "imagenet")  # that are known here by the name that tables have
 
 
 @click.command("paper")
@@ -33,7 +33,7 @@ def command(
     """Score the checkpoint of every published HRNet row that lies in a folder, beside the published score.
 
     A file is known by its digest where the beginning of one is published, else by its name. What is not there is named
-    with its address. --data holds the sets' folders, coco2017 and cityscapes. Example:
+    with its address. --data holds the sets' folders: coco2017, mpii, cityscapes, imagenet. Example:
     ablate paper --evaluate ~/checkpoints --data ~/datasets
     """
     from ablate.evaluation import published
@@ -48,12 +48,7 @@ def command(
     if as_json:
         document(rows)
         return
-    show(
-        [
-            {key: row[key] for key in ("row", "set", "score", "published", "ours", "95 %", "difference", "why")}
-            for row in scored
-        ]
-    )
+    show([{key: row[key] for key in SHOWN} for row in scored])
     for row in rows:
         if not row["file"]:
             known = f"sha256 {row['sha256']}..." if row["sha256"] else "no digest is published"
@@ -73,7 +68,7 @@ def _row(row: "Released", file: Path | None, question: "Question", results: str 
     shown: Row = {
         "row": row.row, "task": row.task, "set": row.set, "file": str(file) if file else "", "sha256": row.sha256,
         "url": row.url, "score": score, "published": row.scores.get(score), "ours": None, "95 %": "",
-        "difference": None, "protocol": row.protocol, "source": row.source, "why": "",
+        "difference": None, "also": "", "protocol": row.protocol, "source": row.source, "why": "",
     }  # fmt: skip
     if file is None:
         return shown
@@ -98,9 +93,12 @@ def _scored(row: "Released", file: Path, score: str, question: "Question", resul
     except AblateError as error:  # of this file; the other rows go on
         return {"why": str(error)}
     keep(answer, results)
-    ours, (low, high) = answer.found.scores[score], answer.found.intervals[score]
+    found = answer.found.scores
+    ours, (low, high) = found[score], answer.found.intervals[score]
+    others = {name: value for name, value in row.scores.items() if name != score and name in found}
     named = "" if row.sha256 else "known by its name alone: no digest is published"
     return {
         "ours": ours, "95 %": f"{low:.4f} to {high:.4f}", "difference": ours - row.scores[score],
+        "also": "; ".join(f"{name} {value:.4g}, ours {found[name]:.4f}" for name, value in others.items()),
         "why": "; ".join(filter(None, [named, f"published with {row.protocol}"])),
     }  # fmt: skip

@@ -46,8 +46,10 @@ def of_hrnet() -> list[Released]:
 def settings_of(row: Released) -> dict[str, dict[str, object]]:
     """The settings of the row's protocol, as far as it says them: the crop, the scales, the mirrored image."""
     chosen: dict[str, dict[str, object]] = {"task": {}, "dataset": {}, "evaluation": {}, "network": {}}
-    if row.task == "pose" and row.size:
+    if row.task in ("pose", "classification") and row.size:
         chosen["task"]["size"] = list(row.size)
+    if row.set == "mpii":
+        chosen["evaluation"] = {"oks_nms": 1.0}  # every person is given, and nobody is suppressed
     if row.task == "segmentation":
         chosen["evaluation"] = {"flip": "no flip" not in row.protocol and "flip" in row.protocol}
         if "several scales" in row.protocol:
