@@ -47,7 +47,7 @@ OWNERS = {
     "mlflow": ("tracking/experiment",),
     "yaml": ("study/yaml_subset",),
     "matplotlib": ("report/draw",),
-    "vl_convert": ("report/interactive",),
+    "vl_convert": ("report/vega",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "fsspec": ("storage/bucket",),

@@ -69,7 +69,9 @@ def gather(
     documents = {trial: (at or store).name(result.id, RESULT) for trial, result in results.items()}
     rows = [_row(design, arm, results, documents, table) for arm in design.arms]
     recipes, stored = {name: arms[0].recipe for name, arms in arms_of.items()}, _stored(store, results)
-    images_of = {name: TestImages(recipe, stored, draws=study.name) for name, recipe in recipes.items()}
+    images_of = {
+        name: TestImages(recipe, stored, draws=study.name, wanted=study.metrics) for name, recipe in recipes.items()
+    }
     if not images and study.population == "seeds":
         images_of = {}
     ends = sorted(result.finished for result in results.values() if result.finished)

@@ -8,16 +8,18 @@ of the same method is another network.
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
 from ablate.analysis.resample import NO_INTERVAL, unfit
 from ablate.errors import StoreError
-from ablate.metrics import build_metric
+from ablate.metrics import build_metric, redrawn
 from ablate.registry import describe
 from ablate.storage import Arrays
 
 RESAMPLES = 1000
+AT_ONCE = 100  # redrawn sets
 CONFIDENCE = 0.95
 IMAGES = "images"  # of the images themselves: images/ids (I,), images/names (I,), images/groups (I,)
 Scores = dict[str, float]
@@ -86,8 +88,22 @@ class TestImagesOf:
 
     def redrawn(self, resamples: int = RESAMPLES, *, joints: bool = False) -> dict[str, np.ndarray]:
         """Every score on each redrawn set, (resamples,); nan where a draw has none."""
-        rows = [self.scores(counts, joints=joints) for counts in self.draws(resamples)]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        draws = self.draws(resamples)
+        some = [self._scored(np.stack(part), joints=joints) for part in iter(lambda: list(islice(draws, AT_ONCE)), [])]
+        return {name: np.concatenate([of[name] for of in some]) for name in some[0]}
+
+    def _scored(self, drawn: np.ndarray, *, joints: bool) -> dict[str, np.ndarray]:
+        """Every score on redrawn sets (R,), in which each image counts so often (R, I)."""
+        found: dict[str, np.ndarray] = {}
+        for name, arrays in self.statistics.items():
+            metric, wanted = build_metric(name), describe("metric", name).facts["scores"]
+            try:
+                found |= redrawn(metric, arrays, drawn, wanted)
+                for joint, own in self._joints(arrays) if joints else ():
+                    found |= {f"{score}/{joint}": of for score, of in redrawn(metric, own, drawn, wanted).items()}
+            except Exception as error:  # whatever arrays that another metric left make of it
+                raise unfit(self.label, error) from None
+        return found
 
     def alone(self, name: str, chosen: Sequence[int]) -> np.ndarray:
         """A score on each of the chosen images, by their places, alone: (n,)."""

@@ -8,8 +8,11 @@ each other within a group, as long as the set declares, or a tenth of the images
 """
 
 import math
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 
@@ -17,29 +20,31 @@ from ablate import registry
 from ablate.analysis import stats
 from ablate.datasets import Folded, build_dataset
 from ablate.errors import StoreError, one_line
-from ablate.metrics import build_metric
+from ablate.metrics import build_metric, redrawn
 from ablate.storage import Arrays
 from ablate.study import Recipe
 
 FEWEST = 10  # groups that an interval may rest on
 RESAMPLES = 400  # the ends of a 95 % interval rest on 10 draws each
+MOST_THREADS = 8  # each takes a hundred megabytes
 NO_INTERVAL = (math.nan, math.nan)
 
 
 class TestImages:
     """Scores on redrawn test images; every trial is scored once per draw, however many comparisons ask."""
 
-    def __init__(self, recipe: Recipe, statistics: Callable[[str], Arrays], *, draws: str) -> None:
+    def __init__(
+        self, recipe: Recipe, statistics: Callable[[str], Arrays], *, draws: str, wanted: Sequence[str]
+    ) -> None:
         self.count = 0  # test images, once an interval was asked for
         self.drawn = ""  # how they are drawn, in words; empty where each is drawn by itself
         self._seed = zlib.crc32(draws.encode())
-        self._stored = statistics  # of a trial by its id
-        self._arrays: dict[str, Arrays] = {}
-        self._scores: dict[tuple[str, str, bytes], dict[str, float]] = {}
+        self._stored = cache(statistics)  # of a trial by its id
+        self._wanted = tuple(wanted)  # scores that will be asked for
+        self._scores: dict[tuple[str, str, bytes], dict[str, np.ndarray]] = {}  # (draws,) by trial, part and images
         data = build_dataset(recipe.dataset)
         self._block, self._folded = data.info.block, isinstance(data, Folded) and data.folds > 1
-        self._places: dict[str, np.ndarray] = {}  # of each trial's test images among all of them
-        self._member: np.ndarray | None = None  # (images,): which draw takes each image
+        self._draws: dict[bytes, np.ndarray] = {}  # (draws, images) by the ids of the images
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
         self._metrics = {str(name): registry.describe("metric", name) for name in names}
 
@@ -49,79 +54,82 @@ class TestImages:
         Raises:
             StoreError: the trials were scored on different images, and the set is not cross-validated.
         """
-        if self._part(metric) is None or not all(trials for _, trials in arms):
+        part = self._part(metric)
+        if part is None or not all(trials for _, trials in arms):
             return NO_INTERVAL
-        ids = {trial: self._image_ids(trial, metric) for _, trials in arms for trial in trials}
+        ids = {trial: self._image_ids(trial, part) for _, trials in arms for trial in trials}
         first = next(iter(ids))
         for trial, own in ids.items():
             if not self._folded and not np.array_equal(ids[first], own):
                 raise StoreError(f"trial {trial}: scored on other test images than {first}")
         images = np.unique(np.concatenate(list(ids.values())))
-        self._places = {trial: np.searchsorted(images, own) for trial, own in ids.items()}
+        places = {trial: np.searchsorted(images, own) for trial, own in ids.items()}
         self.count = len(images)
-        if self._member is None or len(self._member) != self.count:
-            self._member, self.drawn = together(self.count, self._groups(), self._block)
-        member = self._member
-        above, below = (self._side(arms, metric, sign) for sign in (1, -1))
-        return stats.paired_image_interval(
-            lambda counts: above(counts[member]),
-            lambda counts: below(counts[member]),
-            int(member.max()) + 1,
-            rng=np.random.default_rng(self._seed),
-            resamples=RESAMPLES,
-        )
+        drawn = self._redrawn(images, places)
+        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:  # numpy lets others work meanwhile
+            found = pool.map(lambda trial: self._score(trial, part, metric, images, _of(drawn, places[trial])), ids)
+            scores = dict(zip(ids, found, strict=True))
+        above, below = (_side(arms, scores, sign) for sign in (1, -1))
+        return stats.percentile_interval(above - below)
 
     def _part(self, score: str) -> str | None:
         """The metric's part that gives a score, of all classes or of one."""
         return next((name for name, metric in self._metrics.items() if metric.gives(score)), None)
 
-    def _side(self, arms: list[tuple[float, list[str]]], metric: str, sign: int) -> Callable[[np.ndarray], float]:
-        """The weighted sum of the arms with weights of one sign."""
-        own = [(abs(weight), self._mean(trials, metric)) for weight, trials in arms if weight * sign > 0]
-        return lambda counts: sum(weight * mean(counts) for weight, mean in own)
+    def _redrawn(self, images: np.ndarray, places: dict[str, np.ndarray]) -> np.ndarray:
+        """How often each image counts in each draw (draws, images), the same for all trials on these images."""
+        key = images.tobytes()
+        if key not in self._draws:
+            member, self.drawn = together(len(images), self._groups(len(images), places), self._block)
+            rng = np.random.default_rng(self._seed)
+            drawn = stats.draws_of_images(int(member.max()) + 1, rng=rng, resamples=RESAMPLES)
+            self._draws[key] = drawn[:, member]
+        return self._draws[key]
 
-    def _mean(self, trials: list[str], metric: str) -> Callable[[np.ndarray], float]:
-        def mean(counts: np.ndarray) -> float:
-            return float(np.mean([self._score(trial, metric, counts[self._places[trial]]) for trial in trials]))
-
-        return mean
-
-    def _groups(self) -> np.ndarray | None:
+    def _groups(self, count: int, places: dict[str, np.ndarray]) -> np.ndarray | None:
         """The group of each test image, by ascending id; None where the set declares none."""
-        found = np.zeros(self.count, dtype=object)
-        for trial, places in self._places.items():
-            own = self._arrays[trial].get("images/groups")
-            if own is None or len(own) != len(places):
+        found = np.zeros(count, dtype=object)
+        for trial, own_places in places.items():
+            own = self._stored(trial).get("images/groups")
+            if own is None or len(own) != len(own_places):
                 return None
-            found[places] = own
+            found[own_places] = own
         return found.astype(str)
 
-    def _score(self, trial: str, metric: str, counts: np.ndarray) -> float:
-        part = str(self._part(metric))
-        key = (trial, part, counts.tobytes())
-        if key not in self._scores:
-            aggregate = build_metric(part).aggregate
-            statistics = self._statistics(trial, metric)
+    def _score(self, trial: str, part: str, metric: str, images: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """A trial's score on each draw (draws,), of which each test image of its own counts so often."""
+        key = (trial, part, images.tobytes())
+        if metric not in self._scores.get(key, {}):
+            wanted = {metric, *(name for name in self._wanted if self._part(name) == part)}
             try:
-                self._scores[key] = {name: float(value) for name, value in aggregate(statistics, counts).items()}
+                self._scores[key] = redrawn(build_metric(part), self._statistics(trial, part), counts, wanted)
             except Exception as error:  # whatever arrays that another metric left, or nobody, make of it
                 raise unfit(trial, error) from None
         if metric not in self._scores[key]:
             raise unfit(trial, KeyError(metric))
         return self._scores[key][metric]
 
-    def _image_ids(self, trial: str, metric: str) -> np.ndarray:
-        ids = self._statistics(trial, metric).get("image_ids")
+    def _image_ids(self, trial: str, part: str) -> np.ndarray:
+        ids = self._statistics(trial, part).get("image_ids")
         if ids is None or ids.ndim != 1 or not len(ids):
             raise unfit(trial, KeyError("image_ids"))
         return ids
 
-    def _statistics(self, trial: str, metric: str) -> dict[str, np.ndarray]:
-        """The arrays that the metric's part left for one trial."""
-        if trial not in self._arrays:
-            self._arrays[trial] = self._stored(trial)
-        prefix = f"{self._part(metric)}/"
-        return {k.removeprefix(prefix): v for k, v in self._arrays[trial].items() if k.startswith(prefix)}
+    def _statistics(self, trial: str, part: str) -> dict[str, np.ndarray]:
+        """The arrays that a metric's part left for one trial."""
+        return {k.removeprefix(f"{part}/"): v for k, v in self._stored(trial).items() if k.startswith(f"{part}/")}
+
+
+def _of(drawn: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The columns of a trial's own images, in order; nothing is copied where it has them all."""
+    return drawn if len(places) == drawn.shape[1] else drawn[:, places]
+
+
+def _side(arms: list[tuple[float, list[str]]], scores: dict[str, np.ndarray], sign: int) -> np.ndarray:
+    """The weighted sum (draws,) of the mean scores of the arms with weights of one sign."""
+    sides = [abs(weight) * np.stack([scores[trial] for trial in own], axis=1).mean(axis=1)
+             for weight, own in arms if weight * sign > 0]  # fmt: skip
+    return np.asarray(sum(sides, np.zeros(RESAMPLES)))
 
 
 def together(count: int, groups: np.ndarray | None, block: int | None) -> tuple[np.ndarray, str]:

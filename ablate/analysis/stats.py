@@ -8,7 +8,7 @@ flips, not the t test it resembles: with few seeds sign flips are coarser and ne
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -30,7 +30,6 @@ Verdict = Literal[
 ]
 Test = Literal["sign_flip", "t"]
 Pairing = Literal["seeds", "none"]
-Aggregate = Callable[[NDArray[np.int64]], float]  # how often each test image counts, (images,) -> score
 
 _EXACT_SEEDS = 40  # the sign-flip test sorts 2^(n/2) sums: a fifth of a second here
 _SIMULATED_SEEDS = 12  # beyond it the noncentral t stands in for the simulated sign-flip rule
@@ -212,36 +211,18 @@ def seeds_for(
     return None
 
 
-def bootstrap_images(
-    aggregate: Aggregate, image_count: int, *, rng: np.random.Generator, resamples: int = 1000
-) -> Array:
-    """Scores (resamples,) on images drawn with replacement; nan where a draw has no score."""
+def draws_of_images(image_count: int, *, rng: np.random.Generator, resamples: int = 1000) -> NDArray[np.int64]:
+    """How often each image counts (resamples, images) where as many as there are were drawn with replacement."""
     if image_count < 1:
         raise ValueError(f"resampling needs at least one image, got {image_count}")
     even = np.full(image_count, 1 / image_count)
-    return np.array([aggregate(rng.multinomial(image_count, even)) for _ in range(resamples)], dtype=np.float64)
+    return np.stack([rng.multinomial(image_count, even) for _ in range(resamples)])
 
 
-def paired_image_interval(
-    aggregate_level: Aggregate,
-    aggregate_control: Aggregate,
-    image_count: int,
-    *,
-    rng: np.random.Generator,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of score(level) - score(control) over draws of test images, training held fixed.
-
-    Both sides score the same draw, so they must list their images in one order. With several seeds a side's
-    aggregate is the mean of its trials' scores. Draws without a score on either side are left out; (nan, nan)
-    if none has one.
+def percentile_interval(draws: Array, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of a score, or of a difference of two, on draws of test images (resamples,), training held
+    fixed. Draws without a score (nan) are left out; (nan, nan) if none has one.
     """
-
-    def difference(counts: NDArray[np.int64]) -> float:  # (images,)
-        return aggregate_level(counts) - aggregate_control(counts)
-
-    draws = bootstrap_images(difference, image_count, rng=rng, resamples=resamples)
     draws = draws[~np.isnan(draws)]
     if not draws.size:
         return math.nan, math.nan
@@ -344,6 +325,12 @@ def _detectable_in_sd(n: int, *, comparisons: int, alpha: float, power: float) -
     return float(np.quantile(_critical_effects(n, comparisons=comparisons, alpha=alpha), power))
 
 
+def _smallest_but(values: Array, others: int) -> Array:
+    """Of each row the smallest value but so many; the rows are reordered, for a copy takes as long."""
+    values.partition(others, axis=1)
+    return values[:, others]
+
+
 @cache
 def _critical_effects(n: int, *, comparisons: int, alpha: float) -> Array:
     """For each simulated study the shift above which `verdict` says 'higher'; quantiles give the power curve.
@@ -357,6 +344,6 @@ def _critical_effects(n: int, *, comparisons: int, alpha: float) -> Array:
     subsets = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1  # (2^n - 1, n)
     weights = (subsets / subsets.sum(axis=1, keepdims=True)).T
     allowed = math.ceil(alpha * 2**n / (2 * comparisons)) - 2  # other sign assignments that may reach the sum
-    lowest = [np.partition(part @ weights, allowed, axis=1)[:, allowed] for part in np.split(noise, 20)]
+    lowest = [_smallest_but(part @ weights, allowed) for part in np.split(noise, 20)]
     shifts: Array = np.maximum(-np.concatenate(lowest), margin - noise.mean(axis=1))
     return shifts  # (simulations,)

@@ -1,5 +1,6 @@
 """The metric shelf's contract: statistics per image first, numbers late, so that one bootstrap serves every metric."""
 
+from collections.abc import Container
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +30,26 @@ class Metric(Protocol):
 
     def aggregate(self, statistics: Statistics, weights: Array | None = None) -> dict[str, float]:
         """The scores, nan where undefined. `weights` (I,) says how often each image counts; by default once."""
+
+
+@runtime_checkable
+class Redraws(Protocol):
+    """Optional: a metric that is quicker for many redrawn data sets at once."""
+
+    def redrawn(self, statistics: Statistics, weights: Counts, wanted: Container[str]) -> dict[str, Array] | None:
+        """The wanted scores (R,), and others perhaps, for `weights` (R, I): to the last bit those of `aggregate`.
+
+        None where only `aggregate` has them.
+        """
+
+
+def redrawn(metric: Metric, statistics: Statistics, weights: Counts, wanted: Container[str]) -> dict[str, Array]:
+    """The wanted scores, and others perhaps, of R redrawn data sets (R,), nan where undefined; `weights` (R, I)."""
+    quick = metric.redrawn(statistics, weights, wanted) if isinstance(metric, Redraws) else None
+    if quick is not None:
+        return quick
+    rows = [metric.aggregate(statistics, own) for own in weights]
+    return {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
 
 
 class Parts(NamedTuple):

@@ -7,6 +7,8 @@ others are stored.
 
 import contextlib
 import io
+import itertools
+from collections.abc import Container
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -15,12 +17,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate.datasets import Info
-from ablate.metrics import Parts, take_blocks
+from ablate.metrics import Parts, _redrawn, take_blocks
 
 STATS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")  # COCOeval.stats
 AREAS = {"S": 1, "M": 2, "L": 3}  # places of COCOeval's area ranges; 0 is any
 LIMITS = (1, 10, 100)  # detections that count, of a class in an image
-RECALLS = np.linspace(0, 1, 101)
+AT_ONCE = 40  # redrawn data sets whose curves are kept
 Kind = Literal["bbox", "segm"]
 SHAPES: dict[Kind, str] = {"bbox": "bbox", "segm": "segmentation"}  # what a prediction has to have
 
@@ -82,6 +84,37 @@ class InstanceAP:
             once = np.ones(len(statistics["image_ids"]), np.int64)
             stats = _summarised(statistics, once if weights is None else weights)
         return {self.prefix + name: float(value) for name, value in zip(STATS, stats, strict=True)}
+
+    def redrawn(
+        self, statistics: dict[str, np.ndarray], weights: np.ndarray, wanted: Container[str]
+    ) -> dict[str, np.ndarray] | None:
+        """See `Redraws`. Of overall precision only: sizes and fewer detections are added up one data set by another."""
+        quick = {f"{self.prefix}{name}": place for name, place in (("AP", slice(None)), ("AP50", 0), ("AP75", 5))}
+        others = {self.prefix + name for name in STATS} - quick.keys()
+        if any(name in wanted for name in others) or not statistics["predicted"]:
+            return None
+        rows = np.lexsort([-statistics["score"], statistics["place"]])
+        rows = rows[statistics["rank"][rows] < LIMITS[-1]]
+        place, image, score = (statistics[name][rows] for name in ("place", "image", "score"))
+        matched, ignored = (statistics[name][rows, 0] for name in ("matched", "ignored"))  # (D, T)
+        classes = np.arange(len(statistics["classes"]))
+        bounds = np.searchsorted(place, [*classes, len(classes)])
+        own = [slice(*ends) for ends in itertools.pairwise(bounds)]
+        if not all(_redrawn.redrawable(image[c], score[c], matched[c], ignored[c]) for c in own):
+            return None
+        scores: dict[str, np.ndarray] = {name: np.empty(len(weights)) for name in quick}
+        for some in np.array_split(np.arange(len(weights)), max(1, -(-len(weights) // AT_ONCE))):
+            each = weights[some][:, statistics["truth_image"]] * statistics["truth_counted"][:, 0]
+            counted = np.stack([each[:, statistics["truth_place"] == c].sum(axis=1) for c in classes])  # (C, B)
+            precision = np.stack(
+                [
+                    _redrawn.curves(image[s], matched[s], ignored[s], n, weights[some])[0]
+                    for s, n in zip(own, counted, strict=True)
+                ]
+            )  # (C, B, T, 101)
+            for name, overlaps in quick.items():
+                scores[name][some] = [_mean(precision[:, draw, overlaps]) for draw in range(len(some))]
+        return scores
 
     def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
         """The AP of each class (C,), nan where nothing that was predicted has such a shape."""
@@ -153,7 +186,10 @@ def _curves_of(
     each = weights[statistics["truth_image"]] * statistics["truth_counted"][:, area]
     counted = np.bincount(statistics["truth_place"], each, classes)  # (C,)
     overlaps = statistics["matched"].shape[2]
-    precision, recall = np.full((classes, overlaps, len(RECALLS)), np.nan), np.full((classes, overlaps), np.nan)
+    precision, recall = (
+        np.full((classes, overlaps, len(_redrawn.RECALLS)), np.nan),
+        np.full((classes, overlaps), np.nan),
+    )
     for c in np.flatnonzero(counted):
         own = rows[bounds[c] : bounds[c + 1]]
         matched, ignored = (statistics[name][own, area].T for name in ("matched", "ignored"))  # (T, D)
@@ -162,7 +198,7 @@ def _curves_of(
         reached, exact = right / counted[c], right / (wrong + right + np.spacing(1))
         best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]  # at this recall or any higher one
         best = np.pad(best, ((0, 0), (0, 1)))  # recalls never reached have precision 0
-        at = np.stack([np.searchsorted(row, RECALLS) for row in reached])  # (T, R)
+        at = np.stack([np.searchsorted(row, _redrawn.RECALLS) for row in reached])  # (T, R)
         precision[c] = np.take_along_axis(best, at, axis=1)
         recall[c] = reached[:, -1] if len(own) else 0
     return precision, recall

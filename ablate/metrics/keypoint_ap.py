@@ -6,7 +6,7 @@ Matching people with annotations is pycocotools' `evaluate`. The matches are add
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablate.datasets import Info
-from ablate.metrics import take_blocks
+from ablate.metrics import _redrawn, take_blocks
 from ablate.registry import metric
 
 RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools may see of a prediction
@@ -105,6 +105,27 @@ class KeypointAP:
             "AR": float(recall[0].mean()),
         }
 
+    def redrawn(
+        self, statistics: dict[str, np.ndarray], weights: np.ndarray, wanted: Container[str]
+    ) -> dict[str, np.ndarray] | None:
+        """See `Redraws`."""
+        order = np.argsort(-statistics["score"], kind="stable")
+        image, score, matched, ignored = (statistics[name][order] for name in ("image", "score", "matched", "ignored"))
+        if not _redrawn.redrawable(image, score, matched, ignored):
+            return None
+        scores: dict[str, np.ndarray] = {}
+        for area, names in enumerate((("AP", "AP50", "AP75", "AR"), ("APM",), ("APL",))):
+            if any(name in wanted for name in names):
+                each = statistics["truth_counted"][:, area].astype(np.int64)
+                counted = weights[:, statistics["truth_image"]] @ each  # (R,)
+                precision, recall = _redrawn.curves(image, matched[:, area], ignored[:, area], counted, weights)
+                mean = precision.reshape(len(weights), -1).mean(axis=1)
+                scores |= {names[0]: mean}
+                if area == 0:
+                    scores |= {"AP50": precision[:, 0].mean(axis=1), "AP75": precision[:, 5].mean(axis=1)}
+                    scores |= {"AR": recall.mean(axis=1)}
+        return scores
+
     def columns(self, statistics: dict[str, Any]) -> dict[str, np.ndarray]:
         """For each image (I,) the columns that the decorator describes; no similarity (nan) where nobody is matched."""
         image, images = statistics["image"], len(statistics["image_ids"])
@@ -136,20 +157,17 @@ def _similarities(evaluation: Any, entry: dict[str, Any]) -> np.ndarray:
     return np.array(found, dtype=float)
 
 
-RECALLS = np.linspace(0, 1, 101)
-
-
 def _curves(matched: np.ndarray, ignored: np.ndarray, counted: float) -> tuple[np.ndarray, np.ndarray]:
     """Precision at the R = 101 recalls (T, R) and the highest recall (T,), from rows (D, T), best first."""
     if counted == 0:
-        return np.full((matched.shape[1], len(RECALLS)), np.nan), np.full(matched.shape[1], np.nan)
+        return np.full((matched.shape[1], len(_redrawn.RECALLS)), np.nan), np.full(matched.shape[1], np.nan)
     right = (matched & ~ignored).cumsum(axis=0).T.astype(float)  # (T, D)
     wrong = (~matched & ~ignored).cumsum(axis=0).T.astype(float)
     reached = right / counted
     precision = right / (wrong + right + np.spacing(1))
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # at this recall or any higher one
     best = np.pad(best, ((0, 0), (0, 1)))  # recalls never reached have precision 0
-    at = np.stack([np.searchsorted(row, RECALLS) for row in reached])  # (T, R)
+    at = np.stack([np.searchsorted(row, _redrawn.RECALLS) for row in reached])  # (T, R)
     highest = reached[:, -1] if reached.shape[1] else np.zeros(len(reached))
     return np.take_along_axis(best, at, axis=1), highest
 

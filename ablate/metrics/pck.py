@@ -6,6 +6,7 @@ either are not counted. Joint sets without shoulders and hips take the longer si
 (Yang & Ramanan, PAMI 2013).
 """
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,20 @@ class PCK:
         image, correct = statistics["image"], statistics["distance"] <= self.fraction
         counts = np.ones(len(image)) if weights is None else weights[image]
         return {"PCK": float(counts @ correct / counts.sum()) if counts.sum() else np.nan}
+
+    def redrawn(
+        self, statistics: dict[str, np.ndarray], weights: np.ndarray, wanted: Container[str]
+    ) -> dict[str, np.ndarray]:
+        """See `Redraws`."""
+        image, images = statistics["image"], weights.shape[1]
+        if len(image) and not 0 <= image.min() <= image.max() < images:
+            raise ValueError("rows of images that are not there")
+        found, labelled = (
+            weights @ np.bincount(rows, minlength=images)  # (R,)
+            for rows in (image[statistics["distance"] <= self.fraction], image)
+        )
+        with np.errstate(invalid="ignore"):
+            return {"PCK": found / labelled}  # 0 of 0 is nan
 
     def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
         """PCK of each joint (K,). Places drawn at random within people's boxes have one of .02, on Leeds Sports and on

@@ -38,6 +38,17 @@ def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMAT
     Raises:
         StoreError: the folder cannot be written.
     """
+    if "interactive" not in formats:
+        return _written(evidence, folder, formats, None)
+    from ablate.report import interactive
+
+    with interactive.scripts() as scripts:
+        return _written(evidence, folder, formats, scripts)
+
+
+def _written(
+    evidence: Evidence, folder: Path, formats: tuple[str, ...], scripts: Callable[[], str] | None
+) -> list[Path]:
     way = _way(folder, evidence.place)
     content = _linked(blocks(evidence), way)
     written = _Files(folder)
@@ -47,12 +58,12 @@ def write(evidence: Evidence, folder: Path, *, formats: tuple[str, ...] = FORMAT
         from ablate.report import html
 
         written.add("report.html", html.render(content, beside="interactive.html" if "interactive" in formats else ""))
-    if "interactive" in formats:
-        from ablate.report import interactive
-
-        written.add("interactive.html", interactive.render(evidence, way))
     if "latex" in formats:
         written.add("report.tex", _latex(content, written))
+    if scripts:
+        from ablate.report import interactive
+
+        written.add("interactive.html", interactive.render(evidence, way, scripts()))
     return written.paths
 
 

@@ -8,7 +8,10 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,28 @@ HERE = Path(__file__).parent
 EMBED = 'import vegaEmbed from "vega-embed"; window.vegaEmbed = vegaEmbed;'  # what the page takes of Vega's packages
 
 
-def render(evidence: Evidence, address: Callable[[str], str]) -> str:
-    """The page. `address` gives that of a trial's document, from its name in the place of results."""
-    import vl_convert  # 30 MB, for this page alone
+@contextmanager
+def scripts() -> Iterator[Callable[[], str]]:
+    """Vega's scripts, which vl-convert puts together: a second of work, done by another process meanwhile."""
+    # -P: what is beside the program, such as our html.py, is not to stand for Python's own.
+    with subprocess.Popen([sys.executable, "-P", HERE / "vega.py"], stdout=subprocess.PIPE) as process:
 
+        def text() -> str:
+            content, _ = process.communicate()
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+            return content.decode()
+
+        try:
+            yield text
+        finally:
+            process.kill()
+
+
+def render(evidence: Evidence, address: Callable[[str], str], theirs: str) -> str:
+    """The page with those scripts. `address` gives that of a trial's document, by its name in the place of results."""
     ours = (HERE / "interactive.js").read_text(encoding="utf-8")
-    theirs = _inside(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # what it asks for has a default
+    theirs = _inside(theirs)
     style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "interactive.css"))
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {_digest(theirs)} {_digest(ours)}"
     data = json.dumps(_data(evidence, address), allow_nan=False).replace("<", r"\u003c")

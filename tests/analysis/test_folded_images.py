@@ -37,7 +37,7 @@ ARMS = [(1.0, ["arm 0", "arm 1"]), (-1.0, ["control 0", "control 1"])]
 
 
 def test_the_parts_of_all_seeds_are_drawn_together():
-    images = resample.TestImages(recipe(), ARRAYS.__getitem__, draws="x")
+    images = resample.TestImages(recipe(), ARRAYS.__getitem__, draws="x", wanted=["pixel_accuracy"])
     low, high = images.interval(ARMS, "pixel_accuracy")
     assert images.count == 12
     assert low == pytest.approx(0.3)  # each image is 30 of 100 pixels better, whichever are drawn
@@ -48,4 +48,6 @@ def test_the_parts_of_all_seeds_are_drawn_together():
 
 def test_other_sets_are_scored_on_the_same_images():
     with pytest.raises(StoreError, match="trial arm 1: scored on other test images than arm 0"):
-        resample.TestImages(recipe(folds=1), ARRAYS.__getitem__, draws="x").interval(ARMS, "pixel_accuracy")
+        resample.TestImages(recipe(folds=1), ARRAYS.__getitem__, draws="x", wanted=["pixel_accuracy"]).interval(
+            ARMS, "pixel_accuracy"
+        )
