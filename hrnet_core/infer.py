@@ -156,7 +156,7 @@ def infer_classification(state: Mapping[str, torch.Tensor], channels: tuple[int,
 
 def infer_pyramid(state: Mapping[str, torch.Tensor], body: HRNet) -> V2p:
     """The detectors' neck; FCOS (told by its centerness branch) has its last convolutions stride 2 in mmdetection."""
-    fcos = any(key.startswith("bbox_head.conv_centerness") for key in state)
+    fcos = any(re.match(r"bbox_head\.(conv|fcos)_centerness", key) for key in state)
     return V2p(
         body.channels,
         body.strides,

@@ -45,8 +45,8 @@ def command(
 ) -> None:  # fmt: skip
     """Score a network, or what any system predicted, by the task's own protocol, with its interval over test images.
 
-    CHECKPOINT is a released file (official, OpenMMLab) or an ONNX network; of a STUDY, --arm names the network and
-    --weights the file. Exit status 1 where --check finds a difference. Example:
+    CHECKPOINT is a released file (official, OpenMMLab, torchvision's detectors) or an ONNX network; of a STUDY, --arm
+    names the network and --weights the file. Exit status 1 where --check finds a difference. Example:
     ablate evaluate pose_hrnet_w32_256x192.pth --task pose --data ~/datasets/coco2017
     """
     from ablate.evaluation import evaluate

@@ -52,7 +52,8 @@ def command(
             "--task says what is predicted" if task is None else "name pictures, or a set with --data"
         )
     if images:
-        opened = pictures.asked_of(images, task, chosen, net.outputs or net.likely, boxes)
+        outputs = None if net.names else net.outputs or net.likely  # names stand in the settings, or are COCO's
+        opened = pictures.asked_of(images, task, chosen, outputs, boxes)
     elif boxes:
         raise DataError("--boxes: for pictures; a set has its own (evaluation.boxes=detections)")
     else:

@@ -3,17 +3,19 @@
 Files are read by the restricted readers alone; one that holds code is refused with the object's name.
 """
 
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from ablate import registry
-from ablate.datasets import build_dataset
+from ablate.datasets import build_dataset, things
 from ablate.errors import DataError
 from ablate.evaluation.asked import Settings
 from ablate.evaluation.networks import FINDS, SEVERAL, Loaded
@@ -23,9 +25,12 @@ from ablate.evaluation.stored import Subject
 from ablate.network.build import build
 from ablate.network.cost import input_size
 from ablate.study import Recipe
-from ablate.training.weights import recipe_of, unpacked
+from ablate.study.presets import presets
+from ablate.tasks._detector_files import Held, is_torchvisions, of_mmdetection, of_torchvision
+from ablate.training.weights import packed, recipe_of, unpacked
 from hrnet_core import Pretrained, SimpleBaselineConfig, from_checkpoint
 from hrnet_core.checkpoint import official_state, read
+from hrnet_core.necks import V2p
 
 HEADS = {  # whose outputs a task reads
     "heatmap": "pose",
@@ -35,6 +40,7 @@ HEADS = {  # whose outputs a task reads
     "classification": "classification",
 }
 NAMED = 4  # tensors that a message names before it only counts
+REDUCTION = r"(^|\.)neck\.reduction_conv\.(0|conv)\."  # of mmdetection's pyramid
 PLACES = ("backbone.body.", "backbone.", "head.")  # of our networks, before the official names
 
 
@@ -49,7 +55,10 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
     if own := recipe_of(file):
         return _own(file, _ruled(own, chosen["task"]), given, device)
     try:
-        net = from_checkpoint(file, family=knobs.family, entry=knobs.entry)
+        source, sha256 = read(file), digest(file)
+        if made := detector(source, sha256, entry=knobs.entry):
+            return _detector(file, made, chosen, device)
+        net = from_checkpoint(source, family=knobs.family, entry=knobs.entry)
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error)) from None
     kind = net.kind
@@ -61,7 +70,7 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
     swapped = net.family == "pose" and isinstance(net.config, SimpleBaselineConfig) and "colours" not in given
     if swapped:
         knobs = reading({**given, "colours": "bgr", "mean": MEAN_OF_RGB[::-1], "std": STD_OF_RGB[::-1]})
-    subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=said(net), read=knobs.changed)
+    subject = Subject(kind="checkpoint", file=file.name, sha256=sha256, network=said(net), read=knobs.changed)
     notes = ["its official code feeds BGR pictures, so they are fed here; network.colours=rgb feeds the other order"]
     return Loaded(
         subject,
@@ -73,6 +82,99 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
         knobs={"align_corners": True} if net.family == "ocr" else {},
         notes=tuple(notes if swapped else ()),
     )
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector that others trained, as a network of ours."""
+
+    recipe: Recipe
+    state: dict[str, Tensor]  # by our names
+    read: dict[str, object]  # knobs of `network.`
+    names: tuple[str, ...]  # of its classes
+    whose: str
+
+    def network(self, task: Mapping[str, object]) -> nn.Module:
+        """With some rules of the task changed. Raises ValueError."""
+        recipe = _ruled(self.recipe, task)
+        with torch.device("meta"):  # what does not fit takes no memory
+            fitting(build(recipe), self.state)
+        net = build(recipe)
+        net.load_state_dict(fitting(net, self.state))
+        return net.eval()
+
+
+def detector(source: Mapping[str, object], sha256: str = "", *, entry: str | None = None) -> Detector | None:
+    """The detector of mmdetection's (on HRNet) or torchvision's that a file holds; None where it holds none.
+
+    Raises:
+        ValueError: it holds one, of which something is missing.
+    """
+    for tensors in _mappings(source):
+        if is_torchvisions(tensors):
+            held, depth = of_torchvision(tensors, sha256=sha256)
+            model = {"name": "resnet", "depth": depth, "pyramid": True}
+            names = list(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])[-held.classes :]
+            names = [f"{name} {place}" if names.count(name) > 1 else name for place, name in enumerate(names)]
+            return _as_ours(held, model, held.state, names if held.classes in (90, 91) else [], "torchvision")
+    if not any(re.search(REDUCTION, key) for tensors in _mappings(source) for key in tensors):
+        return None
+    net = from_checkpoint(source, entry=entry)
+    if not isinstance(net.neck, V2p) or not any("_head." in key for key in net.leftover):
+        return None
+    held = of_mmdetection(net.leftover)
+    known = {knob.name for knob in registry.describe("model", "hrnet").knobs}
+    model = {name: value for name, value in vars(net.config).items() if name in known}
+    model |= {"name": "hrnet", "output": "v2p", "pyramid_stride": net.neck.strides[0] // net.body.strides[0]}
+    parts = {"backbone.body.": net.body, "backbone.neck.": net.neck}
+    state = {f"{place}{name}": value for place, part in parts.items() for name, value in part.state_dict().items()}
+    return _as_ours(held, model, state | held.state, _named(source, held.classes), "mmdetection")
+
+
+def _mappings(source: Mapping[str, object]) -> Iterator[dict[str, Tensor]]:
+    """The tensors of a file, and of the mappings in it, without wrappers' `module.`."""
+    for of in (source, *(value for value in source.values() if isinstance(value, Mapping))):
+        yield {re.sub(r"^module\.", "", str(key)): value for key, value in of.items() if isinstance(value, Tensor)}
+
+
+def _as_ours(
+    held: Held, model: Mapping[str, object], state: dict[str, Tensor], names: Sequence[str], whose: str
+) -> Detector:
+    coco = tuple(things()["coco80"])
+    names = tuple(names) or (coco if held.classes == len(coco) else tuple(f"class{n}" for n in range(held.classes)))
+    document = {
+        "task": {"name": "detection"} | held.knobs,
+        "dataset": {"name": "coco_instances"} | ({} if names == coco else {"classes": names}),
+        "model": model,
+        "train": presets()["detection"]["train"],
+    }
+    recipe = Recipe.model_validate(json.loads(json.dumps(document))).settled(on_gpu=False)
+    return Detector(recipe, state, held.read, names, whose)
+
+
+def _named(source: Mapping[str, object], count: int) -> list[str]:
+    """The classes as mmdetection writes them beside the weights."""
+    meta = source.get("meta")
+    if not isinstance(meta, Mapping):
+        return []
+    of_set = meta.get("dataset_meta")
+    found = (of_set if isinstance(of_set, Mapping) else meta).get("CLASSES") or meta.get("classes")
+    names = [str(name) for name in found] if isinstance(found, list | tuple) else []
+    return names if len(set(names)) == count else []
+
+
+def _detector(file: Path, made: Detector, chosen: Settings, device: torch.device) -> Loaded:
+    knobs = reading(chosen["network"], **made.read)
+    net = made.network(chosen["task"])
+    model, task = made.recipe.model, made.recipe.task.knobs
+    body = f"HRNet W{model.knobs['width']}" if model.name == "hrnet" else f"ResNet-{model.knobs['depth']}"
+    millions = sum(parameter.numel() for parameter in net.parameters()) / 1e6
+    name = f"{body}, {task['detector']} of {len(made.names)} classes, {millions:.1f} M parameters ({made.whose})"
+    subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
+    run = runner(net, device, task="detection")
+    found = Loaded(subject, run, knobs, task="detection", outputs=len(made.names), names=made.names)
+    bgr = "its official code feeds BGR pictures, so they are fed here; network.colours=rgb feeds the other order"
+    return replace(found, knobs=dict(task), notes=(bgr,) if made.read and "colours" not in chosen["network"] else ())
 
 
 MEAN_OF_RGB, STD_OF_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # used on B, G, R in that order
@@ -102,11 +204,11 @@ def _names(recipe: Recipe) -> tuple[str, ...]:
     return tuple(build_dataset(recipe.dataset).info.things or ()) if recipe.task.name in FINDS else ()
 
 
-def _ruled(recipe: Recipe, task: dict[str, object]) -> Recipe:
+def _ruled(recipe: Recipe, task: Mapping[str, object]) -> Recipe:
     """The same, and where the network applies the task's rules itself, with those that are asked for."""
     if recipe.task.name not in FINDS:
         return recipe
-    part = recipe.task.model_copy(update={"knobs": recipe.task.knobs | task})
+    part = recipe.task.model_copy(update={"knobs": recipe.task.knobs | dict(task)})
     return recipe.model_copy(update={"task": part.filled("task")})
 
 
@@ -135,7 +237,10 @@ def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
         assert net is not None  # it has a recipe
         return net, input_size(recipe)
     try:
-        return from_checkpoint(file), (256, 192)
+        source = read(file)
+        if made := detector(source, digest(file)):
+            return made.network({}), input_size(made.recipe)
+        return from_checkpoint(source), (256, 192)
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error)) from None
 
@@ -143,11 +248,16 @@ def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
 def official_weights(file: Path) -> bytes:
     """A released checkpoint's tensors as safetensors, by the official names, without what training left beside them.
 
+    Of a detector by our names, with its recipe, which says what it is.
+
     Raises:
         DataError: as `load`.
     """
     try:
-        state = official_state(file)
+        source = read(file)
+        if made := detector(source, digest(file)):
+            return packed(made.network({}), trial_id="", recipe=made.recipe)
+        state = official_state(source)
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error)) from None
     return bytes(safetensors.torch.save({name: value.contiguous().clone() for name, value in state.items()}))
@@ -180,19 +290,30 @@ def said(net: Pretrained) -> str:
 
 
 def whole_state(net: nn.Module, source: Mapping[str, object]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by the names of a network of ours: its own names, or the official ones.
+    """The tensors of a checkpoint by the names of a network of ours: its own names, or others' that are known.
 
     Raises:
         ValueError: some are missing, left over, or of another shape.
     """
     wanted = net.state_dict()
     tensors = {re.sub(r"^module\.", "", str(k)): v for k, v in source.items() if isinstance(v, Tensor)}
-    if not set(tensors) & set(wanted):
-        official = official_state(source)
-        tensors = {name: official[short] for name in wanted if (short := _short(name)) in official}
-        left = set(official) - {_short(name) for name in wanted}
-    else:
-        left = set(tensors) - set(wanted)
+    if made := detector(source):
+        return fitting(net, made.state)
+    if set(tensors) & set(wanted):
+        return fitting(net, tensors)
+    official = official_state(source)
+    tensors = {name: official[short] for name in wanted if (short := _short(name)) in official}
+    return fitting(net, tensors, more=set(official) - {_short(name) for name in wanted})
+
+
+def fitting(net: nn.Module, tensors: Mapping[str, Tensor], *, more: Iterable[str] = ()) -> dict[str, Tensor]:
+    """All tensors of a network by its own names, `more` being the names of others that the file has.
+
+    Raises:
+        ValueError: some are missing, left over, or of another shape.
+    """
+    wanted = net.state_dict()
+    left = {*more, *(set(tensors) - set(wanted))}
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     wrong = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
     left = {name for name in left if not name.endswith("num_batches_tracked")}

@@ -126,7 +126,7 @@ def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: st
         raise DataError(
             f"{file}: of detectors checkpoints are read; what this one found, as a COCO results file, is scored"
         )
-    if task in FINDS and net.names not in ((), (*things()["coco80"],)) and "name" not in chosen["dataset"]:
+    if task in FINDS and not set(things()["coco80"]) <= set(net.names) and "name" not in chosen["dataset"]:
         chosen = {**chosen, "dataset": {"classes": list(net.names), **chosen["dataset"]}}
     known, notes = dict(net.knobs), list(net.notes)
     if task == "pose" and "size" not in {**known, **chosen["task"]}:
