@@ -97,7 +97,7 @@ def run(
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
     from ablate.planning.open_study import designed
-    from ablate.running.drive import Where, drive_study, selected
+    from ablate.running.drive import Where, drive_study, selected, tries_of
     from ablate.storage import Store, kind_to_train
 
     folder = Path(data).expanduser() if data is not None else None
@@ -105,7 +105,7 @@ def run(
     trials = selected(design, only)
     store = store.of(kind_to_train(study, trials, store.read()))
     if retry:
-        store.forget_failed(trials)
+        store.forget_failed(tries_of(design, trials) + trials)
     where = Where(
         store, folder, here=local, address=address, tracker=mlflow, experiment=experiment, minutes=minutes
     )  # fmt: skip

@@ -18,7 +18,7 @@ from ablate.analysis.rule import Rule
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
 from ablate.storage import Cost, Epoch, Result, Standing, little_trained
-from ablate.study import SCRATCH, Published, Recipe, Study
+from ablate.study import SCRATCH, Choice, Published, Recipe, Study
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -130,6 +130,7 @@ class Evidence:
     breakdowns: list[Breakdown]  # by class or joint; none when per-image statistics were not read
     pictured: list[Pictured]  # test images by arm, where the data may be shown and predictions were kept
     comparisons: list[Comparison]  # by metric in the study's order, then by arm
+    choices: Mapping[str, Choice]  # by an arm's label what its tries came to, where the study tunes
     planned: int  # comparisons in the primary metric
     rule: Rule  # how verdicts come about
     doubts: list[str]  # where the scores look unlike those for which the rule keeps its error rate

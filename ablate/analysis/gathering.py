@@ -111,6 +111,7 @@ def gather(
             for found in pictured(recipes[name], of_arm, Read(stored, _kept(store, results)), primary, data, pictures)
         ],
         comparisons=comparisons,
+        choices=design.choices,
         planned=planned,
         rule=rule,
         doubts=[

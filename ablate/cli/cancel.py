@@ -33,7 +33,8 @@ def command(what: str, prefix: str, scale: str | None, results: str, as_json: bo
     if options.names_study(what):
         design = opened(what, scale=scale, results=results, keep=False)
         kind = kind_to_train(design.study, design.trials, store.read())
-        ids = [trial.id for trial in store.of(kind).missing(design.trials)]
+        trials = [*(design.tries.trials if design.tries else ()), *design.trials]
+        ids = [trial.id for trial in store.of(kind).missing(trials)]
         ids = [_only(store, prefix, ids)] if prefix else ids
     else:
         ids = [_only(store, what, _unfinished(store, what))]

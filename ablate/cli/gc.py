@@ -33,7 +33,8 @@ def command(
     store, trials = Store(results), None
     if study:
         found = store.read().results
-        ids = [trial.id for trial in opened(study, scale=scale, results=results, keep=False).trials]
+        design = opened(study, scale=scale, results=results, keep=False)
+        ids = [trial.id for trial in [*design.trials, *(design.tries.trials if design.tries else ())]]
         trials = {found[trial_id].id if trial_id in found else trial_id for trial_id in ids}
     swept, busy = sweep(store, trials, dry=dry_run)
     rows: list[Row] = [

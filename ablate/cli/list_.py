@@ -97,11 +97,11 @@ def _of_network_files() -> list[Row]:
 
 
 def _keys() -> list[Row]:
-    from ablate.study import Budget, Factor, Match, Recipe, Scale, Study, TrainSpec, Weights, keys, presets
+    from ablate.study import Budget, Factor, Match, Recipe, Scale, Study, TrainSpec, Tune, Weights, keys, presets
 
     sections: dict[str, Any] = {
         "": Study, "recipe": Recipe, "recipe.train": TrainSpec, "recipe.weights": Weights, "factors.NAME": Factor,
-        "factors.NAME.match": Match, "scales.NAME": Scale, "budget": Budget,
+        "factors.NAME.match": Match, "tune": Tune, "scales.NAME": Scale, "budget": Budget,
     }  # fmt: skip
     preset = {"key": "recipe.train.preset", "type": "text", "default": "", "meaning": ", ".join(presets.presets())}
     rows = [

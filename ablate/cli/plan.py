@@ -162,11 +162,28 @@ def _when(ends: list[Row], study: "Study") -> list[str]:
     ]
 
 
+def _tuning(made: "Plan") -> list[str]:
+    """What the tries of `tune` cost, which run before all else."""
+    tries = made.tuning
+    if tries is None or not made.study.tune:
+        return []
+    hours = tries.makespan_hours
+    time = f", about {duration(3600 * hours)} with {tries.parallel} at once" if tries.missing and hours > 0 else ""
+    count, arms = sum(arm.planned for arm in tries.arms), len(made.arms)
+    said = [f"Tuned first: {arms} arms, each by {made.study.tune.said}: {len(tries.missing)} of {count} to run{time}."]
+    if made.design.waiting:
+        said.append(
+            f"What {len(made.design.waiting)} arms will be trained with is not known yet; costs are as first tried."
+        )
+    return said
+
+
 def _sentences(made: "Plan") -> list[str]:
     study, hours = made.study, made.trial_hours
     lines = [f"{study.name}, scale {study.scale or '-'}: {study.question}"]
     if study.note:
         lines.append(study.note)
+    lines += _tuning(made)
     lines.append(f"{len(made.missing)} of {sum(arm.planned for arm in made.arms)} trials to run.")
     if made.missing and math.isfinite(hours):
         devices, unit = study.budget.devices, "GPU" if study.budget.gpus else "CPU"

@@ -26,7 +26,7 @@ class Progress:
     """A listener that shows; everything goes to stderr."""
 
     def __init__(self, design: Design, trials: list[Trial], store: Store) -> None:
-        self.design, self.study, self.trials, self.store = design, design.study, trials, store
+        self.design, self.study, self.trials, self.store = design, design.study, list(trials), store
         shelf = store.read()
         self.waiting = {trial.id for trial in store.missing(trials, shelf=shelf)}
         self.damaged = shelf.damaged
@@ -59,6 +59,10 @@ class Progress:
         self._line(f"remark: {remark}")
 
     def started(self, trial: Trial) -> None:
+        if trial.id not in self.waiting:  # its arm has been tuned since, and so it has another id
+            at = next(at for at, one in enumerate(self.trials) if (one.arm, one.seed) == (trial.arm, trial.seed))
+            self.waiting = self.waiting - {self.trials[at].id} | {trial.id}
+            self.trials[at] = trial
         self.rows.setdefault(trial.id, None)
         self._refresh()
 

@@ -116,10 +116,12 @@ def publish_results(design: "Design", store: "Store", published: "Store") -> Non
 
     results = store.read().results
     published.create()
-    for trial in design.trials:
+    for trial in [*design.trials, *(design.tries.trials if design.tries else ())]:
         if trial.id in results:
             result = results[trial.id]
             published.put(result, store.statistics(result.id))
             if predictions := store.place.read(store.name(result.id, PREDICTIONS)):
                 published.place.write(published.name(result.id, PREDICTIONS), predictions)
-    kept_plans.copy(store, published, design.study.name)
+    for asked in (design, design.tries):
+        if asked:
+            kept_plans.copy(store, published, asked.study.name)

@@ -65,7 +65,8 @@ def command(
     from ablate.cli.report import usual_place, write
     from ablate.errors import StudyError
     from ablate.planning.last_run import compared, last_run
-    from ablate.running.drive import Where, drive_study, selected
+    from ablate.planning.open_study import tuned
+    from ablate.running.drive import Where, drive_study, selected, tries_of
     from ablate.running.outcome import failures
     from ablate.storage import Store, kind_to_train
 
@@ -74,14 +75,17 @@ def command(
     store, design = Store(results), opened(study, scale=scale, results=results, data=data)
     trials = selected(design, only)
     store = store.of(kind_to_train(design.study, trials, store.read()))
-    if retry and (held := store.forget_failed(trials)):
+    tries = tries_of(design, trials)
+    if retry and (held := store.forget_failed(tries + trials)):
         say(f"{held} failed trials are held by another process, and stay as they are")
     where = Where(
         store, data, here=local, address=address, tracker=mlflow, experiment=experiment,
         minutes=minutes or math.inf, grace=grace,
     )  # fmt: skip
-    with Progress(design, trials, store) as progress:
+    with Progress(design, tries + trials, store) as progress:
         outcome = drive_study(design, trials, where, [progress])
+    design = tuned(design, results)
+    trials = selected(design, only)
     if outcome.mirror_trouble:
         say(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}")
     if outcome.stopped:
@@ -96,7 +100,7 @@ def command(
     written = write(gather(design, store, data=data), to or usual_place(design.study, store), quiet=as_json)
     if as_json:
         document(_document(design, outcome) | written)
-    if lines := failures(store, trials):
+    if lines := failures(store, tries + trials):
         for line in lines[:SHOWN]:
             say(line)
         more = f", {len(lines) - SHOWN} more of them not shown" if len(lines) > SHOWN else ""

@@ -38,7 +38,8 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     primary = design.study.metrics[0]
     unneeded = _unneeded(design, store.of(kind))
     rows: list[Row] = []
-    for trial in design.trials:
+    trials = [*(design.tries.trials if design.tries else ()), *design.trials]
+    for trial in trials:
         result = shelf.results.get(trial.id)
         documents = held.get(result.id if result else trial.id, {})
         rows.append(
@@ -52,7 +53,7 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
                 "reason": result.reason if result else "",
             }
         )
-    theirs = [shelf.results[trial.id].imported if trial.id in shelf.results else None for trial in design.trials]
+    theirs = [shelf.results[trial.id].imported if trial.id in shelf.results else None for trial in trials]
     if any(theirs):
         for row, mark in zip(rows, theirs, strict=True):
             row["imported from"] = mark.source if mark else ""
@@ -60,6 +61,8 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     done = sum(row["status"] == "done" for row in rows)
     own, total = sum(row["bytes"] for row in rows), sum(sum(documents.values()) for documents in held.values())
     say(f"{done} of {len(rows)} trials done in {results}")
+    if design.waiting:
+        say(f"{len(design.waiting)} of {len(design.arms)} arms are not tuned yet")
     if needless := sum(row["status"] == NEEDLESS for row in rows):
         say(f"{needless} are not needed: a look has decided their comparisons")
     say(f"{own:,} bytes, {total:,} with other trials")

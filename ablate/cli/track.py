@@ -31,6 +31,9 @@ def command(
 
     store, design = Store(results), opened(study, scale=scale, results=results, keep=False)
     count, mended = Tracker(store, design, mlflow, experiment).fill()
+    if design.tries:
+        further = Tracker(store, design.tries, mlflow, experiment or design.study.name).fill()
+        count, mended = count + further[0], mended + further[1]
     if as_json:
         document({"trials": count, "mended": mended})
         return

@@ -33,6 +33,7 @@ from ablate.datasets._files import (
     set_folder,
     under,
 )
+from ablate.datasets._held_out import held_out
 from ablate.datasets._info import Classes, Info, Joints
 from ablate.datasets._kept import keep_pictures, picture, pictures_kept
 from ablate.registry import Chosen
@@ -76,6 +77,7 @@ __all__ = [
     "build_dataset",
     "catalog",
     "check_version",
+    "held_out",
     "image_classes",
     "is_whole",
     "joint_sets",

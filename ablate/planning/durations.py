@@ -107,8 +107,9 @@ def image_counts(recipe: Recipe) -> tuple[int, int] | None:
     if not sizes:
         return None
     train, wanted = sizes["train"], recipe.train.images
-    images = info.images["train"] if info.images else train
-    return (max(1, round(train * min(1.0, (wanted or images) / images))), sizes["val"])
+    images, kept = info.images["train"] if info.images else train, 1 - recipe.train.held_out
+    scored = sizes["val"] if kept == 1 else max(1, round(train * (1 - kept)))
+    return (max(1, round(train * min(kept, (wanted or images) / images))), scored)
 
 
 def _evaluation_share(recipe: Recipe) -> float:

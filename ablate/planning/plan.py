@@ -54,6 +54,7 @@ class Plan:
     design: Design
     arms: list[ArmPlan]
     missing: list[Trial]
+    tuning: "Plan | None"  # that of the tries, which run first; None where nothing is tuned
     results: Mapping[str, Result]  # all of the results folder, by trial id
     damaged: list[str]
     basis: str  # where the seconds come from
@@ -140,6 +141,7 @@ def plan(design: Design, store: Store) -> Plan:
         design=design,
         arms=[_row(study, *line, shelf) for line in zip(design.arms, priced, seconds, strict=True)],
         missing=store.missing(design.trials, shelf=shelf),
+        tuning=plan(design.tries, store) if design.tries else None,
         results=shelf.results,
         damaged=shelf.damaged,
         basis=basis,

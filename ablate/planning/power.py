@@ -17,6 +17,8 @@ REACH = 5  # standard deviations of an arm: gaps beyond are not what studies are
 def power(design: Design, shelf: Shelf) -> list[str]:
     """From the rule alone, and from the spread of the results that are there."""
     rule, n = rule_of(design), len(design.study.seeds)
+    if not design.contrasts:
+        return []
     asked = f"{n} seeds and {rule.comparisons} comparison{'s' * (rule.comparisons > 1)}"
     if not rule.testable(n):
         lines = [

@@ -19,6 +19,7 @@ from ablate.errors import PartError, StudyError, printable
 from ablate.machine import GRACE, Stop
 from ablate.planning.arm_costs import counted
 from ablate.planning.durations import launch_order
+from ablate.planning.open_study import tuned
 from ablate.running.here import run_here
 from ablate.running.outcome import Outcome, reached
 from ablate.running.ray.start import run_on_ray
@@ -51,11 +52,18 @@ class Where:
 
 
 def drive_study(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
-    """Run a study: as `drive` does, but one with looks from look to look, and what is decided is trained no further.
+    """Run a study: as `drive` does, but of arms that are tuned the tries first, and a study with looks from look to
+    look, where what is decided is trained no further.
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
+    if design.tries:
+        return _drive_tuned(design, trials, where, listeners)
+    return _drive_by_looks(design, trials, where, listeners)
+
+
+def _drive_by_looks(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener]) -> Outcome:
     if not design.study.looks:
         return drive(design, trials, where, listeners)
     whole, began, before = Outcome([]), time.monotonic(), list[Trial]()
@@ -78,6 +86,30 @@ def drive_study(design: Design, trials: list[Trial], where: Where, listeners: Se
                 listener.noticed(line)
 
 
+def tries_of(design: Design, trials: Iterable[Trial]) -> list[Trial]:
+    """The tries of the arms of these trials; none where nothing is tuned."""
+    arms = {arm.label: arm.levels.items() for arm in map(design.arm, trials)}.values()
+    tries = design.tries.trials if design.tries else []
+    return [trial for trial in tries if any(levels <= trial.arm.items() for levels in arms)]
+
+
+def _drive_tuned(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener]) -> Outcome:
+    """The tries of these arms, and then the trials with what they chose."""
+    began, named = time.monotonic(), replace(where, experiment=where.experiment or design.study.name)
+    assert design.tries
+    whole = drive(design.tries, tries_of(design, trials), named, listeners)
+    if whole.stopped or {"busy", "cancelled"} & set(whole.ran.values()):
+        return whole
+    left = where.minutes - (time.monotonic() - began) / 60
+    if left <= 0:
+        whole.stopped, whole.status = f"after {where.minutes:g} minutes", 124
+        return whole
+    chosen = tuned(design, where.store.place.address)
+    own = [chosen.arm(trial).trials[design.study.seeds.index(trial.seed)] for trial in trials]
+    whole.add(_drive_by_looks(chosen, own, replace(where, minutes=left), listeners))
+    return whole
+
+
 def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
     """Run those of `trials` that have no result yet; listeners hear of them as they go.
 
@@ -85,6 +117,8 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         AblateError: what can be known before any training, in one line; nothing is lost.
     """
     study, shelf = design.study, where.store.read()
+    if waiting := {arm.label for arm in design.waiting} & {design.arm(trial).label for trial in trials}:
+        raise StudyError(f"tune: {min(waiting)} is not tuned yet; ablate run trains its tries first")
     kind = kind_to_train(study, trials, shelf)
     where = replace(where, store=where.store.of(kind))
     waiting = {trial.id for trial in where.store.missing(trials, shelf=shelf.of(kind))}

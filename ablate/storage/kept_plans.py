@@ -59,7 +59,7 @@ def _rule(study: Study) -> dict[str, str | float | list[int]]:
     """What is not as it is by default."""
     rule = {
         "test": study.testing, "looks": study.looks, "margin": study.margin, "pairing": study.pairing,
-        "population": study.population,
+        "population": study.population, "tune": study.tune.said if study.tune else None,
     }  # fmt: skip
     return {name: value for name, value in rule.items() if value is not None and value not in ("sign_flip", "seeds")}
 

@@ -7,8 +7,8 @@ alone shows to be wrong.
 from ablate.study import presets
 from ablate.study.budget import Budget
 from ablate.study.check import check_study
-from ablate.study.design import Arm, Contrast, Design, Levels
-from ablate.study.factor import MATCHED, Factor, Match, RecipePath
+from ablate.study.design import Arm, Choice, Contrast, Design, Levels
+from ablate.study.factor import MATCHED, Factor, Match, RecipePath, Tune
 from ablate.study.fairness import (
     SCRATCH,
     differences,
@@ -44,6 +44,7 @@ __all__ = [
     "STRICT",
     "Arm",
     "Budget",
+    "Choice",
     "Contrast",
     "Design",
     "Factor",
@@ -59,6 +60,7 @@ __all__ = [
     "Study",
     "TrainSpec",
     "Trial",
+    "Tune",
     "Weights",
     "beside_published",
     "blaming",

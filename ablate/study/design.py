@@ -1,7 +1,7 @@
 """Design: a study's arms with their recipes and trials, and the comparisons that were planned; made once, handed on."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from ablate import registry
 from ablate.errors import PartError, StudyError, invalid, nearest
 from ablate.study.factor import MATCHED
-from ablate.study.recipe import Recipe, TrainSpec, Trial
-from ablate.study.study import DATASET, Study, blaming, merge
+from ablate.study.recipe import Recipe, Trial
+from ablate.study.study import DATASET, Study, blaming, merge, nested
 
 Levels = dict[str, str]  # factor name -> level label
+Setting = dict[str, Any]  # a path of the recipe -> its value
+TRY = "try"  # what the levels of an arm of tries say of the try
 SUM = "the sum of both effects"
 YES_OR_NO = ("yes", "no", "true", "false")
 
@@ -39,6 +41,15 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What an arm's tries came to: the values that it was trained with for the verdict."""
+
+    setting: Setting
+    label: str  # of the try
+    scores: dict[str, tuple[float, ...]]  # label of each try -> by seed its score on the held-out images; nan without
+
+
+@dataclass(frozen=True)
 class Contrast:
     """One planned comparison: a weighted sum of arms' mean scores that is 0 where nothing differs."""
 
@@ -53,14 +64,17 @@ class Design:
     Of a study with several data sets all of them on each, one set after the other, each with a control of its own.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, *, choices: Mapping[str, Choice] | None = None, trying: bool = False) -> None:
         """
+        Of a study with `tune` each arm needs a choice, by its label; one without waits for its tries. Those are the
+        trials of the design that is `trying`.
+
         Raises:
             StudyError: a path that leads nowhere or that two factors set, two arms that are the same trial or have one
                 label, or a `match` yet to be solved (planning/match.py makes its levels).
             PartError: a part or knob that no shelf has.
         """
-        self.study = study
+        self.study, self.choices, self.trying = study, dict(choices or {}), trying
         with blaming(study.file):
             for name, factor in study.factors.items():
                 if factor.match:
@@ -68,12 +82,25 @@ class Design:
             _refuse_shared_paths(study)
             self.sets = tuple(study.datasets or ("",))
             self.arms = tuple(
-                self._arm(levels | ({DATASET: name} if name else {}))
+                self._arm(levels | ({DATASET: name} if name else {}) | ({TRY: tried} if tried else {}))
                 for name in self.sets
                 for levels in _combinations(study)
+                for tried in (study.tune.tries if study.tune and trying else ("",))
             )
             self._refuse_equal_labels()
             self._refuse_equal_trials()
+
+    @cached_property
+    def tries(self) -> "Design | None":
+        """The tries of all arms, as a design of their own; None where nothing is tuned."""
+        return Design(self.study.of_tries, trying=True) if self.study.tune and not self.trying else None
+
+    @property
+    def waiting(self) -> list[Arm]:
+        """The arms that are not tuned yet: what their trials will be is not known."""
+        if not self.study.tune or self.trying:
+            return []
+        return [arm for arm in self.arms if arm.label not in self.choices]
 
     @property
     def control(self) -> Arm:
@@ -116,8 +143,10 @@ class Design:
         return Contrast(label, reference, weights)
 
     def _contrasts(self, arms: tuple[Arm, ...]) -> Iterator[Contrast]:
-        """Those on one data set."""
+        """Those on one data set; none of tries."""
         how = self.study.comparing
+        if self.trying:
+            return
         if how == "effects":
             yield from self._main_effects(arms)
             yield from self._interactions(arms)
@@ -169,8 +198,9 @@ class Design:
         return [arm.trials[0] for arm in self.arms]
 
     def arm(self, trial: Trial) -> Arm:
-        """The arm that a trial of this design belongs to."""
-        return self._by_levels[tuple(trial.arm.items())]
+        """The arm that a trial of this design, or of its tries, belongs to."""
+        levels = tuple(trial.arm.items())
+        return self.tries.arm(trial) if TRY in trial.arm and self.tries else self._by_levels[levels]
 
     def chosen(self, choices: Iterable[str], *, flag: str) -> list[Arm]:
         """The arms that have the levels of any of these choices; see `levels_of`."""
@@ -238,15 +268,18 @@ class Design:
         return StudyError(f"{self.study.file}: {where}: {what}" if self.study.file else f"{where}: {what}")
 
     def _arm(self, levels: Levels) -> Arm:
-        recipe = _recipe(self.study, levels)
-        asked, version = self.study.metrics, _data_version(recipe)
-        meanings, plugins = recipe.meanings(asked), recipe.plugins(asked)
         control = self.study.control
         changed = [name for name in control if levels[name] != control[name]]
         shown = changed or list(control)
+        label = " + ".join(self._shown(name, levels[name]) for name in shown) + _on(levels.get(DATASET, ""))
+        recipe = _recipe(self.study, levels, self._tuned(levels, label))
+        asked, version = self.study.metrics, _data_version(recipe)
+        meanings, plugins = recipe.meanings(asked), recipe.plugins(asked)
+        if self.study.tune and not self.trying and label not in self.choices:
+            meanings = meanings | {"not tuned yet": 0}  # an id that no result has
         bare = (" + ".join(levels[name] for name in changed),) if changed else tuple(control.values())
         return Arm(
-            label=" + ".join(self._shown(name, levels[name]) for name in shown) + _on(levels.get(DATASET, "")),
+            label=f"{label}, {levels[TRY]}" if TRY in levels else label,
             levels=levels,
             recipe=recipe,
             trials=tuple(
@@ -255,6 +288,15 @@ class Design:
             ),
             bare=bare,
         )
+
+    def _tuned(self, levels: Levels, label: str) -> Setting:
+        """What is tuned: the try's values, the chosen ones, or the first ones while none are chosen."""
+        tune = self.study.tune
+        if not tune:
+            return {}
+        if TRY in levels:
+            return tune.tries[levels[TRY]] | {"train.held_out": tune.held_out}
+        return self.choices[label].setting if label in self.choices else next(iter(tune.tries.values()))
 
     def _shown(self, factor: str, level: str) -> str:
         """A level by its name where that says what it is, else with its factor's."""
@@ -300,7 +342,8 @@ def _refuse_shared_paths(study: Study) -> None:
     """Of two factors that set one path the later would win, and its arms would not have the other's level."""
     owners: dict[str, str] = {}
     settings = {f"factors.{name}": factor.levels for name, factor in study.factors.items()}
-    for name, levels in (settings | {"datasets": study.datasets or {}}).items():
+    settings |= {"datasets": study.datasets or {}, "tune": {"": dict(study.tune.knobs)} if study.tune else {}}
+    for name, levels in settings.items():
         for path in dict.fromkeys(path for setting in levels.values() for path in setting):
             if path in owners:
                 raise StudyError(f"{owners[path]} and {name} both set {path}; one of them may")
@@ -321,14 +364,17 @@ def _is_number(level: str) -> bool:
     return False
 
 
-def _recipe(study: Study, levels: Levels) -> Recipe:
+def _recipe(study: Study, levels: Levels, tuned: Setting) -> Recipe:
     document = study.recipe.model_dump(exclude_unset=True)
     datasets = study.datasets or {}
-    chosen = {f"factors.{name}": study.factors[name].levels[level] for name, level in levels.items() if name != DATASET}
+    chosen = {
+        f"factors.{name}": study.factors[name].levels[level] for name, level in levels.items() if name in study.factors
+    }
+    chosen |= {"tune": tuned}
     chosen |= {f"datasets.{name}": datasets[name] for factor, name in levels.items() if factor == DATASET}
     settings = [(path.split("."), value, at) for at, setting in chosen.items() for path, value in setting.items()]
     for path, value, at in sorted(settings, key=lambda setting: len(setting[0])):  # a part before its knobs
-        document = merge(document, _nested(path, value, at=at))
+        document = merge(document, nested(path, value, at=at))
     try:
         return Recipe.model_validate(document).settled(on_gpu=study.budget.gpus > 0)
     except ValidationError as error:
@@ -336,18 +382,6 @@ def _recipe(study: Study, levels: Levels) -> Recipe:
         raise StudyError(f"arm {_spelt(levels)}: recipe.{where}: {what}") from None
     except PartError as error:
         raise PartError(f"arm {_spelt(levels)}: {error}") from None
-
-
-def _nested(path: list[str], value: Any, *, at: str) -> dict[str, Any]:
-    known = list(Recipe.model_fields)
-    if path[0] not in known:
-        raise StudyError(f"{at}: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
-    if path[0] == "train" and len(path) > 1 and path[1] not in TrainSpec.model_fields:
-        raise StudyError(f"{at}: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
-    nested: Any = value
-    for step in reversed(path):
-        nested = {step: nested}
-    return dict(nested)
 
 
 def _spelt(levels: Levels) -> str:

@@ -1,8 +1,10 @@
-"""Factor: one decision with its levels, and the wish that they cost the same."""
+"""Factor: one decision with its levels, and the wishes that they cost the same and that every arm is tuned alike."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable
+from itertools import product
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -10,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from ablate.errors import nearest
 from ablate.study.recipe import FROZEN, STRICT
 
+MOST_TRIES = 10_000
 MATCHED = " matched"  # at the end of the name of a level that a match makes
 RecipePath = str  # a dotted path into the recipe, such as model.fusions
 
@@ -55,6 +58,69 @@ class Match(BaseModel):
             if label not in named:
                 raise ValueError(f"match.by: no knob for level {label!r}")
         return {label: named[label] for label in changed}
+
+
+class Tune(BaseModel):
+    """The wish that every arm gets values of its own, chosen by as many tries as all others have.
+
+    Tries are scored on images that are held out of the training images, with seeds that are not the study's. The paths
+    that are tuned stand beside the other keys: `train.lr: [1e-3, 1e-2]`.
+    """
+
+    model_config = STRICT
+    knobs: dict[RecipePath, list[Any]]  # written as PATH: [values], such as train.lr: [1e-3, 1e-2]; one or more
+    trials: int | None = Field(default=None, ge=2)  # tries of each arm, of all combinations of values; all of them
+    seeds: int = Field(default=1, ge=1, le=100)  # of each try, beside the study's own
+    held_out: float = Field(default=0.2, gt=0, lt=1)  # share of the training images that tries are scored on
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        paths = {key: values for key, values in value.items() if "." in str(key)}
+        rest = {key: values for key, values in value.items() if key not in paths}
+        return rest | {"knobs": {**rest.get("knobs", {}), **paths}}
+
+    @field_validator("knobs")
+    @classmethod
+    def _some_values(cls, knobs: dict[str, Any]) -> dict[str, Any]:
+        combinations = math.prod(map(len, knobs.values()))
+        if combinations < 2:
+            raise ValueError("needs a path with two values or more to try, such as train.lr: [1e-3, 1e-2]")
+        if combinations > MOST_TRIES:
+            raise ValueError(f"at most {MOST_TRIES:,} combinations of values")
+        for path, values in knobs.items():
+            _distinct([(_label(value), value) for value in values])
+            if path == "train.held_out":
+                raise ValueError("train.held_out is how tries are scored, and is not tuned")
+        return knobs
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.trials and self.trials > (most := math.prod(map(len, self.knobs.values()))):
+            raise ValueError(f"trials: {self.trials}; there are {most} combinations of values")
+        return self
+
+    @property
+    def tries(self) -> dict[str, dict[RecipePath, Any]]:
+        """The tries, the same for every arm: label -> {path: value}.
+
+        Where there are more combinations, those that come first by a hash of their labels: more tries have the fewer.
+        """
+        found = {}
+        for values in product(*self.knobs.values()):
+            setting = dict(zip(self.knobs, values, strict=True))
+            found[", ".join(f"{path.rpartition('.')[2]} {_label(value)}" for path, value in setting.items())] = setting
+        order = sorted(found, key=lambda label: hashlib.blake2b(label.encode()).digest())
+        return {label: setting for label, setting in found.items() if label in order[: self.trials]}
+
+    @property
+    def said(self) -> str:
+        """The whole wish, in a line."""
+        values = "; ".join(f"{path} {', '.join(map(_label, values))}" for path, values in self.knobs.items())
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
+        return f"{len(self.tries)} tries of {values}, {seeds} each, on {100 * self.held_out:g} % of the training images"
 
 
 class Factor(BaseModel):

@@ -82,13 +82,17 @@ def one_recipe(design: Design) -> str:
 
 def _one_recipe(design: Design, arms: tuple[Arm, ...]) -> str:
     control, *others = arms
-    shared, flat = _stated(control.recipe.train), {arm.label: _flat(arm.recipe) for arm in arms}
+    tune = design.study.tune
+    own = set(tune.knobs) if tune else set()
+    shared = _stated(control.recipe.train, but=MACHINE | {path.removeprefix("train.") for path in own})
+    flat = {arm.label: {path: v for path, v in _flat(arm.recipe).items() if path not in own} for arm in arms}
+    tuned = f" But for what each was tuned in: {tune.said}." if tune else ""
     unlike = "; ".join(_differences(flat))
     odd = [arm for arm in others if flat[arm.label] != flat[control.label]]
     if not all(_about(design, arm, TRAINING) for arm in odd):
-        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{_between(design)}"
+        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{tuned}{_between(design)}"
     asked = f", but for what is asked about: {unlike}" if unlike else ""
-    return f"One training recipe for all arms: {shared}{asked}.{_learning_rates(design.study)}{_between(design)}"
+    return f"One training recipe for all arms: {shared}{asked}.{tuned}{_learning_rates(design.study)}{_between(design)}"
 
 
 def _between(design: Design) -> str:
@@ -202,15 +206,15 @@ def _several(names: list[str]) -> str:
     return ", ".join(names) if more <= 1 else f"{', '.join(names[:NAMED])} and {more} more"
 
 
-def _stated(train: TrainSpec) -> str:
+def _stated(train: TrainSpec, *, but: Collection[str] = MACHINE) -> str:
     """The preset that a training follows, with what it changes of it; or its main choices where it follows none."""
-    own, changes = _choices(train, but=MACHINE), {}
+    own, changes = _choices(train, but=but), {}
     for name, preset in presets().items():
-        published = _choices(TrainSpec.model_validate(preset["train"]), but=MACHINE)
-        if all(own[field] == published[field] for field in CHARACTER):
+        published = _choices(TrainSpec.model_validate(preset["train"]), but=but)
+        if all(own[field] == published[field] for field in CHARACTER if field in own):
             changes[name] = [f"{field} {_plain(own[field])}" for field in own if own[field] != published[field]]
     if not changes:
-        rate = f"learning rate {train.lr:g} ({train.schedule})"
+        rate = f"learning rate {'tuned' if 'lr' in but else f'{train.lr:g}'} ({train.schedule})"
         return f"{train.optimizer}, {rate}, {train.epochs} epochs, batch {train.batch}, {train.init} initialisation"
     name, departures = min(changes.items(), key=lambda entry: len(entry[1]))
     return f"preset {name}" + (f" with {', '.join(departures)}" if departures else "")

@@ -94,6 +94,7 @@ class TrainSpec(BaseModel):
     frozen_norms: bool = later(False)  # the backbone's batch norms use the statistics that they start with
     norm_momentum: float | None = later(None, gt=0, le=1)  # of every batch norm, as torch counts it; the network's own
     ema: float = later(0.0, ge=0, lt=1)  # evaluate a running average of the weights: its decay per step; 0: none
+    held_out: float = later(0.0, ge=0, lt=1)  # score on so much of the training images, not on the test images
     images: int | None = later(None, ge=1)  # how many images of the training split; nested: 10 are among 50; all
     score_over: int = later(1, ge=1)  # the score is the mean of those after each of so many last epochs
 

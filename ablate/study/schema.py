@@ -14,13 +14,13 @@ from pydantic import BaseModel
 from ablate import registry
 from ablate.study import presets
 from ablate.study.budget import Budget
-from ablate.study.factor import Factor, Match
+from ablate.study.factor import Factor, Match, Tune
 from ablate.study.papers import tables
 from ablate.study.recipe import Recipe, TrainSpec, Weights
 from ablate.study.study import MOST_SEEDS, PARTS, SET_BY_LOAD, Scale, Study
 
 Schema = dict[str, Any]
-MODELS: tuple[type[BaseModel], ...] = (Study, Recipe, TrainSpec, Weights, Factor, Match, Scale, Budget)
+MODELS: tuple[type[BaseModel], ...] = (Study, Recipe, TrainSpec, Weights, Factor, Match, Tune, Scale, Budget)
 PATH = rf"^({'|'.join(Recipe.model_fields)})(\.\w+)*$"
 SEEDS = [  # how many, or which
     {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS},
@@ -50,7 +50,9 @@ def keys(model: type[BaseModel]) -> dict[str, Key]:
 def study_schema() -> Schema:
     """The schema as a document of draft 2020-12."""
     defs: dict[str, Schema] = {model.__name__: _of(model) for model in MODELS}
-    study, recipe, train, weights, factor, match, scale, _ = defs.values()
+    study, recipe, train, weights, factor, match, tune, scale, _ = defs.values()
+    del tune["properties"]["knobs"], tune["required"]
+    tune["patternProperties"] = {PATH.replace("*$", "+$"): {"type": "array", "minItems": 1, "uniqueItems": True}}
     for schema in (study, scale):
         schema["properties"]["datasets"] = _datasets() | _said(schema, "datasets")
     study["properties"]["seeds"] = {"anyOf": SEEDS} | _said(study, "seeds")

@@ -13,8 +13,8 @@ from ablate.errors import PartError, StudyError, invalid, nearest
 from ablate.machine import modules
 from ablate.study import presets, yaml_subset
 from ablate.study.budget import Budget
-from ablate.study.factor import Factor, RecipePath
-from ablate.study.recipe import FROZEN, Recipe
+from ablate.study.factor import Factor, RecipePath, Tune
+from ablate.study.recipe import FROZEN, Recipe, TrainSpec
 from ablate.study.study_file import find, read
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -22,6 +22,7 @@ MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
 SET_BY_LOAD = {"scale", "file", "source"}
 RULE = ("compare", "test", "pairing", "looks", "margin", "population")  # how verdicts come about
 PARTS = ("task", "dataset", "model")
+TRIED = 1_000_000  # the first seed of tries, which have seeds of their own
 DATASET = "dataset"  # what an arm's levels say of the data set, where a study has several
 
 
@@ -33,6 +34,7 @@ class Scale(BaseModel):
     factors: dict[str, Factor] | None = None  # instead of the study's
     datasets: dict[str, dict[RecipePath, Any]] | None = None  # instead of the study's
     design: Literal["one_at_a_time", "full_factorial"] | None = None  # instead of the study's
+    tune: Tune | None = None  # instead of the study's
     seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
     compare: str | None = None  # instead of the study's
     test: Literal["sign_flip", "t"] | None = None  # instead of the study's
@@ -56,6 +58,7 @@ class Study(BaseModel):
     datasets: dict[str, dict[RecipePath, Any]] | None = None  # several to ask it on: a name -> paths and values
     design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # or all combinations of levels
     compare: str | None = None  # control, effects (a full factorial's main ones and those of two) or within FACTOR
+    tune: Tune | None = None  # what each arm chooses first, by as many tries as all others
     seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0; as many as the last of the looks when not given
     test: Literal["sign_flip", "t"] | None = None  # t with looks or without pairing, sign_flip otherwise
     pairing: Literal["seeds", "none"] = "seeds"  # compare arms seed by seed, or their means as independent (Welch)
@@ -115,7 +118,10 @@ class Study(BaseModel):
             raise ValueError(f"a {self.design.replace('_', ' ')} design of {arms} arms; at most {MOST_ARMS}")
         if self.datasets is not None and (len(self.datasets) < 2 or DATASET in self.factors):
             raise ValueError(f"datasets: are two or more, and no factor is called {DATASET!r} beside them")
-        if arms * len(self.seeds) > MOST_TRIALS:
+        if self.tune and max(self.seeds) >= TRIED:
+            raise ValueError(f"seeds from {TRIED:,} on are those of tune")
+        tried = arms * len(self.tune.tries) * self.tune.seeds if self.tune else 0
+        if arms * len(self.seeds) + tried > MOST_TRIALS:
             raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
         if self.looks is not None:
             _check_looks(self.looks, len(self.seeds), sign_flip=self.test == "sign_flip", images=self.population)
@@ -143,6 +149,14 @@ class Study(BaseModel):
         return self.test or ("t" if self.looks or self.pairing == "none" else "sign_flip")
 
     @property
+    def of_tries(self) -> Self:
+        """The study that the tries of `tune` are: the same arms with seeds of their own, and nothing is compared."""
+        assert self.tune
+        seeds = list(range(TRIED, TRIED + self.tune.seeds))
+        alone = {"looks": None, "margin": None, "test": None, "pairing": "seeds", "population": "seeds", "paper": None}
+        return self.model_copy(update={"name": f"{self.name}_tuning", "seeds": seeds, **alone})
+
+    @property
     def control(self) -> dict[str, str]:
         """The control's levels by factor."""
         return {name: factor.control for name, factor in self.factors.items()}
@@ -162,6 +176,7 @@ class Study(BaseModel):
         update: dict[str, Any] = self.model_dump(exclude={"factors", "recipe", "budget"})
         update |= {"scale": chosen, "note": over.note or self.note}
         update["recipe"] = merge(self.recipe.model_dump(exclude_unset=True), presets.expand(over.recipe))
+        update["tune"] = over.tune or self.tune
         update["budget"] = merge(self.budget.model_dump(), over.budget)
         update["factors"] = {**self.factors, **(over.factors or {})}
         update["datasets"] = self.datasets if over.datasets is None else over.datasets
@@ -224,6 +239,19 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             old = {"name": old}
         merged[name] = merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
     return merged
+
+
+def nested(path: list[str], value: Any, *, at: str) -> dict[str, Any]:
+    """A value at a path as a recipe's document has it. Raises StudyError, which names the key that it is written at."""
+    known = list(Recipe.model_fields)
+    if path[0] not in known:
+        raise StudyError(f"{at}: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
+    if path[0] == "train" and len(path) > 1 and path[1] not in TrainSpec.model_fields:
+        raise StudyError(f"{at}: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
+    document: Any = value
+    for step in reversed(path):
+        document = {step: document}
+    return dict(document)
 
 
 def _check_looks(looks: list[int], seeds: int, *, sign_flip: bool, images: str) -> None:

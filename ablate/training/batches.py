@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ablate.datasets import SPLITS, Folded, Info, Samples, Split, build_dataset, keep_pictures, pictures_kept
+from ablate.datasets import SPLITS, Folded, Info, Samples, Split, build_dataset, held_out, keep_pictures, pictures_kept
 from ablate.errors import DataError, LoadingError, PartError, StoreError, one_line
 from ablate.machine import memory, scratch
 from ablate.study import Recipe
@@ -43,12 +43,17 @@ SIGNAL_FOLLOWS = 1.0  # seconds within which the signal of a process's end comes
 def opened(recipe: Recipe, root: Path | None, *, seed: int) -> tuple[dict[Split, Samples], dict[Split, str]]:
     """Both splits of a recipe's data for that seed, and their digests; each has something to train on or to evaluate.
 
+    Of a recipe with `train.held_out` both are parts of the training images.
+
     Raises:
         DataError: files are missing, damaged or not the declared ones, or nothing is left of a split.
     """
     data, task = build_dataset(recipe.dataset), build_task(recipe.task)
     data = data.of_seed(seed) if isinstance(data, Folded) else data
-    splits = {split: data.open(split, root) for split in SPLITS}
+    if share := recipe.train.held_out:  # then nothing sees the test images
+        splits: dict[Split, Samples] = dict(zip(SPLITS, held_out(data.open("train", root), share), strict=True))
+    else:
+        splits = {split: data.open(split, root) for split in SPLITS}
     digests = {split: samples.verify() for split, samples in splits.items()}
     trained = trained_on(recipe, task, splits["train"])
     tested = task.samples_for_evaluation(splits["val"], build_protocol(recipe.task, recipe.evaluation))

@@ -7,6 +7,7 @@ import numpy as np
 from toy_parts import scores_for
 
 from ablate.analysis import Evidence, gather
+from ablate.planning.open_study import tuned
 from ablate.storage import Cost, Epoch, Result, Store
 from ablate.study import Design, Study
 
@@ -165,7 +166,31 @@ def several_sets(place: Path) -> Evidence:
     return gather(Design(chosen), store)
 
 
+def tuned_arms(place: Path) -> Evidence:
+    """Three tries of each arm, one of which diverged, and then the trials with what they chose."""
+    asked, store = Design(study(tune={"train.lr": [0.0001, 0.001, 0.01]})), Store(place)
+    for trial in asked.tries.trials:
+        lost = trial.arm == {"fusions": "final", "try": "lr 0.01"}
+        store.put(*result(trial, **({"status": "diverged", "reason": "loss is nan"} if lost else {})))
+    design = tuned(asked, place)
+    for trial in design.trials:
+        store.put(*result(trial))
+    return gather(design, store)
+
+
 CASES = {
     case.__name__: case
-    for case in (full, many_arms, few_seeds, empty, all_failed, single_seed, partial, factorial, by_looks, several_sets)
+    for case in (
+        full,
+        many_arms,
+        few_seeds,
+        empty,
+        all_failed,
+        single_seed,
+        partial,
+        factorial,
+        by_looks,
+        several_sets,
+        tuned_arms,
+    )
 }

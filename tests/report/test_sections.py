@@ -16,7 +16,8 @@ from ablate.report import html, latex, markdown
 from ablate.report.blocks import Figure, Table, Text
 from ablate.study import Design
 
-STATES = ("full", "empty", "all_failed", "single_seed", "factorial", "by_looks", "several_sets")
+STATES = ("full", "empty", "all_failed", "single_seed", "factorial", "by_looks", "several_sets", "tuned_arms")
+SHOWS = {"datasets": "several_sets", "tuning": "tuned_arms", "pictures": ""}  # pictures take predictions
 SECTIONS = [name for name in registry.names("section") if not name.startswith("toy_")]
 
 
@@ -53,7 +54,7 @@ def test_renders(section, state, form):
         elif isinstance(block, Figure):
             assert block.caption
             assert all(len(series.low) == len(series.high) for panel in block.panels for series in panel.series)
-    if state == "full" and section != "pictures":  # which take predictions
+    if state == SHOWS.get(section, "full"):
         assert any(isinstance(block, Table | Figure | Text) for block in blocks)
 
 

@@ -1,0 +1,83 @@
+"""What a study tunes: the tries, their identities, and how they are written."""
+
+import pytest
+from small_studies import small_study, write_study
+
+from ablate.errors import StudyError
+from ablate.study import Choice, Design, Recipe, Tune, check_study, load
+
+pytestmark = pytest.mark.usefixtures("small_shelf")
+
+TUNE = {"train.lr": [0.001, 0.01, 0.1], "held_out": 0.25}
+
+
+def design(tmp_path, **changes):
+    return Design(load(write_study(tmp_path, **{"tune": TUNE} | changes)))
+
+
+def test_every_arm_has_the_same_tries(tmp_path):
+    made = design(tmp_path, tune=TUNE | {"seeds": 2})
+    tries = made.tries
+    assert [arm.label for arm in tries.arms] == [
+        f"depth={depth}, lr {lr}" for depth in (1, 2) for lr in ("0.001", "0.01", "0.1")
+    ]
+    found = [(t.recipe.model.knobs["depth"], t.recipe.train.lr, t.recipe.train.held_out, t.seed) for t in tries.trials]
+    assert sorted(found) == [(d, lr, 0.25, s) for d in (1, 2) for lr in (0.001, 0.01, 0.1) for s in (10**6, 10**6 + 1)]
+    assert not tries.contrasts
+    assert tries.study.name == "small_tuning"
+    assert made.waiting == list(made.arms)
+
+
+def test_trials_for_the_verdict_are_those_of_the_chosen_recipe(tmp_path):
+    study = load(write_study(tmp_path, tune=TUNE))
+    chosen = Choice({"train.lr": 0.1}, "lr 0.1", {})
+    made = Design(study, choices={"depth=2": chosen})
+    plain = small_study()
+    plain["recipe"]["train"]["lr"] = 0.1
+    (tmp_path / "plain").mkdir()
+    alone = Design(load(write_study(tmp_path / "plain", **plain)))
+    assert [t.id for t in made.arms[1].trials] == [t.id for t in alone.arms[1].trials]
+    assert [arm.label for arm in made.waiting] == ["depth=1"]
+    untuned = Design(load(write_study(tmp_path)))
+    assert not {t.id for t in made.arms[0].trials} & {t.id for t in untuned.trials}, "not trained before it is tuned"
+
+
+def test_a_recipe_that_holds_nothing_out_is_what_it_was():
+    recipe = Recipe.model_validate(small_study()["recipe"])
+    assert "held_out" not in recipe.model_dump(mode="json")["train"]
+
+
+def test_tries_are_some_of_all_combinations_and_more_have_the_fewer():
+    document = {"train.lr": [1, 2, 3, 4], "train.weight_decay": [0.1, 0.2, 0.3]}
+    everything = Tune.model_validate(document).tries
+    assert len(everything) == 12
+    assert everything["lr 2, weight_decay 0.3"] == {"train.lr": 2, "train.weight_decay": 0.3}
+    few, more = (Tune.model_validate(document | {"trials": count}).tries for count in (4, 8))
+    assert (len(few), len(more)) == (4, 8)
+    assert few.items() <= more.items() <= everything.items()
+
+
+@pytest.mark.parametrize(
+    ("tune", "what"),
+    [
+        ({"train.lr": [0.1]}, "two values or more"),
+        ({"trials": 3}, "tune"),
+        ({"train.lr": [0.1, 0.1]}, "two levels are the same"),
+        ({"train.lr": [0.1, 0.2], "trials": 3}, "trials: 3; there are 2 combinations"),
+        ({"train.lr": [0.1, 0.2], "trails": 2}, "trails"),
+        ({"train.rl": [0.1, 0.2]}, "tune: no train.rl; did you mean 'lr'"),
+        ({"model.depth": [1, 2]}, "factors.depth and tune both set model.depth"),
+        ({"train.held_out": [0.1, 0.2]}, "is how tries are scored"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, tune, what):
+    with pytest.raises(StudyError, match=what) as error:
+        check_study(design(tmp_path, tune=tune))
+    assert "\n" not in str(error.value)
+    assert "small.yaml" in str(error.value)
+
+
+def test_a_scale_may_tune(tmp_path):
+    file = write_study(tmp_path, scales={"big": {"tune": TUNE}, "small": {}})
+    assert load(file, scale="big").tune.tries.keys() == {"lr 0.001", "lr 0.01", "lr 0.1"}
+    assert load(file, scale="small").tune is None
