@@ -22,6 +22,7 @@ ORDER = """
     registry
     study datasets models
     tasks metrics storage
+    beside
     network analysis tracking
     training report
     planning evaluation
@@ -31,7 +32,7 @@ ORDER = """
 """
 RANK = {room: rank for rank, line in enumerate(ORDER.split("\n")) for room in line.split()}
 SHELVES = ("datasets", "metrics", "models", "tasks", "report/sections")
-LIGHT = ("machine", "study", "storage", "analysis", "tracking")  # rooms whose faces hand out their names
+LIGHT = ("machine", "study", "storage", "beside", "analysis", "tracking")  # rooms whose faces hand out their names
 HEAVY = (
     "network",
     "training",

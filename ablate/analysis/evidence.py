@@ -9,7 +9,7 @@ Nothing is trained, drawn or worded here. What is notable:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ablate.analysis.breakdown import Breakdown, Pictured
 from ablate.analysis.rule import Rule
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
+from ablate.beside import Evaluated
 from ablate.storage import Cost, Epoch, Result, Standing, little_trained
 from ablate.study import SCRATCH, Choice, Published, Recipe, Study
 
@@ -148,6 +149,7 @@ class Evidence:
     results: Mapping[str, Result]  # trial id -> its result, where there is one
     place: str  # of the results: a folder or a URL
     standing: Standing  # to the plans that are kept with the results
+    evaluations: Sequence[Evaluated] = ()  # of single networks on the same test images, by label
 
     def to_frame(self, table: str = "scores") -> "DataFrame":
         """A tidy pandas table: `scores` (arm x seed x metric), `trials`, `effects`, `curves`, `costs` or `per_image`.

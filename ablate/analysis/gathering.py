@@ -18,12 +18,14 @@ from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.judging import compared
 from ablate.analysis.resample import TestImages
 from ablate.analysis.rule import doubts, rule_of
+from ablate.beside import Evaluated, evaluations
 from ablate.errors import StoreError
 from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
 from ablate.study import (
     Arm,
     Design,
     Published,
+    Recipe,
     Study,
     differences,
     one_recipe,
@@ -89,6 +91,7 @@ def gather(
         for name, own in rows_of.items()
     }
     wanted = _wanted(design, comparisons[:planned], stands.seeds)
+    evaluated, untrusted = _evaluated(store, recipes.values(), results)
     return Evidence(
         study=study,
         recipe=design.control.recipe,
@@ -125,7 +128,7 @@ def gather(
             for trial in design.trials
             if trial.id not in results and trial.seed in wanted[label := design.arm(trial).label]
         ],
-        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged],
+        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged + untrusted],
         provenance=_tally(result.env | _plugins(result) for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         imported={
@@ -141,6 +144,7 @@ def gather(
         results=results,
         place=(at or store).place.address,
         standing=stands,
+        evaluations=evaluated,
     )
 
 
@@ -183,6 +187,16 @@ def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arra
 def _kept(store: Store, results: Mapping[str, Result]) -> Callable[[str], list[dict[str, Any]] | None]:
     """The predictions of a trial by its id, where they were kept."""
     return lambda trial: store.predictions(results[trial].id)
+
+
+def _evaluated(
+    store: Store, recipes: Iterable[Recipe], results: Mapping[str, Result]
+) -> tuple[list[Evaluated], list[str]]:
+    """The evaluations of single networks on the study's data sets, and what of them could not be trusted."""
+    digests = {result.data_digest["val"] for result in results.values() if "val" in result.data_digest}
+    pairs = [evaluations.of_study(store.place, recipe, digests) for recipe in recipes]
+    unique = {one.id: one for found, _ in pairs for one in found}
+    return list(unique.values()), pairs[0][1] if pairs else []
 
 
 def _command(study: Study) -> str:

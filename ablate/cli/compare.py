@@ -115,7 +115,7 @@ def _of(answer: "Answer", label: str) -> Side:
 
 
 def _scored(label: str, found: object) -> "Scored":
-    from ablate.evaluation.stored import Evaluated
+    from ablate.beside import Evaluated
     from ablate.report.compared import Scored
 
     assert isinstance(found, Evaluated)
@@ -124,7 +124,7 @@ def _scored(label: str, found: object) -> "Scored":
 
 
 def _settings_of(found: object) -> dict[str, object]:
-    from ablate.evaluation.stored import Evaluated
+    from ablate.beside import Evaluated
 
     assert isinstance(found, Evaluated)
     knobs: dict[str, object] = {f"evaluation.{name}": value for name, value in found.evaluation.items()}
@@ -133,7 +133,7 @@ def _settings_of(found: object) -> dict[str, object]:
 
 
 def _on(found: object) -> dict[str, object]:
-    from ablate.evaluation.stored import Evaluated
+    from ablate.beside import Evaluated
 
     assert isinstance(found, Evaluated)
     return {
@@ -146,16 +146,16 @@ def _on(found: object) -> dict[str, object]:
 def _stored(prefix: str, label: str, results: str) -> Side:
     """An evaluation or a trial by its id."""
     from ablate.analysis import redrawn
+    from ablate.beside import evaluations
     from ablate.errors import StoreError
-    from ablate.evaluation import stored
     from ablate.report.compared import Scored
     from ablate.storage import Store
 
     store = Store(results)
-    ids = stored.begin_so(store.place, prefix)
+    ids = evaluations.begin_so(store.place, prefix)
     if len(ids) > 1:
         raise StoreError(f"{store.place.name}: {len(ids)} evaluations have an id that begins {prefix!r}")
-    if ids and (kept := stored.get(store.place, ids[0])):
+    if ids and (kept := evaluations.get(store.place, ids[0])):
         found, arrays = kept
         name = found.label if label == prefix else label
         return Side(

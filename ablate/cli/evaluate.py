@@ -13,9 +13,9 @@ from ablate.cli.tables import Row, document, show
 from ablate.cli.talk import say, tell
 
 if TYPE_CHECKING:
+    from ablate.beside import Evaluated
     from ablate.evaluation.evaluate import Answer, Question
     from ablate.evaluation.official import Checked
-    from ablate.evaluation.stored import Evaluated
     from ablate.tracking import Shown
 
 
@@ -139,15 +139,15 @@ def official(answer: "Answer") -> tuple[str, list["Checked"]]:
 
 def keep(answer: "Answer", results: str | None, mlflow: str | None = None, experiment: str | None = None) -> None:
     """Store an evaluation where a place of results is named, and show it in MLflow: there, or in the named tracker."""
+    from ablate.beside import evaluations
     from ablate.errors import ServiceError
-    from ablate.evaluation import stored
     from ablate.storage import Store
     from ablate.tracking import show_evaluation
 
     store = Store(results) if results is not None else None
     if store:
         store.create()
-        stored.put(store.place, answer.found, answer.statistics)
+        evaluations.put(store.place, answer.found, answer.statistics)
     if store or mlflow:
         try:
             link = show_evaluation(

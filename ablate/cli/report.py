@@ -61,6 +61,7 @@ def command(
     Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
     """
     from ablate.analysis import gather
+    from ablate.beside import evaluations
     from ablate.planning import match
     from ablate.storage import Store
     from ablate.study import load
@@ -71,6 +72,9 @@ def command(
     evidence = gather(design, store, at=published, data=data, pictures=pictures)
     if published:
         publish_results(design, store.of(evidence.device), published)
+        for found in evidence.evaluations:
+            if kept := evaluations.get(store.place, found.id):
+                evaluations.put(published.place, *kept)
         match.publish(load(study, scale=scale), results, published.root)
     written = write(evidence, target, formats, quiet=as_json)
     if as_json:

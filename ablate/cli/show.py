@@ -46,8 +46,8 @@ def command(id: str, results: str, device: str | None, as_json: bool) -> None:
 
 def _evaluation(store: "Store", prefix: str) -> dict[str, Any] | None:
     """The one evaluation whose id begins so; None where there is none, or more than one."""
-    from ablate.evaluation import stored
+    from ablate.beside import evaluations
 
-    names = stored.begin_so(store.place, prefix)
-    kept = stored.get(store.place, names[0]) if len(names) == 1 else None
+    names = evaluations.begin_so(store.place, prefix)
+    kept = evaluations.get(store.place, names[0]) if len(names) == 1 else None
     return dict(json.loads(kept[0].model_dump_json())) if kept else None

@@ -2,6 +2,6 @@
 
 `evaluate` goes from a file to its evaluation: `asked` is what is asked (task, protocol, data), `checkpoints` and
 `onnx_file` load networks, `reading` has the knobs for that and `networks` fits a network to a task; `prediction_files`
-reads what others predicted, `scoring` scores predictions, `stored` keeps evaluations. `official` has the field's own
+reads what others predicted, `scoring` scores predictions. `official` has the field's own
 tools, `published` what is known of released files, `pictures` are of no set, and drawn on.
 """

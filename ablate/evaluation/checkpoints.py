@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from ablate import registry
+from ablate.beside import Subject
 from ablate.datasets import build_dataset, things
 from ablate.errors import DataError
 from ablate.evaluation.asked import Settings
 from ablate.evaluation.networks import FINDS, SEVERAL, Loaded
 from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import reading
-from ablate.evaluation.stored import Subject
 from ablate.network.build import build
 from ablate.network.cost import input_size
 from ablate.study import Recipe

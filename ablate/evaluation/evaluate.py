@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from ablate import registry
+from ablate.beside import Evaluated
 from ablate.datasets import Array, things
 from ablate.errors import DataError, PartError, nearest
 from ablate.evaluation import checkpoints, onnx_file, prediction_files, published
 from ablate.evaluation.asked import Asked, Settings, asked, asked_by
 from ablate.evaluation.networks import FINDS, Adapted, Loaded
 from ablate.evaluation.scoring import Predicted, evaluated
-from ablate.evaluation.stored import Evaluated
 from ablate.machine import clock
 from ablate.study import Budget, Recipe
 from ablate.tasks import Forward, Outputs, Prediction

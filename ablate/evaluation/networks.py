@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ablate.beside import Subject
 from ablate.errors import DataError
 from ablate.evaluation.reading import MEAN, STD, Reading
-from ablate.evaluation.stored import Subject
 
 Size = tuple[int, int]  # height and width
 Run = Callable[..., dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them, of detectors with their sizes

@@ -8,11 +8,11 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from ablate.beside import Subject
 from ablate.errors import DataError, one_line
 from ablate.evaluation.networks import Loaded, Size
 from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import Reading, reading
-from ablate.evaluation.stored import Subject
 
 KINDS = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,

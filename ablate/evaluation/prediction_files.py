@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
+from ablate.beside import Subject
 from ablate.errors import AblateError, DataError
 from ablate.evaluation.asked import Asked
 from ablate.evaluation.scoring import Predicted
-from ablate.evaluation.stored import Subject
 from ablate.tasks import ReadsPredictions
 
 

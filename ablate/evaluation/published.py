@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from ablate.evaluation.stored import Reported, Subject
+from ablate.beside import Reported, Subject
 from ablate.study import FROZEN
 
 SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # of the official multi-scale test (TEST.SCALE_LIST)

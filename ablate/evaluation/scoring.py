@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from ablate.analysis import redrawn
+from ablate.beside import Evaluated, Reported, Subject, evaluations
 from ablate.datasets import Array
 from ablate.errors import DataError
-from ablate.evaluation import stored
 from ablate.evaluation.asked import Asked
-from ablate.evaluation.stored import Evaluated, Reported, Subject
 from ablate.machine import origin
 from ablate.tasks import Prediction
 from ablate.training.evaluate import Unscored, score
@@ -51,7 +50,7 @@ def evaluated(asked: Asked, predicted: Predicted, *, label: str) -> tuple[Evalua
     protocol = {} if predicted.subject.kind == "predictions" else asked.evaluation
     parts = [part.model_dump(mode="json") for part in (asked.task_part, asked.dataset_part)]
     found = Evaluated(
-        id=stored.identity(predicted.subject, *parts, protocol, asked.digest, asked.meanings),
+        id=evaluations.identity(predicted.subject, *parts, protocol, asked.digest, asked.meanings),
         label=label,
         subject=predicted.subject,
         task=asked.task_part,

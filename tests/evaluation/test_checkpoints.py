@@ -8,13 +8,13 @@ import pytest
 import torch
 from small_studies import write_study
 
+from ablate.beside import Subject
 from ablate.errors import DataError
 from ablate.evaluation import evaluate, published
 from ablate.evaluation.asked import asked, settings
 from ablate.evaluation.evaluate import Question
 from ablate.evaluation.networks import Adapted, Loaded
 from ablate.evaluation.reading import Reading
-from ablate.evaluation.stored import Subject
 from ablate.tasks import build_protocol
 from hrnet_core import (
     HeatmapHead,
@@ -251,7 +251,7 @@ def test_the_published_number_stands_beside_ours(called, people, tmp_path):
     assert "AP 0.744" in out
     assert "another set than painted: no comparison" in out
     assert "it is taken for the published file by its name" in out
-    from ablate.evaluation.stored import Reported
+    from ablate.beside import Reported
 
     row = Reported(row="W32", set="painted", source="a table", protocol="theirs", scores={"AP": 0.7})
     assert "AP 0.700 (ours -0.2000)" in published.lines([row], {"AP": 0.5}, "painted")[0]

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ablate.evaluation import stored
+from ablate.beside import evaluations
 from ablate.storage import Store
 
 
@@ -65,7 +65,7 @@ def test_an_evaluation_is_kept_under_the_id_of_its_content(evaluate, people, tmp
     found = evaluate("off.json", "pose", people, "--results", "results")
     again = evaluate("off.json", "pose", people, "--label", "other")
     assert again["id"] == found["id"]
-    kept, arrays = stored.get(Store("results").place, found["id"])
+    kept, arrays = evaluations.get(Store("results").place, found["id"])
     assert json.loads(kept.model_dump_json())["scores"] == pytest.approx(
         {name: np.nan if value is None else value for name, value in found["scores"].items()}, nan_ok=True
     )
@@ -74,7 +74,7 @@ def test_an_evaluation_is_kept_under_the_id_of_its_content(evaluate, people, tmp
     content = (tmp_path / "results/evaluations" / found["id"] / "per_image.npz").read_bytes()
     (tmp_path / "results/evaluations" / found["id"] / "per_image.npz").write_bytes(content[:-1])
     with pytest.raises(Exception, match="damaged"):
-        stored.get(Store("results").place, found["id"])
+        evaluations.get(Store("results").place, found["id"])
 
 
 def test_images_are_redrawn_by_the_groups_that_the_set_declares(evaluate, people):

@@ -8,16 +8,17 @@ The id is a hash of what decides the numbers: the content of what was scored, ho
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from ablate.errors import DamagedError, StoreError, invalid
+from ablate import registry
+from ablate.errors import DamagedError, PartError, StoreError, invalid
 from ablate.machine import fingerprint
 from ablate.storage import Arrays, Place, packed, unpacked
-from ablate.study import FROZEN, Part
+from ablate.study import FROZEN, Part, Recipe
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 FOLDER, DOCUMENT, ARRAYS = "evaluations", "evaluation.json", "per_image.npz"
@@ -100,17 +101,28 @@ def get(place: Place, evaluation_id: str) -> tuple[Evaluated, Arrays] | None:
     if content is None:
         return None
     at = f"{place.name}/{_name(evaluation_id, DOCUMENT)}"
+    found, digest = _read(content, at)
+    if arrays is None or digest != _digest(arrays):
+        raise DamagedError(f"{at}: the checksum does not match; its per-image statistics are damaged")
+    return found, unpacked(arrays, at=f"{place.name}/{_name(evaluation_id, ARRAYS)}")
+
+
+def _read(content: bytes, at: str) -> tuple[Evaluated, str]:
+    """The evaluation of a document, and the digest of its statistics.
+
+    Raises:
+        DamagedError: it cannot be trusted.
+    """
     try:
         document = json.loads(content)
         body = document["evaluation"]
-        if document["checksum"] != fingerprint(body) or arrays is None or document["arrays"] != _digest(arrays):
-            raise DamagedError(f"{at}: the checksum does not match; it or its per-image statistics are damaged")
-        found = Evaluated.model_validate(body)
+        if document["checksum"] != fingerprint(body):
+            raise DamagedError(f"{at}: the checksum does not match; it is damaged")
+        return Evaluated.model_validate(body), str(document["arrays"])
     except ValidationError as error:
         raise DamagedError(f"{at}: not an evaluation ({': '.join(invalid(error))})") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{at}: damaged ({type(error).__name__})") from None
-    return found, unpacked(arrays, at=f"{place.name}/{_name(evaluation_id, ARRAYS)}")
 
 
 def begin_so(place: Place, prefix: str) -> list[str]:
@@ -119,13 +131,40 @@ def begin_so(place: Place, prefix: str) -> list[str]:
 
 
 def every(place: Place) -> Iterator[Evaluated | StoreError]:
-    """All stored evaluations; the error of what cannot be trusted."""
+    """All stored evaluations; the error of what cannot be trusted. Their statistics are not read."""
     for name in begin_so(place, ""):
         try:
-            if found := get(place, name):
-                yield found[0]
+            if (content := place.read(_name(name, DOCUMENT))) is not None:
+                yield _read(content, f"{place.name}/{_name(name, DOCUMENT)}")[0]
         except StoreError as error:
             yield error
+
+
+def of_study(place: Place, recipe: Recipe, digests: Collection[str]) -> tuple[list[Evaluated], list[str]]:
+    """The stored evaluations of a recipe's task on its data set, by label, and what of all could not be trusted.
+
+    The sets' files are the same: the digest is one of those that trials found, where any was found.
+    """
+    found, damaged = list[Evaluated](), list[str]()
+    for one in every(place):
+        if isinstance(one, StoreError):
+            damaged.append(str(one))
+        elif _asks_alike(one, recipe) and (not digests or one.data_digest in digests):
+            found.append(one)
+    return sorted(found, key=lambda one: (one.label, one.id)), damaged
+
+
+def _asks_alike(one: Evaluated, recipe: Recipe) -> bool:
+    """The same task on the same data set, whatever the latter trains on."""
+    own, other = one.dataset, recipe.dataset
+    if (one.task.name, own.name) != (recipe.task.name, other.name):
+        return False
+    training = registry.describe("dataset", own.name).facts.get("training", ())
+    try:
+        own, other = own.filled("dataset"), other.filled("dataset")
+    except PartError:  # of a knob that there is no more
+        return False
+    return all(own.knobs.get(knob) == other.knobs.get(knob) for knob in {*own.knobs, *other.knobs} - set(training))
 
 
 def _name(evaluation_id: str, document: str) -> str:

@@ -1,0 +1,64 @@
+"""Networks that no trial of the study trained, on the same test images: released ones, others' predictions."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ablate.analysis import Evidence
+from ablate.registry import section
+from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text
+
+
+@section("evaluations", meaning=1, place=55)
+def evaluations() -> Callable[[Evidence], list[Block]]:
+    """What `ablate evaluate` has scored on the study's set, if it lies beside the trials: a table of its own."""
+
+    def blocks(evidence: Evidence) -> list[Block]:
+        return [Text("Other networks", "heading"), _table(evidence)] if evidence.evaluations else []
+
+    return blocks
+
+
+def _table(evidence: Evidence) -> Table:
+    primary, *others = evidence.study.metrics
+    columns = [Column("Network", "left"), Column("File", "left", "sha256"), Column(primary, minor="95 %")]
+    columns += [Column(name) for name in others]
+    columns += [Column("Test images"), Column("Evaluated unlike the control", "left", wide=True)]
+    rows = [
+        [
+            Cell(found.label, found.subject.network),
+            Cell(found.subject.file, found.subject.sha256[:8], code=True),
+            Cell(_score(found.scores.get(primary)), _between(found.intervals.get(primary))),
+            *(Cell(_score(found.scores.get(name))) for name in others),
+            Cell(f"{found.images:,}"),
+            Cell(_unlike(found, evidence)),
+        ]
+        for found in evidence.evaluations
+    ]
+    notes = [
+        "Each is one network, or one file of predictions, scored by ablate evaluate; no trial of this study trained "
+        "it. Scores × 100; the interval is over redrawn test images, and says nothing of another seed of a training.",
+        "They are in no mean, no test and no verdict of this report. Scores that were not computed have a dash.",
+    ]
+    return Table("Other networks on the same test images.", columns, rows, notes)
+
+
+def _score(value: float | None) -> str:
+    return MISSING if value is None or math.isnan(value) else f"{100 * value:.2f}"
+
+
+def _between(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None or any(map(math.isnan, ends)) else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+
+
+def _unlike(found: Any, evidence: Evidence) -> str:
+    """The settings of its evaluation that are not those of the study's control."""
+    if found.subject.kind == "predictions":
+        return "not known of predictions"
+    control = evidence.recipe
+    own = {f"evaluation.{knob}": value for knob, value in found.evaluation.items()}
+    theirs = {f"evaluation.{knob}": value for knob, value in control.evaluation.items()}
+    for document, part in ((own, found.task), (theirs, control.task)):
+        document["task.size"] = part.knobs.get("size")
+    unlike = [name for name in dict.fromkeys([*own, *theirs]) if own.get(name) != theirs.get(name)]
+    return ", ".join(f"{name} {own.get(name)}" for name in unlike) or "in nothing"
