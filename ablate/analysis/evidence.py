@@ -17,7 +17,7 @@ from ablate.analysis.breakdown import Breakdown, Pictured
 from ablate.analysis.rule import Rule
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
-from ablate.beside import Evaluated
+from ablate.beside import Evaluated, Speed
 from ablate.storage import Cost, Epoch, Result, Standing, little_trained
 from ablate.study import SCRATCH, Choice, Published, Recipe, Study
 
@@ -150,6 +150,7 @@ class Evidence:
     place: str  # of the results: a folder or a URL
     standing: Standing  # to the plans that are kept with the results
     evaluations: Sequence[Evaluated] = ()  # of single networks on the same test images, by label
+    speeds: Sequence[tuple[str, Speed]] = ()  # of arms, by label: what `ablate cost --measure` found, on each machine
 
     def to_frame(self, table: str = "scores") -> "DataFrame":
         """A tidy pandas table: `scores` (arm x seed x metric), `trials`, `effects`, `curves`, `costs` or `per_image`.

@@ -18,7 +18,7 @@ from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.judging import compared
 from ablate.analysis.resample import TestImages
 from ablate.analysis.rule import doubts, rule_of
-from ablate.beside import Evaluated, evaluations
+from ablate.beside import Evaluated, evaluations, speeds
 from ablate.errors import StoreError
 from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
 from ablate.study import (
@@ -92,6 +92,7 @@ def gather(
     }
     wanted = _wanted(design, comparisons[:planned], stands.seeds)
     evaluated, untrusted = _evaluated(store, recipes.values(), results)
+    measured, unread = speeds.of_arms(store.place, {arm.label: arm.recipe for arm in design.arms})
     return Evidence(
         study=study,
         recipe=design.control.recipe,
@@ -128,7 +129,7 @@ def gather(
             for trial in design.trials
             if trial.id not in results and trial.seed in wanted[label := design.arm(trial).label]
         ],
-        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged + untrusted],
+        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged + untrusted + unread],
         provenance=_tally(result.env | _plugins(result) for result in results.values()),
         data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
         imported={
@@ -145,6 +146,7 @@ def gather(
         place=(at or store).place.address,
         standing=stands,
         evaluations=evaluated,
+        speeds=measured,
     )
 
 

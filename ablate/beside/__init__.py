@@ -1,9 +1,10 @@
-"""What is kept beside a study's trials in the results folder: evaluations of single networks. Needs no torch.
+"""What is kept beside a study's trials in the results folder: evaluations and speeds of single networks.
 
-`ablate evaluate` writes evaluations; the report shows those of its own task and data set.
+`ablate evaluate` writes evaluations, `ablate cost --measure` speeds; the report shows its study's. Needs no torch.
 """
 
-from ablate.beside import evaluations
+from ablate.beside import evaluations, speeds
 from ablate.beside.evaluations import Evaluated, Reported, Subject
+from ablate.beside.speeds import Speed
 
-__all__ = ["Evaluated", "Reported", "Subject", "evaluations"]
+__all__ = ["Evaluated", "Reported", "Speed", "Subject", "evaluations", "speeds"]

@@ -14,6 +14,7 @@ from ablate.cli.talk import tell
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
+    from ablate.beside import Speed
     from ablate.network.published_costs import Compared
     from ablate.storage import Cost
     from ablate.study import Recipe
@@ -41,7 +42,12 @@ Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of the image; the task's own otherwise."
 )
-@click.option("--measure", "timed", is_flag=True, help="Time predictions on this machine too.")
+@click.option("--measure", "timed", is_flag=True, help="Time predictions on this machine too, which should be quiet.")
+@click.option(
+    "--results",
+    metavar="FOLDER|URL",
+    help="With --measure: keep the speeds of a study's arms there, for its report.",
+)
 @click.option("--check", type=click.Choice(["fvcore"]), help="fvcore's count beside ours, and why they differ.")
 @options.scale
 @options.plugin
@@ -54,6 +60,7 @@ def command(
     task: str | None,
     size: tuple[int, int] | None,
     timed: bool,
+    results: str | None,
     check: str | None,
     scale: str | None,
     as_json: bool,
@@ -70,16 +77,22 @@ def command(
         raise click.UsageError("--task and --size are for models")
     if scale and not is_study:
         raise click.UsageError("--scale is for studies")
+    if results and not (timed and is_study):
+        raise click.UsageError("--results keeps what --measure finds of a study's arms")
     if paper and (timed or check):
         raise click.UsageError("--measure and --check are for studies and models")
     if paper:
         _show_paper(as_json=as_json, as_csv=as_csv)
         return
+    load = _load() if timed else 0.0  # before this process adds to it
     priced = _study(what, scale) if what and is_study else _models(what, task or "pose", size)
     if check:
         _show_check(priced, size=size, as_json=as_json, as_csv=as_csv)
         return
-    _show(priced, size=size, timed=timed, as_json=as_json, as_csv=as_csv)
+    measured = _measured(priced, size, load) if timed else []
+    if results:
+        _keep(measured, results)
+    _show(priced, measured, size=size, as_json=as_json, as_csv=as_csv)
 
 
 def _study(file: str, scale: str | None) -> Priced:
@@ -109,20 +122,18 @@ def _models(name: str | None, task: str, size: tuple[int, int] | None) -> Priced
     return priced
 
 
-def _show(priced: Priced, *, size: tuple[int, int] | None, timed: bool, as_json: bool, as_csv: bool) -> None:
+def _show(
+    priced: Priced, measured: "list[Speed]", *, size: tuple[int, int] | None, as_json: bool, as_csv: bool
+) -> None:
     for_people = not (as_json or as_csv)
-    rows, machines = [], set()
-    for name, recipe, cost in priced:
-        row = _row(name, recipe, cost, size)
-        if timed:
-            speed, machine = _speed(recipe, size)
-            row |= speed
-            machines.add(machine)
+    rows = []
+    for place, (name, recipe, cost) in enumerate(priced):
+        row = _row(name, recipe, cost, size) | (_speed(measured[place]) if measured else {})
         rows.append(row if for_people else row | {"not counted": " ".join(cost.uncounted)})
     show(rows, as_json=as_json, as_csv=as_csv)
     uncounted = sorted({operator for _, _, cost in priced for operator in cost.uncounted})
     lines = [DEFINITIONS, f"Not counted: {', '.join(uncounted)}."]
-    lines += [f"Medians of several runs on {machine}." for machine in sorted(machines)]
+    lines += [_machine(measured)] if measured else []
     for line in lines:
         tell(line, err=not for_people)
 
@@ -162,12 +173,46 @@ def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None
     }  # fmt: skip
 
 
-def _speed(recipe: "Recipe", size: tuple[int, int] | None) -> tuple[Row, str]:
+def _load() -> float:
+    from ablate.network.speed import load_now
+
+    return load_now()
+
+
+def _measured(priced: Priced, size: tuple[int, int] | None, load: float) -> "list[Speed]":
     from ablate.network.speed import measure
 
-    speed = measure(recipe, size=size)
-    row = {"latency (ms)": 1000 * speed.latency, "images/s": speed.images_per_second, "images at once": speed.batch}
-    return row, speed.where
+    return [measure(recipe, size=size, label=name, load=load) for name, recipe, _ in priced]
+
+
+def _keep(measured: "list[Speed]", results: str) -> None:
+    from ablate.beside import speeds
+    from ablate.storage import Store
+
+    store = Store(results)
+    store.create()
+    for one in measured:
+        speeds.put(store.place, one)
+
+
+def _speed(found: "Speed") -> Row:
+    return {
+        "latency (ms)": 1000 * found.latency, "quartiles (ms)": f"{1000 * found.low:.4g} to {1000 * found.high:.4g}",
+        "images/s": found.images_per_second, "images at once": found.batch,
+        "prediction memory (MiB)": found.memory / 2**20 if found.memory else math.nan,
+    }  # fmt: skip
+
+
+def _machine(measured: "list[Speed]") -> str:
+    """Where speeds were measured, how, and whether anything else ran."""
+    first, runs = measured[0], sorted(one.runs for one in measured)
+    quiet = "other work was running" if first.shared else "it was quiet"
+    where = " and ".join(sorted({one.where for one in measured}))
+    return (
+        f"Latency: median and quartiles of one image, {runs[0]} runs or more after some to warm up, on {where}. The "
+        f"load before was {first.load:.2f} of {first.processors} processors: {quiet}. Memory is of GPUs alone, weights "
+        "included."
+    )
 
 
 def _show_paper(*, as_json: bool, as_csv: bool) -> None:

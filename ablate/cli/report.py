@@ -61,7 +61,7 @@ def command(
     Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
     """
     from ablate.analysis import gather
-    from ablate.beside import evaluations
+    from ablate.beside import evaluations, speeds
     from ablate.planning import match
     from ablate.storage import Store
     from ablate.study import load
@@ -75,6 +75,8 @@ def command(
         for found in evidence.evaluations:
             if kept := evaluations.get(store.place, found.id):
                 evaluations.put(published.place, *kept)
+        for _, speed in evidence.speeds:
+            speeds.put(published.place, speed)
         match.publish(load(study, scale=scale), results, published.root)
     written = write(evidence, target, formats, quiet=as_json)
     if as_json:

@@ -13,9 +13,11 @@ def cost() -> Callable[[Evidence], list[Block]]:
     """The primary score against the papers' GFLOPs; all counts, and memory as measured."""
 
     def blocks(evidence: Evidence) -> list[Block]:
-        if not any(row.cost for row in evidence.rows):
+        counted = any(row.cost for row in evidence.rows)
+        if not counted and not evidence.speeds:
             return []
-        return [Text("Cost", "heading"), *_figure(evidence), _table(evidence)]
+        tables = [*([_table(evidence)] if counted else []), *([_speeds(evidence)] if evidence.speeds else [])]
+        return [Text("Cost", "heading"), *_figure(evidence), *tables]
 
     return blocks
 
@@ -63,6 +65,35 @@ def _table(evidence: Evidence) -> Table:
         "trials share processors and wait for images; ablate cost --measure times a network by itself.",
     ]
     return Table("What the arms cost.", list(columns), rows, notes)
+
+
+def _speeds(evidence: Evidence) -> Table:
+    """What `ablate cost --measure` kept of the arms, each machine by itself."""
+    columns = [
+        Column("Arm", "left"),
+        Column("Latency", minor="ms"),
+        Column("Images/s"),
+        Column("Memory", minor="MiB"),
+        Column("Load before", minor="of processors"),
+        Column("Measured on", "left", wide=True),
+    ]
+    rows = [
+        [
+            Cell(label),
+            Cell(f"{1000 * one.latency:.4g}", f"{1000 * one.low:.4g} to {1000 * one.high:.4g}, {one.runs} runs"),
+            Cell(f"{one.images_per_second:.4g}", f"{one.batch} at once"),
+            Cell(_known(one.memory / 2**20, ",.0f") or MISSING),
+            Cell(f"{one.load:.2f} of {one.processors}", "not quiet" if one.shared else ""),
+            Cell(f"{one.where}, {'x'.join(map(str, one.image))} pixels, {one.finished[:10]}"),
+        ]
+        for label, one in evidence.speeds
+    ]
+    notes = [
+        "Median and quartiles of a network's predictions for one image with random weights, after runs to warm up; "
+        "images are not read and outputs not decoded. Memory: what a GPU holds at most, weights included. They hold "
+        "for the machine that is named, and are in no verdict.",
+    ]
+    return Table("What predictions take, measured apart from the trials.", columns, rows, notes)
 
 
 def _known(value: float, style: str) -> str:
