@@ -243,9 +243,17 @@ def _framed(canvas: np.ndarray, found: Prediction, info: Info) -> np.ndarray:
     left, top, width, height = np.asarray(found["bbox"], float)
     corners = [(round(left), round(top)), (round(left + width), round(top + height))]
     cv2.rectangle(canvas, corners[0], corners[1], colour, max(1, round(2 * scale)))
-    at = (corners[0][0] + 2, max(corners[0][1], round(18 * scale)) - 3)
-    _written(canvas, f"{names[place]} {_score(found):.2f}", at, 0.5 * scale)
+    _labelled(canvas, f"{names[place]} {_score(found):.2f}", corners[0], colour, 0.5 * scale)
     return canvas
+
+
+def _labelled(canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, ...], scale: float) -> None:
+    """A text on a plate in the box's colour, above its corner, or below it at the picture's edge."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    left, bottom = corner[0], max(corner[1], height + below)
+    cv2.rectangle(canvas, (left, bottom - height - below), (left + width, bottom), colour, -1)
+    at = (left, bottom - below // 2 - 1)
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def _masked(canvas: np.ndarray, labels: np.ndarray, info: Info) -> np.ndarray:
@@ -291,13 +299,10 @@ def _titled(canvas: np.ndarray, found: Prediction, info: Info) -> None:
     places, probabilities = (np.asarray(found[key]) for key in ("classes", "probabilities"))
     title = f"{info.need_image_classes()[int(places[0])]} {probabilities[0]:.2f}"
     scale = max(canvas.shape[:2]) / 500
-    _written(canvas, title, (round(6 * scale), round(24 * scale)), 0.8 * scale)
-
-
-def _written(canvas: np.ndarray, text: str, at: tuple[int, int], scale: float) -> None:
+    at = (round(6 * scale), round(24 * scale))
     for colour, width in (((0, 0, 0), 4), (COLOURS[""], 1)):  # a dark edge keeps it legible on any picture
         thick = max(1, round(width * scale))
-        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thick, cv2.LINE_AA)
+        cv2.putText(canvas, title, at, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * scale, colour, thick, cv2.LINE_AA)
 
 
 def _skeleton(canvas: np.ndarray, points: np.ndarray, info: Info) -> None:

@@ -216,3 +216,49 @@ def test_another_sets_classes_are_known_by_name(tmp_path):
     answer = evaluate.of_network(tmp_path / "net.safetensors", Question(None, None, settings(ON_FIGURES), CPU))
     people = [one | {"category_id": 1} for one in directly(net, chosen) if one["category_id"] == 2]
     assert same(answer.predicted.predictions, people)
+
+
+@pytest.mark.slow
+def test_photographs_with_boxes_are_scored_as_pycocotools_does(called, tmp_path, ablate_data):
+    """natural5: of a detector with masks its boxes alone can be scored."""
+    fruit = {
+        "name": "coco_instances",
+        "set": "natural5",
+        "classes": ["apple", "banana", "orange", "raccoon", "kangaroo"],
+    }
+    written(tmp_path, recipe("mask_rcnn", fruit, most=10))
+    words = ("evaluate", "net.safetensors", "--data", ablate_data / "natural5", "--check", "official", "--json")
+    status, out, err = called(*words)
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["images"] == 137
+    assert found["parts"] == fruit["classes"]
+    assert [row["score"] for row in found["check"]] == [name for name in found["scores"] if "mask" not in name]
+    assert found["scores"]["AR10"] > 0
+    three = ("--set", "dataset.classes=[orange, apple]")
+    status, out, err = called(*words[:-1], *three, "--json")
+    assert status == 0, err
+    assert json.loads(out)["parts"] == ["orange", "apple"]
+    assert json.loads(out)["scores"]["AR10"] > 0
+
+
+def test_masks_of_any_system_are_checked_by_pycocotools(called, tmp_path, ablate_data):
+    """COCO's own annotations, some of them moved, on some of its photographs."""
+    annotated = json.loads((ablate_data / "coco_mini/annotations/instances_val2017.json").read_bytes())["annotations"]
+    found = [
+        {key: one[key] for key in ("image_id", "category_id", "segmentation")}
+        | {"bbox": [one["bbox"][0] + place % 7, *one["bbox"][1:]], "score": 1 / (place + 1)}
+        for place, one in enumerate(annotated)
+        if not one["iscrowd"]
+    ]
+    (tmp_path / "theirs.json").write_text(json.dumps(found))
+    words = ("--predictions", "theirs.json", "--task", "detection", "--data", ablate_data / "coco_mini")
+    status, out, err = called("evaluate", *words, "--check", "official", "--json")
+    assert status == 0, err
+    rows = {row["score"]: row for row in json.loads(out)["check"]}
+    assert len(rows) == 24
+    assert rows["mask_AP"]["official"] == pytest.approx(1)
+    assert 0.5 < rows["AP"]["official"] < 0.95
+    (tmp_path / "none.json").write_text("[]")
+    status, _, err = called("evaluate", "--predictions", "none.json", *words[2:], "--check", "official")
+    assert (status, err.count("\n"), "nothing was found that could be scored" in err) == (2, 1, True)
