@@ -110,7 +110,9 @@ def _runs(mask: Any, size: tuple[int, int], file: Path) -> Any:
     try:
         if isinstance(mask, dict) and tuple(mask["size"]) != size:
             raise ValueError(f"a mask of {mask['size']} on an image of {list(size)}")
-        return as_runs(mask, *size)
+        found = as_runs(mask, *size)
+        text = found["counts"].decode() if isinstance(found["counts"], bytes) else found["counts"]
+        return {"size": list(found["size"]), "counts": text}  # as files have it
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise DataError(f"{file}: a segmentation that is none of its image: {error}") from None
 
