@@ -40,6 +40,8 @@ def test_the_report_has_every_table_for_all_counts():
         "Cost of looks",
         "Margin of",
         "Seeds that are added",
+        "E-values, looked at",
+        "E-values: power",
     ):
         assert f"## {title}" in text
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from statistics import fmean
 
 from scipy.optimize import brentq
@@ -29,14 +30,24 @@ def compared(
 ) -> list[Comparison]:
     """Every planned comparison in every metric; verdicts in the primary one, over the seeds that decide."""
     arms, (primary, *others) = {row.label: row for row in rows}, study.metrics
-    found = [_compare(contrast, arms, primary, rule, images, deciding) for contrast in contrasts]
+    found = [
+        _compare(contrast, arms, primary, rule, images, _in_order(contrast, arms, rule, deciding))
+        for contrast in contrasts
+    ]
     judged = _looked_at(found, contrasts, arms, primary, rule, deciding) if rule.looks else _judged(found, rule)
     everything = [_compare(c, arms, metric, rule, images, study.seeds) for metric in others for c in contrasts]
-    fewer = set(study.seeds) - set(deciding)
+    fewer = set(study.seeds) - set(deciding) if rule.test != "e_value" else ()
     if fewer:
         alls = [_effect(contrast, arms, primary, rule, study.seeds) for contrast in contrasts]
         judged = [replace(one, pooled=effect) for one, effect in zip(judged, alls, strict=True)]
     return judged + everything
+
+
+def _in_order(contrast: Contrast, arms: Rows, rule: Rule, deciding: Sequence[int]) -> Sequence[int]:
+    """Of an e-value the seeds up to the first that has not ended in all of its arms: it takes them in their order."""
+    if rule.test != "e_value":
+        return deciding
+    return list(takewhile(lambda seed: all(seed in arms[label].documents for label in contrast.weights), deciding))
 
 
 def _compare(

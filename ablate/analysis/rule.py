@@ -43,6 +43,8 @@ class Rule:
         """The smallest corrected p that n seeds can give."""
         if self.test == "sign_flip":
             return stats.smallest_p(n, self.comparisons)
+        if self.test == "e_value":
+            return min(1.0, self.comparisons * sequential.anytime_floor(n))
         return 0.0 if n > 1 else 1.0
 
     def testable(self, n: int) -> bool:
@@ -63,6 +65,9 @@ class Rule:
             return stats.minimum_detectable(sd, n, comparisons=self.comparisons, power=power)
         if n < 2 or not sd > 0:
             return math.nan
+        if self.test == "e_value":  # at the last seed; that it may be found before makes it a little easier
+            bound = sequential.anytime_bound(n, self.each)
+            return sd * float(nctdtrinc(n - 1, 1 - power, bound)) / math.sqrt(n) if bound < math.inf else math.nan
         found = _detectable(self._freedom(n), self.each, power)
         if self.looks:  # more than for one test, in the proportion that normal scores have
             found *= _drift(self.looks, self.each, power) / (float(ndtri(power)) - float(ndtri(self.each / 2)))
@@ -135,6 +140,7 @@ def declared(study: Study) -> str:
         ("sign_flip", "seeds"): "exact sign-flip test",
         ("t", "seeds"): "paired t test",
         ("t", "none"): "Welch's t test",
+        ("e_value", "seeds"): "e-value of a paired t test, which holds at every number of seeds",
     }
     looks = f", looks at {', '.join(map(str, study.looks))} seeds" if study.looks else ""
     return how[study.testing, study.pairing] + looks

@@ -5,6 +5,11 @@ DeMets, 1987, in the frame of Lan and DeMets, 1983). The nominal levels that fol
 Armitage, McPherson and Rowe (1969) for normal scores, and used on the scale of p values of t tests. A sequential p (Liu
 and Anderson, 2008) is the smallest alpha whose boundary was crossed at any look so far; it goes into Holm's procedure
 as other p values do (Maurer and Bretz, 2013, with equal weights).
+
+An e-value needs no plan of looks. With the right Haar prior on the spread and a normal one of variance 1 on the effect
+in units of the spread, the likelihood ratio of Jeffreys' t test is a martingale where nothing differs (Perez-Ortiz et
+al. 2022; Wang and Ramdas 2023), so that it exceeds 1 / alpha at any time in at most alpha of studies (Ville 1939),
+however often it is looked at and whenever seeds are added.
 """
 
 import math
@@ -79,6 +84,42 @@ def sequential_p(p_values: ArrayLike, looks: tuple[int, ...]) -> Array:
         own = np.exp(np.interp(here, table[:, at], alphas, right=0.0))
         crossed[..., at] = np.where(np.isnan(p[..., at]) | (p[..., at] >= 1), 1.0, own)
     return np.minimum.accumulate(crossed, axis=-1)
+
+
+def e_values(differences: ArrayLike) -> Array:
+    """The e-values (..., n) of no difference after each of n paired seeds, in their order, from (..., n).
+
+    E = (1 + n)^(-1/2) [(1 + t^2 / v) / (1 + t^2 / (v (1 + n)))]^((v + 1) / 2) with v = n - 1; 1 after the first seed,
+    and nan where differences have no spread.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    n = np.arange(1, d.shape[-1] + 1)
+    total = np.cumsum(d, axis=-1)
+    between = total**2 / n  # t^2 / v is this over what is left
+    within = np.maximum(np.cumsum(d**2, axis=-1) - between, 0)
+    within = np.where(within > 1e-12 * (between + within), within, np.nan)  # the rounding of equal differences
+    logs = (n * (np.log1p(between / within) - np.log1p(between / within / (1 + n))) - np.log1p(n)) / 2
+    return np.exp(np.where(n == 1, 0.0, np.minimum(logs, 700)))
+
+
+def anytime_p(differences: ArrayLike) -> float:
+    """One over the largest e-value so far, at most 1; nan of fewer than two seeds."""
+    found = e_values(differences)
+    return min(1.0, 1 / float(np.nanmax(found))) if found.size > 1 else math.nan
+
+
+def anytime_floor(n: int) -> float:
+    """The smallest p that n seeds can give so: that of a t without bound."""
+    return float((1 + n) ** (-(n - 1) / 2)) if n > 1 else 1.0
+
+
+def anytime_bound(n: int, alpha: float) -> float:
+    """The |t| at which the e-value of n seeds is 1 / alpha; infinite where none is.
+
+    Intervals of so many standard errors hold the true difference at all numbers of seeds together in 1 - alpha of them.
+    """
+    ratio = float((math.sqrt(1 + n) / alpha) ** (2 / n))
+    return math.sqrt((n - 1) * (ratio - 1) / (1 - ratio / (1 + n))) if n > 1 and ratio < 1 + n else math.inf
 
 
 def conditional_power(p: float, look: int, looks: tuple[int, ...], *, alpha: float) -> float:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import nctdtrinc, ndtr, stdtr, stdtrit
 
+from ablate.analysis import sequential
+
 Array = NDArray[np.float64]
 Verdict = Literal[
     "higher",
@@ -28,7 +30,7 @@ Verdict = Literal[
     "undecided",
     "not testable",
 ]
-Test = Literal["sign_flip", "t"]
+Test = Literal["sign_flip", "t", "e_value"]
 Pairing = Literal["seeds", "none"]
 
 _EXACT_SEEDS = 40  # the sign-flip test sorts 2^(n/2) sums: a fifth of a second here
@@ -56,7 +58,7 @@ class Effect:
     mean_level: float
     diff: float  # level - control
     sd_diff: float  # standard deviation of the paired differences; without pairing, what independent arms give them
-    low: float  # t interval over the paired differences, or Welch's without pairing, for this comparison alone
+    low: float  # of this comparison alone: a t interval over pairs, Welch's without pairing, an e-value's own
     high: float
     paired_low: float  # the first of these, whether or not the comparison is paired
     paired_high: float
@@ -101,8 +103,8 @@ def contrast(
     counts = {values.size for values in scores}
     if pairing == "seeds" and len(counts) > 1:
         raise ValueError(f"paired arms need the same seeds, got {' and '.join(map(str, sorted(counts)))} scores")
-    if pairing == "none" and test == "sign_flip":
-        raise ValueError("sign flips are of paired seeds")
+    if pairing == "none" and test != "t":
+        raise ValueError(f"{'sign flips' if test == 'sign_flip' else 'e-values'} are of paired seeds")
     n = min(counts)
     a, b = (_side([values[:n] for values in scores], weights, sign) for sign in (-1, 1))
     tie = _ROUNDING * float(np.abs(a).sum() + np.abs(b).sum())
@@ -116,6 +118,9 @@ def contrast(
     (low, high), (paired_low, paired_high), (unpaired_low, unpaired_high) = (
         _interval(diff, *found, confidence=confidence) for found in ((error, freedom), of_pairs, independent)
     )
+    if test == "e_value":
+        reach = sequential.anytime_bound(n, 1 - confidence) * error if n > 1 else math.nan
+        low, high = (diff - reach, diff + reach) if math.isfinite(reach) else (math.nan, math.nan)
     return Effect(
         n=n,
         mean_control=mean_control / below,
@@ -129,8 +134,8 @@ def contrast(
         unpaired_low=unpaired_low,
         unpaired_high=unpaired_high,
         correlation=_correlation(a, b) if len(counts) == 1 else math.nan,
-        p=_sign_flip(differences, tie=tie) if test == "sign_flip" else _t_p(diff, error, freedom, n, tie=tie),
-        p_floor=smallest_p(n, 1) if test == "sign_flip" else 0.0,
+        p=_p(test, differences, _t_p(diff, error, freedom, n, tie=tie), tie=tie),
+        p_floor={"sign_flip": smallest_p(n, 1), "t": 0.0, "e_value": sequential.anytime_floor(n)}[test],
         error=error,
         freedom=freedom,
     )
@@ -283,6 +288,12 @@ def _t_p(diff: float, error: float, freedom: float, n: int, *, tie: float) -> fl
     if error * n <= tie:
         return 1.0 if abs(diff) * n <= tie else smallest_p(n, 1)
     return float(2 * stdtr(freedom, -abs(diff) / error))
+
+
+def _p(test: Test, differences: Array, by_t: float, *, tie: float) -> float:
+    if test == "t":
+        return by_t
+    return _sign_flip(differences, tie=tie) if test == "sign_flip" else sequential.anytime_p(differences)
 
 
 def _correlation(a: Array, b: Array) -> float:

@@ -9,7 +9,11 @@ from ablate.analysis import Effect, Rule, doubts, one_point, pooled_freedom, rul
 from ablate.storage import Shelf
 from ablate.study import Arm, Contrast, Design
 
-TESTS = {("t", "seeds"): "paired t tests", ("t", "none"): "Welch's t tests, as seeds are not paired"}
+TESTS = {
+    ("e_value", "seeds"): "e-values, to which seeds may be added at any time",
+    ("t", "seeds"): "paired t tests",
+    ("t", "none"): "Welch's t tests, as seeds are not paired",
+}
 LEAST = 6  # seeds at the first look, from which on levels hold
 REACH = 5  # standard deviations of an arm: gaps beyond are not what studies are made for
 
@@ -26,7 +30,7 @@ def power(design: Design, shelf: Shelf) -> list[str]:
             f"{rule.seeds_needed} seeds would be."
         ]
         return lines + ["Sign flips of so few seeds cannot reach the level; test: t can."] * (n > 1)
-    by = f" by {TESTS[rule.test, rule.pairing]}" if rule.test == "t" else ""
+    by = f" by {TESTS[rule.test, rule.pairing]}" if rule.test != "sign_flip" else ""
     least = f": the smallest corrected p is {rule.floor(n):.4f}" if rule.test == "sign_flip" else ""
     lines = [f"{asked} are testable{by}{least}.", *_looks(rule)]
     scores = _scores(design, shelf)

@@ -30,7 +30,7 @@ class KeptPlan(BaseModel):
     metric: str  # the primary one
     contrasts: list[str]  # labels of the planned comparisons
     rule: dict[str, str | float | list[int]]  # how verdicts come about: the test, pairing, looks ...
-    seeds: list[int]  # rising, but with looks in the order in which they are trained
+    seeds: list[int]  # rising, but with looks or e-values in the order in which they are trained
     when: str  # it was stored: UTC, ISO 8601
     known: int  # how many of its trials had a result then
 
@@ -49,7 +49,7 @@ def asked(design: Design, *, known: int = 0) -> KeptPlan:
         metric=study.metrics[0],
         contrasts=[contrast.label for contrast in design.contrasts],
         rule=_rule(study),
-        seeds=study.seeds if study.looks else sorted(study.seeds),
+        seeds=study.seeds if study.looks or study.testing == "e_value" else sorted(study.seeds),
         when=datetime.now(UTC).isoformat(timespec="milliseconds"),
         known=known,
     )
@@ -152,10 +152,15 @@ def standing(design: Design, plans: list[KeptPlan]) -> Standing:
     earlier = [plan for plan in alike if own is None or (plan.when, plan.digest) < (own.when, own.digest)]
     later = [plan for plan in alike if plan is not own and plan not in earlier]
     blind = own is not None and not own.known  # planned when no score was known
-    seen = set() if blind else {seed for plan in earlier for seed in plan.seeds}
+    anytime = now.rule.get("test") == "e_value" and all(_goes_on(plan, now) for plan in earlier)
+    seen = set() if blind or anytime else {seed for plan in earlier for seed in plan.seeds}
     fresh = tuple(seed for seed in seeds if seed not in seen)
     added = 0 < len(fresh) < len(seeds)
     sentences = _departures(now, earlier, blind=blind) + _later(now, later)
+    if anytime and earlier and not blind:
+        sentences.append(
+            "All seeds decide: the test has been an e-value from the first one on, which takes more at any time."
+        )
     if added:
         sentences.append(
             f"Verdicts rest on the {_seeds(fresh)} alone: the others were known when these were added. "
@@ -165,6 +170,13 @@ def standing(design: Design, plans: list[KeptPlan]) -> Standing:
         total = len(own.arms) * len(own.seeds)
         sentences.append(f"The plan was stored when {own.known} of its {total} trials already had a result.")
     return Standing(sentences, fresh if added else seeds, added, _stored(own))
+
+
+def _goes_on(old: KeptPlan, new: KeptPlan) -> bool:
+    """Whether a plan is an earlier one with further seeds behind its own."""
+    alike = {"seeds": [], "when": "", "known": 0}
+    same = old.model_copy(update=alike) == new.model_copy(update=alike)
+    return same and new.seeds[: len(old.seeds)] == old.seeds
 
 
 def _stored(own: KeptPlan | None) -> str:

@@ -37,7 +37,7 @@ class Scale(BaseModel):
     tune: Tune | None = None  # instead of the study's
     seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
     compare: str | None = None  # instead of the study's
-    test: Literal["sign_flip", "t"] | None = None  # instead of the study's
+    test: Literal["sign_flip", "t", "e_value"] | None = None  # instead of the study's
     pairing: Literal["seeds", "none"] | None = None  # instead of the study's
     looks: list[StrictInt] | None = None  # instead of the study's; seeds without looks drop the study's looks
     margin: float | None = Field(default=None, gt=0)  # instead of the study's
@@ -60,7 +60,7 @@ class Study(BaseModel):
     compare: str | None = None  # control, effects (a full factorial's main ones and those of two) or within FACTOR
     tune: Tune | None = None  # what each arm chooses first, by as many tries as all others
     seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0; as many as the last of the looks when not given
-    test: Literal["sign_flip", "t"] | None = None  # t with looks or without pairing, sign_flip otherwise
+    test: Literal["sign_flip", "t", "e_value"] | None = None  # t with looks or without pairing, else sign_flip
     pairing: Literal["seeds", "none"] = "seeds"  # compare arms seed by seed, or their means as independent (Welch)
     looks: list[StrictInt] | None = None  # numbers of seeds at which to decide, such as [8, 16, 24, 32]
     margin: float | None = Field(default=None, gt=0)  # points (score x 100) that count as no difference
@@ -125,8 +125,13 @@ class Study(BaseModel):
             raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
         if self.looks is not None:
             _check_looks(self.looks, len(self.seeds), sign_flip=self.test == "sign_flip", images=self.population)
-        if self.pairing == "none" and self.test == "sign_flip":
-            raise ValueError("test: sign flips are of paired seeds; pairing: none needs test: t")
+        if self.pairing == "none" and self.test in ("sign_flip", "e_value"):
+            what = "sign flips" if self.test == "sign_flip" else "e-values"
+            raise ValueError(f"test: {what} are of paired seeds; pairing: none needs test: t")
+        if self.test == "e_value" and (self.looks or self.margin or self.population != "seeds"):
+            raise ValueError(
+                "test: e_value: holds at every number of seeds; looks, margin and images need another test"
+            )
         if self.compare not in (None, "control"):
             _check_compare(self.compare or "", self.design, list(self.factors))
         if self.design == "full_factorial" and any(factor.match for factor in self.factors.values()):
@@ -144,7 +149,7 @@ class Study(BaseModel):
         return self.compare or ("effects" if self.design == "full_factorial" else "control")
 
     @property
-    def testing(self) -> Literal["sign_flip", "t"]:
+    def testing(self) -> Literal["sign_flip", "t", "e_value"]:
         """The test of a difference."""
         return self.test or ("t" if self.looks or self.pairing == "none" else "sign_flip")
 

@@ -13,6 +13,7 @@ from calibration.tests_of_many import covers, holm, sign_flips, t_tests
 SEEDS = (5, 6, 8, 12, 16, 32)
 COMPARISONS = (1, 2, 3, 6)
 TESTS = {"sign flips": ("sign_flip", "seeds"), "paired t": ("t", "seeds"), "Welch": ("t", "none")}
+MOST, ANYTIME = 64, (8, 16, 32, 64)
 LOOKS = {12: (6, 12), 16: (8, 16), 32: (8, 16, 24, 32)}
 STUDIES, FEWER = 10_000, 3_000  # the fewer where all signs of 16 seeds or more are tried
 Table = tuple[str, list[str], list[list[str]]]  # caption, heads, rows
@@ -102,6 +103,48 @@ def which_test(rng: np.random.Generator) -> Table:
                 right = np.mean(holm(p_values(other, test, rng))[:, 0] < ALPHA)
                 rows.append([f"{rho:g}", str(n), test, rate(wrong), rate(right)])
     return "Which test", ["correlation", "seeds", "test", "false alarms", "power at 1.5 sd"], rows
+
+
+def anytime(rng: np.random.Generator) -> Table:
+    """E-values looked at after every seed up to 64: false alarms at any time, over all comparisons."""
+    rows = []
+    for name, draw in {**DISTRIBUTIONS, **BREAKING}.items():
+        scores = studies(draw, rng, STUDIES, 1 + max(COMPARISONS), MOST)
+        p = 1 / np.fmax.accumulate(sequential.e_values(scores[:, 1:] - scores[:, :1]), axis=-1)
+        rows.append(
+            [name, *(rate(np.mean((holm(np.minimum(p[:, :k, -1], 1)) < ALPHA).any(axis=1))) for k in COMPARISONS)]
+        )
+    return (
+        f"E-values, looked at after every seed up to {MOST}: false alarms",
+        ["scores", *(f"k = {k}" for k in COMPARISONS)],
+        rows,
+    )
+
+
+def price_of_anytime(rng: np.random.Generator) -> Table:
+    """Power at a number of seeds and seeds until shown, beside a t test of so many seeds that was planned before."""
+    rows = []
+    for gap in (0.5, 1.0, 1.5, 2.0):
+        scores = studies(DISTRIBUTIONS["normal"], rng, FEWER, 2, MOST)
+        scores[:, 1] += gap
+        e = np.fmax.accumulate(sequential.e_values(scores[:, 1] - scores[:, 0]), axis=-1)
+        shown = e >= 1 / ALPHA
+        cells = [
+            f"{rate(np.mean(shown[:, n - 1]))} ({rate(np.mean(t_tests(scores[:, :, :n], 'seeds')[3] < ALPHA))})"
+            for n in ANYTIME
+        ]
+        first = np.where(shown.any(axis=1), shown.argmax(axis=1) + 1, MOST)
+        most = f"{np.quantile(first, 0.8):.0f}" if shown[:, -1].mean() >= 0.8 else f"over {MOST}"
+        fixed = next((n for n in range(3, MOST) if np.mean(t_tests(scores[:, :, :n], "seeds")[3] < ALPHA) >= 0.8), MOST)
+        rows.append([f"{gap:g}", *cells, f"{first.mean():.0f}", most, f"{fixed}"])
+    heads = [
+        "gap (sd)",
+        *(f"{n} seeds" for n in ANYTIME),
+        "mean seeds until shown",
+        "seeds for .8",
+        "planned t, seeds for .8",
+    ]
+    return "E-values: power, in brackets that of a planned t test", heads, rows
 
 
 def cost_of_looks(rng: np.random.Generator) -> Table:
@@ -223,4 +266,5 @@ def rate(value: float) -> str:
 
 SINGLE: list[Callable[[np.random.Generator], Table]] = [
     coverage, power, which_test, cost_of_looks, margins, new_images, stopping, ranges,
+    anytime, price_of_anytime,
 ]  # fmt: skip

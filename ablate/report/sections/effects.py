@@ -89,6 +89,10 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
     if evidence.images:
         by = f" as {evidence.drawn_together}" if evidence.drawn_together else ""
         notes.append(f"Test images: {evidence.images} images, drawn anew{by} with replacement, the same for all arms.")
+    if evidence.rule.test == "e_value":
+        notes.append(
+            "p: one over the largest e-value so far, seed by seed, which stays right whenever seeds are added."
+        )
     flips = [f"{c.arm} {probability(c.flips)}" for c in comparisons if math.isfinite(c.flips)]
     if flips:
         notes.append(f"Sign flips at the last look, as a cross-check, before Holm: {', '.join(flips)}.")

@@ -187,6 +187,8 @@ def _interval_of(evidence: Evidence) -> str:
     rule, deciding = evidence.rule, evidence.standing
     over = " over paired seeds" if rule.pairing == "seeds" else " over seeds that are not paired"
     kind = "a repeated t interval, which holds at every look" if rule.looks else "a t interval"
+    if rule.test == "e_value":
+        kind = "a confidence sequence, which holds at every number of seeds"
     images = ", widened by what the choice of test images leaves open" if rule.images else ""
     alone = f"; of the {len(deciding.seeds)} seeds alone that were added" if deciding.added else ""
     return f"{over} with {kind}{images}{alone}"
