@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ablate import registry
 from ablate.datasets import Info, Samples, Split
 from ablate.registry import Chosen
+from ablate.tasks._constants import constants
 from ablate.tasks._heatmaps import crop_affine, dark, gaussians, grown_to_shape, oks_nms, read_heatmaps
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "WritesPredictions",
     "build_protocol",
     "build_task",
+    "constants",
     "crop_affine",
     "dark",
     "gaussians",
@@ -245,5 +246,5 @@ def build_protocol(task: Chosen, knobs: Mapping[str, object]) -> object:
 
 def normalised(images: Tensor) -> Tensor:
     """Images (B, 3, H, W) of 0 to 255 as float32 with the mean and deviation of ImageNet's taken out."""
-    mean, std = (255 * torch.tensor(of, device=images.device).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (255 * constants(of, images.device).view(3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
     return (images.float() - mean) / std

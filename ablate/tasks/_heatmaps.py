@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from ablate.tasks._constants import constants
+
 
 def grown_to_shape(extent: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Width and height (2,), the shorter side grown until they have the shape of `size` (height, width)."""
@@ -56,7 +58,7 @@ def gaussians(
     height, width = size
     reach = 3 * sigma if reach is None else reach
     centre = (centres.float() + 0.5).trunc()  # official: int(), which cuts towards zero
-    limits = centres.new_tensor([width, height])
+    limits = constants((float(width), float(height)), centres.device, centres.dtype)
     inside = ((centre - reach < limits) & (centre + reach + 1 >= 0)).all(2)  # (B, K)
     profiles = []
     for axis, length in enumerate((width, height)):

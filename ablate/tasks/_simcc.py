@@ -11,6 +11,8 @@ from math import pi, sqrt
 import torch
 from torch import Tensor, nn
 
+from ablate.tasks._constants import constants
+
 SPLIT = 2  # bins a pixel
 
 
@@ -33,11 +35,11 @@ def simcc_loss(outputs: Sequence[Tensor], joints: Tensor, labelled: Tensor) -> T
 
     `joints` (B, K, 2) are pixels of the crop, `labelled` (B, K) 0 or 1; joints outside the crop weigh 0.
     """
-    sides = joints.new_tensor([logits.shape[2] / SPLIT for logits in outputs])  # (2,) width and height
-    inside = ((joints >= 0) & (joints < sides)).all(2) * labelled  # (B, K)
+    sides = outputs[0].shape[2] / SPLIT, outputs[1].shape[2] / SPLIT  # width and height
+    inside = ((joints >= 0) & (joints < constants(sides, joints.device, joints.dtype))).all(2) * labelled  # (B, K)
     total = joints.new_zeros(())
     for axis, logits in enumerate(outputs):
-        sigma = sqrt(float(sides[axis]) / 8)
+        sigma = sqrt(sides[axis] / 8)
         bins = torch.arange(logits.shape[2], device=joints.device)
         centre = SPLIT * joints[..., axis, None]  # (B, K, 1)
         labels = torch.exp(-((bins - centre) ** 2) / (2 * sigma**2)) / (sigma * sqrt(2 * pi))  # (B, K, bins)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ablate.datasets import Info, PeopleByImage, PeopleOfImage, Samples, Split
 from ablate.errors import PartError
 from ablate.registry import protocol, task
-from ablate.tasks import Batch, Forward, Outputs, crop_affine, gaussians, normalised
+from ablate.tasks import Batch, Forward, Outputs, constants, crop_affine, gaussians, normalised
 from ablate.tasks._coco_results import ignored_pixels, read_people_results, write_people_results
 from ablate.tasks._tags import adjusted, completed, grouped, order_of, peaks, tag_losses
 from hrnet_core import HigherHead
@@ -318,11 +318,11 @@ def _filled(people: np.ndarray, most: int) -> Tensor:
 
 def _places(batch: Batch, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Columns and rows (B, P, K, 2) of joints in maps of a size, and which are labelled and inside (B, P, K)."""
-    steps = batch["joints"].new_tensor([batch["image"].shape[3] / size[1], batch["image"].shape[2] / size[0]])
-    x, y = (batch["joints"] / steps).unbind(3)
+    steps = batch["image"].shape[3] / size[1], batch["image"].shape[2] / size[0]
+    x, y = (batch["joints"] / constants(steps, batch["joints"].device, batch["joints"].dtype)).unbind(3)
     x = torch.where(batch["mirrored"][:, None, None], size[1] - 1 - x, x)
     places = torch.stack([x, y], dim=3).trunc().long()  # official: int(), which cuts towards zero
-    inside = ((places >= 0) & (places < places.new_tensor([size[1], size[0]]))).all(3)
+    inside = ((places >= 0) & (places < constants((size[1], size[0]), places.device, places.dtype))).all(3)
     return places, batch["labelled"] & inside
 
 

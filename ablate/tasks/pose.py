@@ -24,6 +24,7 @@ from ablate.registry import protocol, task
 from ablate.tasks import (
     Batch,
     Outputs,
+    constants,
     crop_affine,
     dark,
     gaussians,
@@ -201,7 +202,7 @@ class Pose:
         heatmaps = outputs.float()  # (B, K, h, w)
         less = 1 if self._unbiased else 0
         stride = [(crop - less) / (cells - less) for crop, cells in zip(self.size, heatmaps.shape[2:], strict=True)]
-        centres = batch["joints"] / batch["joints"].new_tensor(stride[::-1])
+        centres = batch["joints"] / constants((stride[1], stride[0]), batch["joints"].device, batch["joints"].dtype)
         size, exact = heatmaps.shape[2:], self.targets == "exact"
         targets, weights = gaussians(centres, batch["labelled"], size=size, sigma=self.sigma, exact=exact)
         return ((heatmaps - targets) * weights[:, :, None, None]).square()

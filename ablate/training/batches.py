@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -33,6 +34,7 @@ NO_ROOM = ("unable to allocate shared memory", "unable to open shared memory", "
 Index = int | tuple[int, int]  # of a sample, in training with the epoch before it
 Loader = DataLoader[dict[str, object]]  # gives batches; torch calls it after the samples that it loads
 LONGEST_PLACE = 75  # bytes: a socket's 107 less /pymp-12345678/listener-12345678
+AHEAD = 2  # steps that a GPU has before it while it computes one
 LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what a stopped run waits for its epochs
 
 MEMORY = Path("/dev/shm")  # where decoded pictures are kept
@@ -223,6 +225,32 @@ def served() -> Iterator[None]:
         raise LoadingError(
             f"a process that loads data is gone or stuck ({text}); run again, it goes on from its state"
         ) from None
+
+
+def placed(loader: Loader, device: torch.device) -> Iterator[Batch]:
+    """The loader's batches on the device.
+
+    A GPU is given them beside what it computes, and up to `AHEAD` steps are launched while it is at an earlier one.
+    That one is waited for here, so whoever gets a batch knows that the device goes on.
+    """
+    if device.type != "cuda":
+        for batch in loader:
+            yield to_device(batch, device)
+        return
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    launched: deque[torch.cuda.Event] = deque()
+    for batch in loader:
+        with torch.cuda.stream(copying):
+            there = to_device(batch, device)
+        computing.wait_stream(copying)
+        for value in there.values():
+            if isinstance(value, Tensor):
+                value.record_stream(computing)  # its memory is not given away before the step has read it
+        yield there
+        launched.append(torch.cuda.Event(blocking=True))
+        launched[-1].record(computing)
+        if len(launched) > AHEAD:
+            launched.popleft().synchronize()
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -17,7 +17,7 @@ from ablate.machine import beat, clock
 from ablate.metrics import Document, build_metric
 from ablate.study import Trial
 from ablate.tasks import Forward, LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
-from ablate.training.batches import Encoded, batches, to_device
+from ablate.training.batches import Encoded, batches, placed
 from ablate.training.fit import Training
 from ablate.training.site import Site
 
@@ -64,8 +64,8 @@ def evaluate(
     start, predictions = clock.now(), list[Prediction]()
     training.evaluated.eval()
     with torch.inference_mode(), training.autocast():
-        for batch in loader:
-            predictions += task.predict(_laid_out(training), to_device(batch, training.device), protocol)
+        for batch in placed(loader, training.device):
+            predictions += task.predict(_laid_out(training), batch, protocol)
             beat()
     predictions = team.gather(predictions)
     seconds = clock.now() - start

@@ -12,9 +12,8 @@ import hashlib
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import numpy as np
 import safetensors
@@ -29,7 +28,7 @@ from ablate.storage import Epoch
 from ablate.study import Trial
 from ablate.tasks import Batch, GivesHead, Items, LossParts, SomeTask, WeighsBatches
 from ablate.training import team_norm, updates
-from ablate.training.batches import Encoded, Loader, Shuffled, batches, to_device
+from ablate.training.batches import Encoded, Loader, Shuffled, batches, placed
 from ablate.training.site import Site
 from ablate.training.team import ALONE, Team
 
@@ -216,20 +215,19 @@ def fit(
 
 def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> Epoch:
     updates.train_mode(training.net, training.spec)
-    start, total, images, lr = clock.now(), 0.0, 0, 0.0
-    parts: Counter[str] = Counter()
-    for index, batch in enumerate(loader):
-        lr = updates.learning_rate(training.spec, number - 1, index / len(loader), steps=len(loader))
-        samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
-        size = min(training.spec.batch, samples - index * training.spec.batch)
-        if training.team.size > 1:
-            batch["share"] = len(batch["image"]) / size
-        loss = float(training.step(task, to_device(batch, training.device), lr))
-        if not math.isfinite(loss):
-            raise Diverged(f"the loss was {loss} in epoch {number}, step {index + 1} of {len(loader)}")
-        beat()
-        total, images = total + loss * size, images + size
-        parts.update({name: float(part) * size for name, part in training.parts.items()})
+    losses = Losses(number, len(loader), late=training.device.type == "cuda" and training.team.size == 1)
+    start, images, lr = clock.now(), 0, 0.0
+    with losses.first():
+        for index, batch in enumerate(placed(loader, training.device)):
+            lr = updates.learning_rate(training.spec, number - 1, index / len(loader), steps=len(loader))
+            samples = len(loader.dataset)  # type: ignore[arg-type]  # torch lets a data set be without a length; ours have one
+            size = min(training.spec.batch, samples - index * training.spec.batch)
+            if training.team.size > 1:
+                batch["share"] = len(batch["image"]) / size  # type: ignore[assignment]  # a number among tensors
+            losses.add(training.step(task, batch, lr), training.parts, size)
+            images += size
+            beat()
+        total, parts = losses.read()
     if number == 1 and total == 0:  # later it may be what was learned
         raise Unlabelled("the loss was 0 in every step of epoch 1: nothing that was trained on has a label")
     seconds = clock.now() - start
@@ -241,6 +239,65 @@ def _epoch(training: Training, task: SomeTask, loader: Loader, number: int) -> E
         images_per_second=images / seconds,
         loss_parts={name: part / images for name, part in parts.items()},
     )
+
+
+class Losses:
+    """The losses of an epoch's steps, in their order, and what they add up to.
+
+    Late, they stay on their device until the epoch's end: whoever reads one waits for the device, which then waits for
+    its next step. So a loss that is no number is found there, and the step that it came from is named all the same.
+    """
+
+    def __init__(self, epoch: int, steps: int, *, late: bool) -> None:
+        self._epoch, self._steps, self._late = epoch, steps, late
+        self._sizes: list[int] = []  # samples of each step
+        self._losses: list[Tensor] = []  # scalars
+        self._parts: dict[str, list[Tensor]] = {}
+
+    def add(self, loss: Tensor, parts: Mapping[str, Tensor], size: int) -> None:
+        """One step's, over so many samples. Raises Diverged, unless it is late."""
+        if not self._late:
+            self._refuse(float(loss), len(self._sizes))
+        self._sizes.append(size)
+        self._losses.append(self._kept(loss))
+        for name, part in parts.items():
+            self._parts.setdefault(name, []).append(self._kept(part))
+
+    def read(self) -> tuple[float, dict[str, float]]:
+        """The sums over samples, of the loss and of its parts. Raises Diverged."""
+        losses = _numbers(self._losses)
+        for step, loss in enumerate(losses):
+            self._refuse(loss, step)
+        return self._total(losses), {name: self._total(_numbers(of)) for name, of in self._parts.items()}
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Has what went wrong after a loss that is no number be put down to this."""
+        try:
+            yield
+        except Exception:
+            with suppress(RuntimeError):  # a broken device tells no losses
+                self.read()
+            raise
+
+    def _kept(self, scalar: Tensor) -> Tensor:
+        """The scalar itself, or its value alone: it may be a view of all gradients."""
+        return scalar if self._late else torch.tensor(float(scalar), dtype=torch.float64)
+
+    def _refuse(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss was {loss} in epoch {self._epoch}, step {step + 1} of {self._steps}")
+
+    def _total(self, values: list[float]) -> float:
+        total = 0.0
+        for value, size in zip(values, self._sizes, strict=True):
+            total += value * size
+        return total
+
+
+def _numbers(scalars: list[Tensor]) -> list[float]:
+    """All at once: the device is waited for once."""
+    return [float(value) for value in torch.stack(scalars).tolist()] if scalars else []
 
 
 def _weight(task: SomeTask, batch: Batch) -> Tensor:
