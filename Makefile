@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # cityscapesscripts asks for a package of 2020 that hides Python's own `typing` where site-packages come first.
 WITHOUT_TYPING = $(BIN)/pip uninstall --quiet --yes typing
 
-.PHONY: demo demos test fast slow arms cluster lint reports docs bench calibration campaign fuzz clean
+.PHONY: demo demos test fast slow arms cluster lint reports docs bench speed calibration campaign fuzz clean
 
 demo: .venv/.installed
 	$(BIN)/ablate run studies/fusion_count.yaml
@@ -47,7 +47,10 @@ fuzz: .venv/.test-installed
 	$(BIN)/python tests/fuzz/fuzzing.py --inputs 100000
 
 bench: .venv/.test-installed
-	for file in tests/bench/*.py; do $(BIN)/python $$file; done
+	$(BIN)/python tests/bench/all.py
+
+speed: .venv/.test-installed
+	$(BIN)/python tests/bench/all.py --write
 
 calibration: .venv/.test-installed
 	PYTHONPATH=.:tests $(BIN)/python -m calibration

@@ -1,6 +1,6 @@
 """A training step of timm's classification HRNet and of ours, with the same weights: time, loss, peak memory.
 
-    python tests/bench/step.py [--threads 1] [--pairs 9] [--batch 8] [--model hrnet_w32] [--device cuda]
+    python tests/bench/step.py [--threads 1] [--pairs 9] [--batch 8] [--model hrnet_w32] [--device cuda] [--compiled]
 
 Both networks take turns in one process, so that what else the machine does hits both; ratios are of medians, and
 the median of the turns' own ratios stands beside them. Memory is the peak resident size of a process of its own,
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import timm
 import torch
+from ratios import told
 from torch import nn
 
 from hrnet_core import from_checkpoint
@@ -37,12 +38,13 @@ class Mode:
 
 
 PLAIN, LAST, BEST = Mode("fp32", False), Mode("fp32", True), Mode("bf16", True)
-COMPARISONS = {  # name -> (timm's mode, ours)
+COMPARISONS = {  # name -> (timm's mode, ours); only the equal ones compare networks
     "equal: fp32, NCHW": (PLAIN, PLAIN),
     "equal: fp32, channels_last": (LAST, LAST),
     "equal: bf16, channels_last": (BEST, BEST),
-    "best: ours bf16, channels_last; timm's defaults": (PLAIN, BEST),
+    "best against default: ours bf16, channels_last": (PLAIN, BEST),
 }
+COMPILED = "compiled timm: both bf16, channels_last"
 
 
 class Training:
@@ -56,6 +58,8 @@ class Training:
         self.mode = mode
         self.device = device
         self.network = built.train().to(device, memory_format=mode.memory_format)
+        if network == "compiled timm":
+            self.network = torch.compile(self.network)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-3, momentum=0.9)
         self.images = torch.randn(batch, 3, *SIZE).to(device, memory_format=mode.memory_format)
         self.labels = torch.randint(1000, (batch,)).to(device)
@@ -73,11 +77,11 @@ class Training:
         return time.perf_counter() - start, value
 
 
-def compare(name: str, arguments: argparse.Namespace) -> None:
+def compare(name: str, modes: tuple[Mode, Mode], arguments: argparse.Namespace, peer: str = "timm") -> None:
     """One line: seconds of both, their ratio, and how far the first losses lie apart."""
     pair = [
         Training(network, mode, model=arguments.model, batch=arguments.batch, device=arguments.device)
-        for network, mode in zip(("timm", "ours"), COMPARISONS[name], strict=True)
+        for network, mode in zip((peer, "ours"), modes, strict=True)
     ]
     losses = [training.step()[1] for training in pair]  # also the warm-up
     seconds: list[list[float]] = [[], []]
@@ -91,6 +95,8 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
         f"loss {losses[0]:.5f} {losses[1]:.5f} ({abs(losses[1] / losses[0] - 1):.1e} apart)",
         flush=True,
     )
+
+    told(f"a training step of {arguments.model}, {name}", peer, by_turn, "0.95" if name.startswith("equal") else "")
 
 
 def print_memory(arguments: argparse.Namespace) -> None:
@@ -134,6 +140,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--model", default="hrnet_w32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile takes minutes on a CPU")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -143,8 +150,10 @@ def main() -> None:
         return
     where = f"{arguments.threads} thread(s)" if arguments.device == "cpu" else torch.cuda.get_device_name()
     print(f"{arguments.model}, batch {arguments.batch}, {SIZE[0]}x{SIZE[1]}, {where}")
-    for name in COMPARISONS:
-        compare(name, arguments)
+    for name, modes in COMPARISONS.items():
+        compare(name, modes, arguments)
+    if arguments.compiled or arguments.device == "cuda":
+        compare(COMPILED, (BEST, BEST), arguments, peer="compiled timm")
     print_memory(arguments)
 
 
