@@ -8,7 +8,7 @@ others are stored.
 import contextlib
 import io
 import itertools
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Literal
 
@@ -22,6 +22,14 @@ from ablate.metrics import Parts, _redrawn, take_blocks
 STATS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")  # COCOeval.stats
 AREAS = {"S": 1, "M": 2, "L": 3}  # places of COCOeval's area ranges; 0 is any
 LIMITS = (1, 10, 100)  # detections that count, of a class in an image
+ALL = slice(None)
+# What is read from the curves of an area range and a limit: precision (0) or recall (1), at which overlaps.
+READ: dict[tuple[int, int], dict[str, tuple[int, int | slice]]] = {
+    (0, 100): {"AP": (0, ALL), "AP50": (0, 0), "AP75": (0, 5), "AR100": (1, ALL)},
+    (0, 1): {"AR1": (1, ALL)},
+    (0, 10): {"AR10": (1, ALL)},
+    **{(area, 100): {f"AP{size}": (0, ALL), f"AR{size}": (1, ALL)} for size, area in AREAS.items()},
+}
 AT_ONCE = 40  # redrawn data sets whose curves are kept
 Kind = Literal["bbox", "segm"]
 SHAPES: dict[Kind, str] = {"bbox": "bbox", "segm": "segmentation"}  # what a prediction has to have
@@ -88,32 +96,18 @@ class InstanceAP:
     def redrawn(
         self, statistics: dict[str, np.ndarray], weights: np.ndarray, wanted: Container[str]
     ) -> dict[str, np.ndarray] | None:
-        """See `Redraws`. Of overall precision only: sizes and fewer detections are added up one data set by another."""
-        quick = {f"{self.prefix}{name}": place for name, place in (("AP", slice(None)), ("AP50", 0), ("AP75", 5))}
-        others = {self.prefix + name for name in STATS} - quick.keys()
-        if any(name in wanted for name in others) or not statistics["predicted"]:
-            return None
+        """See `Redraws`."""
         rows = np.lexsort([-statistics["score"], statistics["place"]])
-        rows = rows[statistics["rank"][rows] < LIMITS[-1]]
         place, image, score = (statistics[name][rows] for name in ("place", "image", "score"))
-        matched, ignored = (statistics[name][rows, 0] for name in ("matched", "ignored"))  # (D, T)
-        classes = np.arange(len(statistics["classes"]))
-        bounds = np.searchsorted(place, [*classes, len(classes)])
-        own = [slice(*ends) for ends in itertools.pairwise(bounds)]
-        if not all(_redrawn.redrawable(image[c], score[c], matched[c], ignored[c]) for c in own):
+        matched, ignored = (statistics[name][rows] for name in ("matched", "ignored"))
+        own = [slice(*ends) for ends in _bounds(place, len(statistics["classes"]))]
+        alternating = any(not _redrawn.redrawable(image[c], score[c], matched[c], ignored[c]) for c in own)
+        if alternating or not statistics["predicted"]:
             return None
-        scores: dict[str, np.ndarray] = {name: np.empty(len(weights)) for name in quick}
-        for some in np.array_split(np.arange(len(weights)), max(1, -(-len(weights) // AT_ONCE))):
-            each = weights[some][:, statistics["truth_image"]] * statistics["truth_counted"][:, 0]
-            counted = np.stack([each[:, statistics["truth_place"] == c].sum(axis=1) for c in classes])  # (C, B)
-            precision = np.stack(
-                [
-                    _redrawn.curves(image[s], matched[s], ignored[s], n, weights[some])[0]
-                    for s, n in zip(own, counted, strict=True)
-                ]
-            )  # (C, B, T, 101)
-            for name, overlaps in quick.items():
-                scores[name][some] = [_mean(precision[:, draw, overlaps]) for draw in range(len(some))]
+        scores: dict[str, np.ndarray] = {}
+        for (area, limit), read in READ.items():
+            asked = {self.prefix + name: how for name, how in read.items() if self.prefix + name in wanted}
+            scores |= _redrawn_scores(statistics, rows, weights, asked, area=area, limit=limit) if asked else {}
         return scores
 
     def parts(self, statistics: dict[str, np.ndarray], info: Info) -> Parts:
@@ -202,6 +196,42 @@ def _curves_of(
         precision[c] = np.take_along_axis(best, at, axis=1)
         recall[c] = reached[:, -1] if len(own) else 0
     return precision, recall
+
+
+def _redrawn_scores(
+    statistics: dict[str, np.ndarray],
+    rows: np.ndarray,
+    weights: np.ndarray,
+    asked: Mapping[str, tuple[int, int | slice]],
+    *,
+    area: int,
+    limit: int,
+) -> dict[str, np.ndarray]:
+    """Scores (R,) of R redrawn sets `weights` (R, I), from rows sorted by class and then by score."""
+    rows = rows[statistics["rank"][rows] < limit]
+    image, matched, ignored = (
+        statistics["image"][rows],
+        *(statistics[name][rows, area] for name in ("matched", "ignored")),
+    )
+    own = [slice(*ends) for ends in _bounds(statistics["place"][rows], len(statistics["classes"]))]
+    truths = [np.flatnonzero(statistics["truth_place"] == c) for c in range(len(own))]
+    scores = {name: np.empty(len(weights)) for name in asked}
+    for some in np.array_split(np.arange(len(weights)), max(1, -(-len(weights) // AT_ONCE))):
+        drawn = weights[some]
+        each = drawn[:, statistics["truth_image"]] * statistics["truth_counted"][:, area]
+        found = [
+            _redrawn.curves(image[c], matched[c], ignored[c], each[:, truth].sum(axis=1), drawn)
+            for c, truth in zip(own, truths, strict=True)
+        ]
+        curves = [np.stack(of) for of in zip(*found, strict=True)]  # (C, B, T, 101), (C, B, T)
+        for name, (which, overlaps) in asked.items():
+            scores[name][some] = [_mean(curves[which][:, draw, overlaps]) for draw in range(len(some))]
+    return scores
+
+
+def _bounds(place: np.ndarray, classes: int) -> Iterator[tuple[int, int]]:
+    """Where the rows of each class begin and end, by the classes (D,) of sorted rows."""
+    return itertools.pairwise(np.searchsorted(place, np.arange(classes + 1)).tolist())
 
 
 def _mean(values: np.ndarray) -> float:

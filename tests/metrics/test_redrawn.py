@@ -6,10 +6,11 @@ import pytest
 from ablate.metrics import Redraws, build_metric, redrawn
 
 IMAGES, DRAWS = 12, 60
+BOXES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
 NAMES = {
     "keypoint_ap": ("AP", "AP50", "AP75", "APM", "APL", "AR"),
-    "box_ap": ("AP", "AP50", "AP75"),
-    "mask_ap": ("mask_AP", "mask_AP50", "mask_AP75"),
+    "box_ap": BOXES,
+    "mask_ap": tuple(f"mask_{score}" for score in BOXES),
     "pck": ("PCK",),
 }
 
@@ -75,7 +76,10 @@ def test_it_is_the_quick_way_where_scores_differ(name):
     assert metric.redrawn(arrays, np.ones((2, IMAGES), np.int64), NAMES[name]) is not None
 
 
-def test_what_a_metric_has_no_quick_way_for_is_scored_one_by_one():
-    arrays = statistics("box_ap", np.random.default_rng(0))
-    found = redrawn(build_metric("box_ap"), arrays, np.ones((2, IMAGES), np.int64), ["APS"])
-    assert found["APS"].tolist() == [build_metric("box_ap").aggregate(arrays)["APS"]] * 2
+def test_tied_detections_of_one_image_are_scored_one_by_one():
+    """Their copies alternate; where all are right alike that makes no difference."""
+    arrays, weights = statistics("keypoint_ap", np.random.default_rng(0), tied=True), np.ones((2, IMAGES), np.int64)
+    metric = build_metric("keypoint_ap")
+    assert metric.redrawn(arrays, weights, ["AP"]) is None
+    arrays["matched"][:], arrays["ignored"] = True, np.zeros_like(arrays["matched"])
+    assert metric.redrawn(arrays, weights, ["AP"]) is not None
