@@ -34,7 +34,8 @@ def command(
     """Write the network that a finished trial trained, or that of a released checkpoint, its head included.
 
     The study's budget must have kept it (keep_weights: true). Of .safetensors it prints how a recipe names it as
-    starting weights; ONNX and .pt2 are run at two sizes, and their outputs compared with the network's. Example:
+    starting weights; ONNX and .pt2 are run at two sizes, and their outputs compared with the network's. Of detectors
+    FCOS alone becomes a graph. Example:
     ablate export 3f2a --to pose.onnx
     """
     import hashlib

@@ -60,7 +60,7 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
             return _detector(file, made, chosen, device)
         net = from_checkpoint(source, family=knobs.family, entry=knobs.entry)
     except (ValueError, RuntimeError) as error:
-        raise DataError(str(error)) from None
+        raise DataError(_of_file(file, error)) from None
     kind = net.kind
     if kind not in HEADS:
         head = f"a head for {kind}" if kind else "no head that is known"
@@ -82,6 +82,10 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
         knobs={"align_corners": True} if net.family == "ocr" else {},
         notes=tuple(notes if swapped else ()),
     )
+
+
+def _of_file(file: Path, error: Exception) -> str:
+    return str(error) if str(file) in str(error) else f"{file}: {error}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,9 @@ def _detector(file: Path, made: Detector, chosen: Settings, device: torch.device
     run = runner(net, device, task="detection")
     found = Loaded(subject, run, knobs, task="detection", outputs=len(made.names), names=made.names)
     bgr = "its official code feeds BGR pictures, so they are fed here; network.colours=rgb feeds the other order"
-    return replace(found, knobs=dict(task), notes=(bgr,) if made.read and "colours" not in chosen["network"] else ())
+    return replace(
+        found, knobs=_of_task(made.recipe), notes=(bgr,) if made.read and "colours" not in chosen["network"] else ()
+    )
 
 
 MEAN_OF_RGB, STD_OF_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # used on B, G, R in that order
@@ -192,7 +198,7 @@ def of_arm(recipe: Recipe, file: Path, chosen: Settings, device: torch.device) -
         state = whole_state(net, read(file))
         net.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
+        raise DataError(_of_file(file, error)) from None
     name = f"{recipe.model.name} with {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="arm", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
     run, names = runner(net, device, task=recipe.task.name), _names(recipe)
@@ -219,11 +225,15 @@ def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.dev
     knobs = reading(given)
     name = f"{recipe.model.name}, trained by ablate, {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
-    own = {knob.name: knob.doc for knob in registry.describe("task", recipe.task.name).knobs}
-    of_task = {n: v for n, v in recipe.task.knobs.items() if not own.get(n, "").startswith("augmentation")}
     run, names = runner(net, device, task=recipe.task.name), _names(recipe)
     found = Loaded(subject, run, knobs, task=recipe.task.name, outputs=len(names) or None, names=names)
-    return replace(found, knobs=of_task)
+    return replace(found, knobs=_of_task(recipe))
+
+
+def _of_task(recipe: Recipe) -> dict[str, object]:
+    """The knobs of the task that go with a network: all but augmentation's."""
+    docs = {knob.name: knob.doc for knob in registry.describe("task", recipe.task.name).knobs}
+    return {n: v for n, v in recipe.task.knobs.items() if not docs.get(n, "").startswith("augmentation")}
 
 
 def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
@@ -242,7 +252,7 @@ def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
             return made.network({}), input_size(made.recipe)
         return from_checkpoint(source), (256, 192)
     except (ValueError, RuntimeError) as error:
-        raise DataError(str(error)) from None
+        raise DataError(_of_file(file, error)) from None
 
 
 def official_weights(file: Path) -> bytes:
@@ -259,7 +269,7 @@ def official_weights(file: Path) -> bytes:
             return packed(made.network({}), trial_id="", recipe=made.recipe)
         state = official_state(source)
     except (ValueError, RuntimeError) as error:
-        raise DataError(str(error)) from None
+        raise DataError(_of_file(file, error)) from None
     return bytes(safetensors.torch.save({name: value.contiguous().clone() for name, value in state.items()}))
 
 

@@ -126,6 +126,8 @@ def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: st
         raise DataError(
             f"{file}: of detectors checkpoints are read; what this one found, as a COCO results file, is scored"
         )
+    if task in FINDS and net.reading.changed.keys() & {"size", "multiple", "output"}:
+        raise DataError("network.size, multiple, output: a detector sees what task.size says, and tells what it finds")
     if task in FINDS and not set(things()["coco80"]) <= set(net.names) and "name" not in chosen["dataset"]:
         chosen = {**chosen, "dataset": {"classes": list(net.names), **chosen["dataset"]}}
     known, notes = dict(net.knobs), list(net.notes)

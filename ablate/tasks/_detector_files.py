@@ -48,6 +48,7 @@ OF_TORCHVISION: tuple[
     (r"(fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2"),
     (r"mask_head\.mask_fcn([1-4])\.", lambda found: f"mask_head.{int(found[1]) - 1}.0."),
 )
+OURS = ("rpn.", "roi_heads.", "cascade.", "fcos.")
 SIGNS = ("roi_heads.box_predictor.cls_score.weight", "head.classification_head.cls_logits.weight")  # of torchvision
 DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
@@ -176,7 +177,8 @@ def _renamed(key: str, rules: Iterable[tuple[str, str | Callable[[re.Match[str]]
 
 
 def _below_head(state: State) -> State:
-    return {f"head.head.{key}": value for key, value in state.items()}
+    """Ours lie there; what is not known keeps its name."""
+    return {f"head.head.{key}" if key.startswith(OURS) else key: value for key, value in state.items()}
 
 
 def _rows(state: Mapping[str, Tensor], key: str) -> int:

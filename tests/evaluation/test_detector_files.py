@@ -172,7 +172,7 @@ def test_what_a_file_lacks_or_has_besides_is_one_line(called, tmp_path):
 
     line = refused({key: value for key, value in state.items() if key != "roi_head.bbox_head.shared_fcs.1.bias"})
     assert "missing: head.head.roi_heads.box_head.fc7.bias" in line
-    assert "left over: head.head.semantic_head.conv.weight" in refused(
+    assert "changed.pth: weights of another network: left over: semantic_head.conv.weight" in refused(
         state | {"semantic_head.conv.weight": torch.ones(3)}
     )
     assert "missing: roi_heads.box_predictor.cls_score.weight" in refused(

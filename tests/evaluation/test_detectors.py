@@ -101,6 +101,16 @@ def test_rules_of_finding_may_be_set(tmp_path):
     assert [one["score"] for one in found if one["image_id"] == 1] == pytest.approx(of_first[:3])
 
 
+def test_a_detector_is_not_read_as_maps(called, tmp_path):
+    written(tmp_path, recipe("faster_rcnn"))
+    for knob, words in (
+        ("size=[64, 64]", "a detector sees what task.size says"),
+        ("channels=[3]", "one of 0 to 0 for each"),
+    ):
+        status, _, err = called("evaluate", "net.safetensors", *SET, "--set", f"network.{knob}")
+        assert (status, err.count("\n"), words in err) == (2, 1, True), err
+
+
 def test_an_evaluation_is_kept_and_two_are_compared(called, tmp_path):
     for name, seed in (("one", 0), ("two", 1)):
         written(tmp_path, recipe("mask_rcnn"), name, seed)
