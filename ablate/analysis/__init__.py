@@ -6,7 +6,7 @@ The report, and whoever wants the numbers behind it, call `gather`; `stats` is a
 from ablate.analysis import frame, redrawn, sequential, stats
 from ablate.analysis.breakdown import Breakdown, Marks, Pictured
 from ablate.analysis.cautions import LAST, score_curve
-from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
+from ablate.analysis.evidence import Comparison, Evidence, Failure, Row, sign_held
 from ablate.analysis.gathering import gather
 from ablate.analysis.rule import Rule, declared, doubts, one_point, pooled_freedom, rule_of
 from ablate.analysis.shown import Shown
@@ -34,5 +34,6 @@ __all__ = [
     "rule_of",
     "score_curve",
     "sequential",
+    "sign_held",
     "stats",
 ]

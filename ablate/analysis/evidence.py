@@ -11,6 +11,7 @@ Nothing is trained, drawn or worded here. What is notable:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ablate.analysis.breakdown import Breakdown, Pictured
@@ -78,6 +79,14 @@ class Comparison:
     def shown(self) -> bool:
         """Whether a difference is shown."""
         return (self.verdict or "").startswith(("higher", "lower"))
+
+
+def sign_held(rising: list[Comparison]) -> tuple[int, int, int]:
+    """Of one comparison from small to large, such as on scales of a study: how many pairs show the same sign, how many
+    show a difference both, and how many do not, of which nothing is known."""
+    pairs = list(combinations(rising, 2))
+    agree = [(one.effect.diff > 0) == (other.effect.diff > 0) for one, other in pairs if one.shown and other.shown]
+    return sum(agree), len(agree), len(pairs) - len(agree)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "What is done, failed and missing",
     "cancel": "End trials that another process runs",
     "report": "Write the report of what is there",
+    "foretell": "Whether small scales foretell the large ones",
     "cost": "Parameters, multiply-adds, memory; the papers' figures beside ours",
     "list": "The parts on the shelves and their knobs",
     "show": "One result as a document",

@@ -178,6 +178,18 @@ def tuned_arms(place: Path) -> Evidence:
     return gather(design, store)
 
 
+def along_width(place: Path) -> Evidence:
+    """The same comparison at three widths, of which the smallest does not show it."""
+    factors = {
+        "fusions": {"at": "model.fusions", "levels": ["within", "final"]},
+        "width": {"at": "model.width", "levels": [8, 16, 32]},
+    }
+    chosen = study(factors=factors, design="full_factorial", compare="within width", test="t")
+    store = Store(place)
+    fill(store, chosen, lambda trial: {"effect": -0.0001} if trial.arm["width"] == "8" else {})
+    return gather(Design(chosen), store)
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -192,5 +204,6 @@ CASES = {
         by_looks,
         several_sets,
         tuned_arms,
+        along_width,
     )
 }

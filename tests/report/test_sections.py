@@ -16,8 +16,24 @@ from ablate.report import html, latex, markdown
 from ablate.report.blocks import Figure, Table, Text
 from ablate.study import Design
 
-STATES = ("full", "empty", "all_failed", "single_seed", "factorial", "by_looks", "several_sets", "tuned_arms")
-SHOWS = {"datasets": "several_sets", "tuning": "tuned_arms", "pictures": "", "evaluations": ""}  # which take more
+STATES = (
+    "full",
+    "empty",
+    "all_failed",
+    "single_seed",
+    "factorial",
+    "by_looks",
+    "several_sets",
+    "tuned_arms",
+    "along_width",
+)
+SHOWS = {
+    "datasets": "several_sets",
+    "tuning": "tuned_arms",
+    "rungs": "along_width",
+    "pictures": "",
+    "evaluations": "",
+}  # which take more
 SECTIONS = [name for name in registry.names("section") if not name.startswith("toy_")]
 
 
