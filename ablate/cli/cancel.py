@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 @options.results
 @options.as_json
 def command(what: str, prefix: str, scale: str | None, results: str, as_json: bool) -> None:
-    """End one trial at its next epoch, or all trials of a study that have no result. States are saved.
+    """Stop one trial after its epoch, or all unfinished trials of a study. States are saved.
 
-    A trial that waits yet is found through its study: ablate cancel STUDY ID.
-
-    The run that has them goes on with its other trials. Cancelled trials count as missing: the next `ablate run` asks
-    for them again. Example: ablate cancel 3f2a9c0b1d2e4f56
+    For a trial that has not begun, name its study too: ablate cancel STUDY ID. The run goes on with its other trials.
+    The next `ablate run` trains cancelled trials again.
+    Example: ablate cancel 3f2a9c0b1d2e4f56
     """
     from ablate.storage import KINDS, RESULT, Store, kind_to_train, notes
 

@@ -36,19 +36,19 @@ Priced = list[tuple[str, "Recipe", "Cost"]]  # labels of arms or models
 
 @click.command("cost")
 @click.argument("what", metavar="[STUDY|MODEL]", required=False, shell_complete=completion.models_and_studies)
-@click.option("--all", "everything", is_flag=True, help="Every model on the shelf.")
-@click.option("--paper", is_flag=True, help="The papers' figures beside ours.")
-@click.option("--task", type=click.Choice(PRICED), help="What models are priced for.  [default: pose]")
+@click.option("--all", "everything", is_flag=True, help="All models.")
+@click.option("--paper", is_flag=True, help="Compare our counts with the papers' figures.")
+@click.option("--task", type=click.Choice(PRICED), help="Task that models are counted for.  [default: pose]")
 @click.option(
-    "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Of the image; the task's own otherwise."
+    "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="Image size (default: the task's)."
 )
-@click.option("--measure", "timed", is_flag=True, help="Time predictions on this machine too, which should be quiet.")
+@click.option("--measure", "timed", is_flag=True, help="Also time predictions on this machine, which should be quiet.")
 @click.option(
     "--results",
     metavar="FOLDER|URL",
     help="With --measure: keep the speeds of a study's arms there, for its report.",
 )
-@click.option("--check", type=click.Choice(["fvcore"]), help="fvcore's count beside ours, and why they differ.")
+@click.option("--check", type=click.Choice(["fvcore"]), help="Compare with fvcore's count, and explain differences.")
 @options.scale
 @options.plugin
 @options.as_json
@@ -66,9 +66,10 @@ def command(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """What a study's arms cost, or models with their default knobs: parameters, multiply-adds, activations, memory.
+    """Print parameters, multiply-adds, activations and memory of a study's arms, or of models.
 
-    Counted on the meta device: no training, no data. Example: ablate cost hrnet --task segmentation
+    Models have their default knobs. Costs are counted on the meta device, without training or data.
+    Example: ablate cost hrnet --task segmentation
     """
     is_study = what is not None and options.names_study(what)
     if [what is not None, everything, paper].count(True) != 1:

@@ -17,7 +17,7 @@ from ablate.errors import AblateError, nearest
 @options.as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Which data sets are known, where they come from, and under which licence.
+    """List the known data sets with their source and licence.
 
     Example: ablate data check pose_lspet --data ~/datasets
     """

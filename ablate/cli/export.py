@@ -20,10 +20,14 @@ FURTHER = 64  # pixels that the second size of the comparison is larger by
 @click.argument("what", metavar="ID|CHECKPOINT", shell_complete=completion.ended)
 @click.option(
     "--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE",
-    help="FILE.safetensors: weights; FILE.onnx, FILE.pt2 (torch.export): the whole network, which is run again.",
+    help="FILE.safetensors (weights), FILE.onnx, or FILE.pt2 (torch.export).",
 )  # fmt: skip
 @click.option(
-    "--size", type=click.IntRange(1), nargs=2, metavar="HEIGHT WIDTH", help="At which outputs are compared, too."
+    "--size",
+    type=click.IntRange(1),
+    nargs=2,
+    metavar="HEIGHT WIDTH",
+    help="A further image size at which outputs are compared.",
 )
 @options.results
 @options.device
@@ -31,12 +35,12 @@ FURTHER = 64  # pixels that the second size of the comparison is larger by
 def command(
     what: str, target: Path, size: tuple[int, int] | None, results: str, device: str | None, as_json: bool
 ) -> None:
-    """Write the network that a finished trial trained, or that of a released checkpoint, its head included.
+    """Write the whole network, head included, of a finished trial or a released checkpoint.
 
-    The study's budget must have kept it (keep_weights: true). Of .safetensors it prints how a recipe names it as
-    starting weights; ONNX and .pt2 are run at two sizes, and their outputs compared with the network's. Of detectors
-    FCOS alone becomes a graph. Example:
-    ablate export 3f2a --to pose.onnx
+    A trial's weights are stored only if its study says `budget: {keep_weights: true}`. For .safetensors the lines that
+    name the file in a recipe are printed. ONNX and .pt2 files are run at two sizes and compared with the network; of the
+    detectors only FCOS can be written so.
+    Example: ablate export 3f2a --to pose.onnx
     """
     import hashlib
 

@@ -1,4 +1,4 @@
-"""ablate gc: what no trial needs is deleted."""
+"""ablate gc: deletes files that no trial needs."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ from ablate.planning.open_study import opened
 
 @click.command("gc")
 @click.argument("study", type=click.Path(path_type=Path), required=False, shell_complete=completion.studies)
-@click.option("--all", "everything", is_flag=True, help="All trials that the results hold, of whatever study.")
+@click.option("--all", "everything", is_flag=True, help="All trials in the results, of every study.")
 @options.scale
 @options.results
-@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
 @options.as_json
 def command(
     study: Path | None, everything: bool, scale: str | None, results: str, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove what nobody needs: states of finished trials, unfinished writes, expired leases, empty trials.
+    """Delete states of finished trials, partial writes, expired locks and empty trial folders.
 
-    Results stay, and so do states of trials that the machine ended, for `run --retry`, and trials that some process is
-    at. Example: ablate gc --all --dry-run
+    Results are kept, and so are states that `run --retry` would continue from, and trials that a process holds.
+    Example: ablate gc --all --dry-run
     """
     from ablate.errors import AblateError
     from ablate.storage import Store, sweep

@@ -15,11 +15,11 @@ from ablate.cli.talk import say, tell
 @options.plugin
 @options.as_json
 def command(source: Path, results: str, as_json: bool) -> None:
-    """Take in the results that stand beside a published report.
+    """Import the results that were published beside a report.
 
-    Each is marked as imported, and replaces nothing that was trained here. Its id has to be that of its recipe and
-    seed, its data that of the others here, and its scores are computed again from its per-image statistics; how it was
-    trained is still its maker's word, which `ablate reproduce --sample` tests. Example:
+    An imported result is marked as such and never replaces one that was trained here. Its id must fit its recipe and
+    seed, its data must be those of the other results, and its scores are computed again from its per-image statistics.
+    How it was trained cannot be checked so; `ablate reproduce --sample` trains some again. Example:
     ablate import reports/fusion_count
     """
     from ablate.storage import Store, imported

@@ -28,7 +28,7 @@ SHELVES = {
 @options.as_json
 @options.as_csv
 def command(what: str, name: str | None, schema: bool, as_json: bool, as_csv: bool) -> None:
-    """The parts on a shelf, the knobs of one part, or all keys of a study file. Loads no torch.
+    """List the parts of a shelf, the knobs of one part, or all keys of a study file.
 
     Example: ablate list knobs hrnet
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share. Flags say where and how, never what."""
+"""Options that several commands share. No flag changes what a trial computes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,30 +16,29 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 study_file = click.argument("study", type=click.Path(path_type=Path), shell_complete=completion.studies)
 trial_id = click.argument("id", shell_complete=completion.ended)
 scale = click.option(
-    "--scale", metavar="NAME", help="One of the study's scales; its default one otherwise.",
+    "--scale", metavar="NAME", help="Which of the study's scales (default: its default_scale).",
     shell_complete=completion.scales,
 )  # fmt: skip
 results = click.option(
     "--results", type=click.Path(file_okay=False), default="results", show_default=True, metavar="FOLDER|URL",
     envvar="ABLATE_RESULTS",
-    help="The results: a folder, or an object store as s3://bucket/prefix, gs://..., az://... with credentials from "
-    "the environment; what needs a disk (reports, MLflow's SQLite) then lies under results-of/s3/bucket/prefix.  "
+    help="Where results are kept: a folder, or an object store (s3://bucket/prefix, gs://..., az://...).  "
     "[env: ABLATE_RESULTS]",
 )  # fmt: skip
 data = click.option(
     "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
-    help="The folder that holds the data sets' folders.  [env: ABLATE_DATA]",
+    help="The folder with the data sets, one folder each.  [env: ABLATE_DATA]",
 )  # fmt: skip
 stored = click.option(
     "--results", type=click.Path(file_okay=False), metavar="FOLDER|URL", envvar="ABLATE_RESULTS",
-    help="Keep it with the results there and show it in their MLflow; `ablate compare` and `show` find it by its id.  "
+    help="Store the evaluation there, and in MLflow; `ablate compare` and `ablate show` find it by its id.  "
     "[env: ABLATE_RESULTS]",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 as_csv = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 device = click.option(
     "--device", type=click.Choice(["cpu", "cuda"]),
-    help="Take results of this kind of device; of the one with more results otherwise.",
+    help="Use results of this kind of device only (default: the kind with more results).",
 )  # fmt: skip
 MOST = 10_000_000  # seconds, minutes or hours: what clocks and simulations take
 
@@ -72,16 +71,16 @@ def _load(context: click.Context, parameter: click.Parameter, named: tuple[str, 
 
 plugin = click.option(
     "--plugin", multiple=True, metavar="MODULE|FILE.py|STUDY.yaml", callback=_load, expose_value=False,
-    help="Load the parts of a module or file of yours, or those that a study names; repeatable. It is imported.",
+    help="Import a plug-in: a module, a file, or all that a study names; repeatable.",
 )  # fmt: skip
 
 
 def tracker(command: Command, *, otherwise: str = "the study's name") -> Command:
     """--mlflow and --experiment."""
-    command = click.option("--experiment", metavar="NAME", help=f"MLflow experiment; {otherwise} otherwise.")(command)
+    command = click.option("--experiment", metavar="NAME", help=f"MLflow experiment (default: {otherwise}).")(command)
     return click.option(
         "--mlflow", metavar="URI", envvar="MLFLOW_TRACKING_URI",
-        help="MLflow tracking URI; a SQLite file beside the results otherwise.  [env: MLFLOW_TRACKING_URI]",
+        help="MLflow tracking URI (default: a SQLite file in the results folder).  [env: MLFLOW_TRACKING_URI]",
     )(command)  # fmt: skip
 
 
@@ -93,22 +92,22 @@ def tracker_of_evaluations(command: Command) -> Command:
 def question(command: Command) -> Command:
     """--task, --data, --set, --score, --device, --batch and --workers: what files are scored by, and with what."""
     for option in (
-        click.option("--workers", type=click.IntRange(0), default=0, help="Processes that prepare pictures."),
-        click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples at once."),
-        click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU where there is one, otherwise."),
+        click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Loading processes."),
+        click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Images or crops at once."),
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device (default: cuda if available)."),
         click.option(
             "--set", "chosen", multiple=True, metavar="KEY=VALUE",
-            help="A knob of task., dataset., evaluation. (the protocol) or network. (how a file is read); repeatable. "
-            "`ablate list knobs pose` and `ablate list knobs network` name them.",
+            help="Set task.KEY, dataset.KEY, evaluation.KEY (the protocol) or network.KEY (how a file is read); "
+            "repeatable. `ablate list knobs pose` and `ablate list knobs network` list them.",
         ),
         click.option(
             "--score", "scores", multiple=True, metavar="NAME",
-            help="Also compute a score that takes long: Dice, HD95; repeatable.",
+            help="Also compute a slow score: Dice, HD95; repeatable.",
         ),
         data,
         click.option(
             "--task", metavar="NAME", shell_complete=completion.tasks,
-            help="What is predicted: `ablate list tasks`. A checkpoint tells by its head.",
+            help="The task, see `ablate list tasks` (default: told by the checkpoint's head).",
         ),
     ):  # fmt: skip
         command = option(command)

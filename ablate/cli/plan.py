@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @options.device
 @click.option(
     "--devices", type=click.IntRange(1), multiple=True,
-    help="GPUs of a node, or CPUs where the budget asks for no GPU; repeatable.",
+    help="GPUs per node (CPUs, where a trial uses no GPU); repeatable, to compare.",
 )  # fmt: skip
-@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Nodes with so many devices each.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Number of nodes.")
 @click.option(
     "--preempted-every",
     type=click.FloatRange(0, min_open=True),
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     default=5,
     show_default=True,
     metavar="MINUTES",
-    help="From a preemption until a node goes on with its trials.",
+    help="Time from a preemption until the node trains again.",
 )
-@click.option("--recipe", "arm", metavar="ARM", help="Print the recipe of this arm, every default filled in, as YAML.")
+@click.option("--recipe", "arm", metavar="ARM", help="Print this arm's whole recipe as YAML, defaults included.")
 @options.as_json
 @options.as_csv
 def command(
@@ -51,7 +51,9 @@ def command(
     nodes: int,
     preempted_every: float | None, back_after: float, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
-    """Trials, what is done, price, power, and when it will be done. Trains nothing, needs no data.
+    """Print a study's trials, their cost, the time they take, and the differences that they can show.
+
+    Trains nothing and needs no data.
 
     Example: ablate plan studies/fusion_count.yaml --scale paper --nodes 4 --devices 8 --preempted-every 24
     """

@@ -27,15 +27,17 @@ if TYPE_CHECKING:
     "formats",
     multiple=True,
     type=click.Choice(["md", "html", "interactive", "latex", "csv", "parquet"]),
-    help="csv, parquet: tables of the numbers, in the folder tables. The four others otherwise.",
+    help="csv and parquet write tables of the numbers (default: the four others); repeatable.",
 )
 @click.option(
     "--to",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder; reports under the results otherwise.",
+    help="Folder for the report (default: reports/STUDY in the results).",
 )
 @click.option(
-    "--publish", is_flag=True, help="Put the rows, per-image statistics and kept predictions beside the report."
+    "--publish",
+    is_flag=True,
+    help="Also write results, per-image statistics and kept predictions, for `ablate import`.",
 )
 @click.option(
     "--pictures",
@@ -56,7 +58,7 @@ def command(
     pictures: bool,
     as_json: bool,
 ) -> None:
-    """Write the report of the results that are there. Needs no torch and no Ray.
+    """Write the report from the stored results. Needs neither torch nor Ray.
 
     Example: ablate report studies/fusion_count.yaml --to reports/fusion_count --publish
     """

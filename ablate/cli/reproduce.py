@@ -34,27 +34,33 @@ if TYPE_CHECKING:
 
 @click.command("reproduce")
 @click.argument("id", required=False, shell_complete=completion.ended)
-@click.option("--sample", metavar="PERCENT", callback=_percent, help="So many of the imported results, at least one.")
-@click.option("--seed", type=click.IntRange(0), help="Draws the same sample again; drawn by chance otherwise.")
+@click.option(
+    "--sample",
+    metavar="PERCENT",
+    callback=_percent,
+    help="Share of the imported results to train again; at least one is.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), help="Seed of the random sample (default: a new one, which is printed)."
+)
 @options.results
 @options.device
 @options.plugin
 @options.data
 @click.option(
     "--beside", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".", metavar="DIRECTORY",
-    help="Where starting weights lie that are not under the data folder: the study file's folder.",
+    help="Folder of starting weights that are not under --data; usually the study file's folder.",
 )  # fmt: skip
 @options.as_json
 def command(
     id: str | None, sample: float | None, seed: int | None, results: str, device: str | None, data: Path | None,
     beside: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Train one stored trial again, with its threads and processes, and compare score by score.
+    """Train a stored trial again, with its threads and processes, and compare all scores.
 
-    With --sample, some of the imported results, drawn by chance, and how many agree. Exit status 1 when a score
-    differs; on the same processor and versions none should. Example:
-    ablate reproduce 3f2a
-    ablate reproduce --sample 1%
+    --sample does so for a random sample of the imported results, and says how many agree. Exit status 1 if a score
+    differs. On the same processor with the same package versions none should.
+    Example: ablate reproduce 3f2a
     """
     from ablate.errors import AblateError
     from ablate.storage import Store

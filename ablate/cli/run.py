@@ -32,32 +32,42 @@ SHOWN = 5  # failed trials
     multiple=True,
     shell_complete=completion.arms,
     metavar="ARM",
-    help="Only these arms, by their labels or as FACTOR=LEVEL; the control always runs.",
+    help="Train only this arm, by its label or as FACTOR=LEVEL, and the control; repeatable.",
 )
-@click.option("--retry", is_flag=True, help="Run failed and diverged trials again.")
-@click.option("--local", is_flag=True, help="One trial after the other in this process, without Ray.")
-@click.option("--address", metavar="HOST", help="A running Ray cluster, from one of its nodes: auto or HOST:PORT.")
+@click.option("--retry", is_flag=True, help="Train failed and diverged trials again.")
+@click.option("--local", is_flag=True, help="Train one trial after the other in this process, without Ray.")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), callback=options.bounded, metavar="N", help="Stop then."
+    "--address", metavar="HOST", help="Use a running Ray cluster: auto, or HOST:PORT. Run it on one of its nodes."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    callback=options.bounded,
+    metavar="N",
+    help="Stop the run after N minutes, as Ctrl-C would.",
 )
 @click.option(
     "--grace", type=click.FloatRange(0), callback=options.bounded, default=GRACE, metavar="SECONDS", show_default=True,
-    help="How long running epochs may still take once the run is stopped.",
+    help="Time that running epochs get to finish when the run is stopped.",
 )  # fmt: skip
 @options.tracker
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Where the report goes.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the report (default: reports/STUDY in the results).",
+)
 @options.as_json
 def command(
     study: Path, scale: str | None, results: str, data: Path | None, only: tuple[str, ...], retry: bool,
     local: bool, address: str | None, minutes: float | None, grace: float, mlflow: str | None, experiment: str | None,
     to: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Train what is missing, then write the report.
+    """Train the trials that have no result yet, then write the report.
 
-    Run it again after an interruption: it goes on where it stopped. Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and --minutes stop
-    it when the running epochs have ended, or after the grace, with exit status 130, 143, 129, 138 and 124; a second one
-    at once.
-    Exit status 1 when a trial has failed, in this run or an earlier one; one that diverged is a finding.
+    The same command continues an interrupted run. Ctrl-C (exit status 130), SIGTERM (143), SIGHUP (129), SIGUSR1 (138)
+    and --minutes (124) let running epochs finish, for at most --grace seconds, and save. A second signal stops at once.
+
+    Exit status 1: a trial failed, in this run or before. A trial that diverged is a finding, not a failure.
     Example: ablate run studies/fusion_count.yaml --scale laptop --data ~/datasets
     """
     from ablate.analysis import gather

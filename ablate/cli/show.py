@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @options.results
 @options.device
 @options.plugin
-@click.option("--json", "as_json", is_flag=True, help="As without it, but null for nan (docs/json.md).")
+@click.option("--json", "as_json", is_flag=True, help="Write null for nan, as JSON demands (docs/json.md).")
 def command(id: str, results: str, device: str | None, as_json: bool) -> None:
-    """One result or evaluation as JSON: recipe, scores, curve, cost, where it ran. The id's first digits are enough.
+    """Print one result or evaluation as JSON: recipe, scores, curve, cost, machine. The id's first digits are enough.
 
     Example: ablate show 3f2a
     """

@@ -25,7 +25,7 @@ NEEDLESS = "not needed"
 @options.as_json
 @options.as_csv
 def command(study: Path, scale: str | None, results: str, device: str | None, as_json: bool, as_csv: bool) -> None:
-    """Every trial: done, failed, begun, missing or not needed, with its id and score.
+    """List all trials with id and score: done, failed, begun, missing, or not needed.
 
     Example: ablate status studies/fusion_count.yaml
     """

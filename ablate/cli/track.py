@@ -22,7 +22,7 @@ from ablate.planning.open_study import opened
 def command(
     study: Path, scale: str | None, results: str, mlflow: str | None, experiment: str | None, as_json: bool
 ) -> None:
-    """Log to MLflow what the results folder holds and MLflow does not, and close what dead runs left open there.
+    """Write to MLflow the results that it lacks, and close the runs that dead drivers left open.
 
     Example: ablate track studies/fusion_count.yaml --mlflow http://127.0.0.1:5000
     """

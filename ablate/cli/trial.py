@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     multiple=True,
     shell_complete=completion.arms,
     metavar="ARM",
-    help="The arm by its label, or levels that differ from the control as FACTOR=LEVEL.",
+    help="The arm: its label, or FACTOR=LEVEL for each level that is not the control's (default: the control).",
 )
 @click.option("--seed", type=int, required=True)
 @click.option("--retry", is_flag=True, help="Train it again if it failed or diverged.")
 @click.option(
     "--predictions", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
-    help="Also write what is predicted for the evaluation split: PNGs of label ids, or a COCO results file.",
+    help="Also write the predictions on the evaluation split: PNGs of label ids, or a COCO results file.",
 )  # fmt: skip
 @options.tracker
 @options.as_json
@@ -40,7 +40,7 @@ def command(
     study: Path, scale: str | None, results: str, data: Path | None, arm: tuple[str, ...], seed: int,
     retry: bool, predictions: Path | None, mlflow: str | None, experiment: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run one trial in this process, without Ray. Exit status 1 when it has failed.
+    """Train one trial in this process, without Ray. Exit status 1 if it failed.
 
     Example: ablate trial studies/fusion_count.yaml --arm fusions=final --seed 0
     """
