@@ -1,19 +1,19 @@
-"""What can go wrong through no fault of ours: every class here ends as one line and exit status 2.
+"""Errors that a user can fix. Each prints one line and ends with exit status 2.
 
     AblateError
     ├── StudyError    the study file: an unknown key, a bad value, levels that collapse
     ├── PartError     the shelves: an unknown part or knob
     ├── DataError     a data folder: missing, damaged, or not the declared version
     ├── StoreError    a results folder: full, not writable, or written by a newer version
-    │   ├── DamagedError  one document in it cannot be trusted, and counts as missing
-    │   ├── UnreadableError  one document cannot be read now, and is left as it is
+    │   ├── DamagedError  one document in it is damaged, and counts as missing
+    │   ├── UnreadableError  one document cannot be read now; it is not changed
     │   ├── LostError     another process has taken over the trial that this one held
     │   └── LinkError     a link in it leads out of it
-    ├── TeamError     the processes of one trial lost each other; it goes on from its state
-    │   └── LoadingError  one that loads data is gone, or has no room
-    └── ServiceError  something we talk to: Ray or MLflow cannot be reached
+    ├── TeamError     the processes of one trial lost each other; it continues from its state
+    │   └── LoadingError  a data-loading process died, or has no shared memory
+    └── ServiceError  Ray or MLflow cannot be reached
 
-A bug of ours is any other exception, and keeps its traceback.
+Any other exception is a bug, and keeps its traceback.
 """
 
 import re

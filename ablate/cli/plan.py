@@ -1,4 +1,4 @@
-"""ablate plan: the price list."""
+"""ablate plan: trials, cost, time and power of a study."""
 
 import math
 from pathlib import Path

@@ -74,7 +74,8 @@ def set_folder(name: str, root: Path | None, *, holds: str) -> Path:
 
 
 def under(folder: Path, name: str) -> Path:
-    """The file or folder `name` of a folder. Links in a data folder are its owner's, names are whose knows.
+    """The file or folder `name` of a folder. Links inside the data folder are trusted; names come
+    from annotations and are not: a name may not lead out of the folder.
 
     Raises:
         DataError: the name is absolute, or leads out by `..`.

@@ -1,4 +1,4 @@
-"""The price list of a study, before anything is spent: trials, cost, time, and what its seeds can show.
+"""What a study would train, before anything is trained: trials, cost, time, and what its seeds can show.
 
 What a trial costs is found in arm_costs.py, how long it takes in durations.py, when all are done in schedule.py.
 """

@@ -1,4 +1,4 @@
-"""The whole number whose price is nearest to an aim, where the price grows with the number and is dear to ask for."""
+"""The whole number whose cost is nearest to a target; the cost grows with the number and is slow to compute."""
 
 from collections.abc import Callable
 from itertools import count

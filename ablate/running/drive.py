@@ -1,7 +1,7 @@
 """One `ablate run`, from checked study to stored results: what is missing is launched, mirrored and shown.
 
-The driver decides nothing that results depend on. It may die at any moment: finished trials are stored, the others go
-on from their saved state in the next run.
+Nothing that the driver does changes a result. It may die at any moment: finished trials are stored, and the next run
+continues the others from their saved states.
 """
 
 import math

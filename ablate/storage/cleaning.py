@@ -18,7 +18,7 @@ HOUR = 3600  # seconds; nobody takes so long to write a file
 
 @dataclass(frozen=True)
 class Litter:
-    """What nobody needs any more of one trial, or of none where `trial` is empty."""
+    """Unneeded files of one trial; of no trial where `trial` is empty."""
 
     trial: str
     why: str
@@ -68,7 +68,9 @@ def damage(store: Store) -> list[str]:
 
 
 def sweep(store: Store, trials: Collection[str] | None, *, dry: bool) -> tuple[list[Litter], int]:
-    """Remove what nobody needs of these trials, or of all; nothing if `dry`. What went, and how many trials were held.
+    """Delete the unneeded files of these trials, or of all (None); with `dry` nothing is deleted.
+
+    Returns what was deleted, or would be, and how many trials were skipped because a process holds them.
 
     A trial that some process holds is left alone, and so is every result.
     """

@@ -294,7 +294,7 @@ class Store:
     def forget_failed(self, trials: Iterable[Trial]) -> int:
         """Drop the results of those trials that failed or diverged, so that they count as missing.
 
-        Those that another process holds stay; returns how many.
+        Skips trials that another process holds; returns how many.
         """
         shelf, held = self.read(), 0
         for trial in trials:

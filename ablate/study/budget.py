@@ -9,20 +9,20 @@ class Budget(BaseModel):
     """Where and how trials run. Never part of a trial's identity."""
 
     model_config = STRICT
-    cpus: float = Field(default=1, gt=0)  # per process; also its number of threads
-    gpus: float = Field(default=0, ge=0)  # per trial: a fraction of one, or whole ones with a process each
-    processes: int | None = Field(default=None, ge=1)  # that train one trial together; as many as GPUs when not given
-    across_nodes: bool = False  # spread a trial's processes over nodes; else on as few as possible
-    parallel: int | None = Field(default=None, ge=1)  # trials at once; as many as fit when not given
-    workers: int = Field(default=0, ge=0)  # processes that load data, per training process
-    share: bool = False  # give each trial such a fraction of a GPU as its predicted memory lets; gpus is 1 then
-    labels: dict[str, str] = {}  # that a node must have, such as gpu-type: a100, given by `ray start --labels`
-    retries: int = Field(default=2, ge=0)  # of a trial whose process died; nodes that went away do not count
-    hang_minutes: float = Field(default=30, ge=0)  # without a training step, after which a process is ended; 0: never
-    checkpoint_minutes: float = Field(default=2, ge=0)  # between saved states, at the end of an epoch
-    evaluate_every: int = Field(default=0, ge=0)  # epochs between points of the metric's curve; 0: the end only
-    keep_weights: bool = False  # keep every trial's trained network, for `ablate export`
-    keep_predictions: bool = False  # keep what every trial predicts of the test images, for pictures in the report
+    cpus: float = Field(default=1, gt=0)  # CPUs of each process, and its number of threads
+    gpus: float = Field(default=0, ge=0)  # GPUs of a trial: a fraction of one, or several, each with a process
+    processes: int | None = Field(default=None, ge=1)  # processes that train one trial together (default: one per GPU)
+    across_nodes: bool = False  # spread a trial's processes over nodes (default: as few nodes as possible)
+    parallel: int | None = Field(default=None, ge=1)  # most trials at once (default: as many as fit)
+    workers: int = Field(default=0, ge=0)  # data-loading processes per training process
+    share: bool = False  # as many trials share a GPU as their predicted memory allows; gpus is then 1
+    labels: dict[str, str] = {}  # labels that a node must have, set by `ray start --labels`: {gpu-type: a100}
+    retries: int = Field(default=2, ge=0)  # retries after a trial's process died; lost nodes do not count
+    hang_minutes: float = Field(default=30, ge=0)  # minutes without a training step until a process is killed; 0: never
+    checkpoint_minutes: float = Field(default=2, ge=0)  # minutes between saved states; they are saved after an epoch
+    evaluate_every: int = Field(default=0, ge=0)  # epochs between evaluations during training; 0: only at the end
+    keep_weights: bool = False  # keep each trial's trained network, for `ablate export`
+    keep_predictions: bool = False  # keep each trial's predictions on the test images, for pictures in the report
 
     @property
     def threads(self) -> int:

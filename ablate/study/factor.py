@@ -21,10 +21,10 @@ class Match(BaseModel):
     """The wish that a factor's levels cost the same: match.py solves for a knob of each, in multiply-adds."""
 
     model_config = STRICT
-    gmacs: Literal["control"] | float  # what they should cost: as much as the control, or so many decimal GMACs
-    by: RecipePath | dict[str, RecipePath]  # the knob to solve for, such as model.width; or level label -> knob
-    raw: bool = True  # compare the levels as written too
-    within: float = Field(default=5, gt=0, lt=100)  # per cent that a matched level may miss the aim by
+    gmacs: Literal["control"] | float  # target cost: the control's, or a number of GMACs
+    by: RecipePath | dict[str, RecipePath]  # knob to solve for, such as model.width; or one per level
+    raw: bool = True  # also compare the levels as written
+    within: float = Field(default=5, gt=0, lt=100)  # largest deviation from the target, in per cent
 
     @field_validator("gmacs", mode="before")
     @classmethod
@@ -127,9 +127,9 @@ class Factor(BaseModel):
     """One decision with its levels, the first being the control. A level sets one or several paths of the recipe."""
 
     model_config = FROZEN
-    at: RecipePath | None = None  # the path that plain levels set
-    levels: dict[str, dict[RecipePath, Any]]  # label -> {path: value}
-    match: Match | None = None  # make the levels cost the same
+    at: RecipePath | None = None  # path in the recipe that plain levels set
+    levels: dict[str, dict[RecipePath, Any]]  # label -> {path: value}; with at: a list of values
+    match: Match | None = None  # make all levels cost the same
 
     @model_validator(mode="before")
     @classmethod

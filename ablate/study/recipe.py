@@ -68,35 +68,35 @@ class TrainSpec(BaseModel):
 
     model_config = STRICT
     epochs: int = Field(default=210, ge=1)  # passes over the training split
-    batch: int = Field(default=128, ge=1)  # images in one optimiser step, over all devices
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # torch's
-    lr: float = Field(default=1e-3, gt=0)  # at the start of the schedule
-    momentum: float | None = Field(default=None, ge=0, lt=1)  # sgd only
-    weight_decay: float = Field(default=0.0, ge=0)  # really applied, also by Adam
-    schedule: Literal["step", "poly", "cosine", "constant"] = "constant"  # how lr falls
-    milestones: list[float] = []  # step: where lr falls by gamma, as fractions of training
-    gamma: float = Field(default=0.1, gt=0, le=1)  # step: the factor
-    power: float = Field(default=0.9, gt=0)  # poly: the exponent, per iteration
-    init: Literal["torch", "normal", "kaiming"] = "torch"  # normal: std 0.001, the official pose code
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device multiplies it natively
+    batch: int = Field(default=128, ge=1)  # images per optimiser step, over all devices
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # torch's optimiser of that name
+    lr: float = Field(default=1e-3, gt=0)  # learning rate at the start of the schedule
+    momentum: float | None = Field(default=None, ge=0, lt=1)  # sgd: momentum
+    weight_decay: float = Field(default=0.0, ge=0)  # also applied with adam
+    schedule: Literal["step", "poly", "cosine", "constant"] = "constant"  # how the learning rate falls
+    milestones: list[float] = []  # step: when lr is multiplied by gamma, as fractions of the training
+    gamma: float = Field(default=0.1, gt=0, le=1)  # step: factor on lr at each milestone
+    power: float = Field(default=0.9, gt=0)  # poly: exponent; lr changes every iteration
+    init: Literal["torch", "normal", "kaiming"] = "torch"  # normal: sd 0.001, as in the official pose code
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 if the device multiplies it natively, else fp32
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"  # auto: channels_last
-    nesterov: bool = later(False)  # sgd with momentum only: Nesterov's momentum
-    weight_decay_on: Literal["all", "weights"] = later("all")  # weights: neither norms nor biases decay
-    lr_floor: float = later(0.0, ge=0)  # poly, cosine: the learning rate at the end of the schedule
-    warmup: Literal["none", "linear", "constant"] = later("none")  # how lr is reduced at first, whatever its schedule
-    warmup_steps: int = later(0, ge=0)  # for how many optimiser steps
-    warmup_epochs: float = later(0.0, ge=0)  # or for how many epochs
-    warmup_ratio: float = later(0.001, gt=0, lt=1)  # what the first step's lr is multiplied by; constant: every step's
-    head_lr: float = later(1.0, gt=0)  # what lr is multiplied by for the task's head
-    layer_decay: float = later(1.0, gt=0, le=1)  # what lr is multiplied by for each block further from the head
-    clip_norm: float = later(0.0, ge=0)  # the largest norm of a step's gradient, over all parameters; 0: any
-    frozen: list[str] = later([])  # modules of the backbone that are not trained, such as stem; backbone: all of it
-    frozen_norms: bool = later(False)  # the backbone's batch norms use the statistics that they start with
-    norm_momentum: float | None = later(None, gt=0, le=1)  # of every batch norm, as torch counts it; the network's own
-    ema: float = later(0.0, ge=0, lt=1)  # evaluate a running average of the weights: its decay per step; 0: none
+    nesterov: bool = later(False)  # sgd with momentum: use Nesterov's momentum
+    weight_decay_on: Literal["all", "weights"] = later("all")  # weights: norms and biases do not decay
+    lr_floor: float = later(0.0, ge=0)  # poly, cosine: learning rate at the end
+    warmup: Literal["none", "linear", "constant"] = later("none")  # how lr is reduced at the start, under any schedule
+    warmup_steps: int = later(0, ge=0)  # length of the warm-up in optimiser steps
+    warmup_epochs: float = later(0.0, ge=0)  # length of the warm-up in epochs, instead of steps
+    warmup_ratio: float = later(0.001, gt=0, lt=1)  # factor on lr: linear at the first step, constant at every step
+    head_lr: float = later(1.0, gt=0)  # factor on lr for the task's head
+    layer_decay: float = later(1.0, gt=0, le=1)  # factor on lr per layer, from the head towards the image
+    clip_norm: float = later(0.0, ge=0)  # largest norm of a step's whole gradient; 0: no clipping
+    frozen: list[str] = later([])  # modules of the backbone that are not trained, such as stem; backbone: all
+    frozen_norms: bool = later(False)  # batch norms of the backbone keep the statistics they start with
+    norm_momentum: float | None = later(None, gt=0, le=1)  # momentum of all batch norms (default: the network's)
+    ema: float = later(0.0, ge=0, lt=1)  # decay a step of an average of the weights, which is evaluated; 0: none
     held_out: float = later(0.0, ge=0, lt=1)  # score on so much of the training images, not on the test images
-    images: int | None = later(None, ge=1)  # how many images of the training split; nested: 10 are among 50; all
-    score_over: int = later(1, ge=1)  # the score is the mean of those after each of so many last epochs
+    images: int | None = later(None, ge=1)  # number of training images; 10 are among 50 (default: all)
+    score_over: int = later(1, ge=1)  # the score is the mean over so many last epochs
 
     @field_validator("frozen", mode="before")
     @classmethod
@@ -155,9 +155,9 @@ class Weights(BaseModel):
     """A checkpoint that the backbone starts from. Its content is in the key, its file's name is not."""
 
     model_config = STRICT
-    file: str  # under the data folder, beside the study file, or absolute
-    sha256: str  # of the file: its 64 hexadecimal digits, or the first 8 or more where no more are published
-    entry: str | None = None  # which network, where a file holds several
+    file: str  # below the data folder, beside the study file, or absolute
+    sha256: str  # the file's SHA-256: 64 hexadecimal digits, or the first 8 or more
+    entry: str | None = None  # which network of a file that holds several
 
     @model_validator(mode="before")
     @classmethod
@@ -184,12 +184,12 @@ class Recipe(BaseModel):
     """Everything that decides a number except the seed: the task, the data, the model, its training, its test."""
 
     model_config = FROZEN
-    task: Part  # a name with its knobs: {name: pose, size: [64, 64]}
-    dataset: Part  # likewise
-    model: Part  # likewise
-    weights: Weights | None = later(None)  # what the backbone starts from; drawn by seed when not given
-    train: TrainSpec = TrainSpec()  # how it is trained
-    evaluation: dict[str, Any] = Field(default_factory=dict)  # the knobs of the task's protocol: ablate list knobs TASK
+    task: Part  # a name with knobs: {name: pose, size: [64, 64]}
+    dataset: Part  # a name with knobs: {name: coco_pose, set: coco2017}
+    model: Part  # a name with knobs: {name: hrnet, width: 32}
+    weights: Weights | None = later(None)  # starting weights of the backbone (default: random, by seed)
+    train: TrainSpec = TrainSpec()  # how the network is trained
+    evaluation: dict[str, Any] = Field(default_factory=dict)  # knobs of the task's protocol, see ablate list knobs TASK
 
     def filled(self) -> Self:
         """The recipe with the defaults of all knobs filled in by today's code.

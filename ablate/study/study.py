@@ -30,52 +30,52 @@ class Scale(BaseModel):
     """One protocol for the study's question: what it overrides of the recipe, the factors, the seeds, the budget."""
 
     model_config = FROZEN
-    recipe: dict[str, Any] = {}  # what it changes of the recipe
-    factors: dict[str, Factor] | None = None  # instead of the study's
-    datasets: dict[str, dict[RecipePath, Any]] | None = None  # instead of the study's
-    design: Literal["one_at_a_time", "full_factorial"] | None = None  # instead of the study's
+    recipe: dict[str, Any] = {}  # changes to the study's recipe
+    factors: dict[str, Factor] | None = None  # replaces the study's
+    datasets: dict[str, dict[RecipePath, Any]] | None = None  # replaces the study's
+    design: Literal["one_at_a_time", "full_factorial"] | None = None  # replaces the study's
     tune: Tune | None = None  # instead of the study's
-    seeds: StrictInt | list[StrictInt] | None = None  # instead of the study's
-    compare: str | None = None  # instead of the study's
-    test: Literal["sign_flip", "t", "e_value"] | None = None  # instead of the study's
-    pairing: Literal["seeds", "none"] | None = None  # instead of the study's
-    looks: list[StrictInt] | None = None  # instead of the study's; seeds without looks drop the study's looks
-    margin: float | None = Field(default=None, gt=0)  # instead of the study's
-    population: Literal["seeds", "seeds+images"] | None = None  # instead of the study's
-    paper: str | None = None  # instead of the study's
-    budget: dict[str, Any] = {}  # what it changes of the budget
-    note: str = ""  # printed in the plan and the report
+    seeds: StrictInt | list[StrictInt] | None = None  # replaces the study's
+    compare: str | None = None  # replaces the study's
+    test: Literal["sign_flip", "t", "e_value"] | None = None  # replaces the study's
+    pairing: Literal["seeds", "none"] | None = None  # replaces the study's
+    looks: list[StrictInt] | None = None  # replaces the study's; a scale with seeds and no looks has no looks
+    margin: float | None = Field(default=None, gt=0)  # replaces the study's
+    population: Literal["seeds", "seeds+images"] | None = None  # replaces the study's
+    paper: str | None = None  # replaces the study's
+    budget: dict[str, Any] = {}  # changes to the study's budget
+    note: str = ""  # text that plan and report print
 
 
 class Study(BaseModel):
     """One question, asked of a control recipe by changing its factors."""
 
     model_config = FROZEN
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")  # small letters, digits and _, as the file is called
-    question: str  # that the study asks; it heads the report
-    recipe: Recipe  # the control
-    factors: dict[str, Factor] = Field(min_length=1)  # what is changed, by names of your own
-    datasets: dict[str, dict[RecipePath, Any]] | None = None  # several to ask it on: a name -> paths and values
-    design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # or all combinations of levels
-    compare: str | None = None  # control, effects (a full factorial's main ones and those of two) or within FACTOR
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")  # the file's name without .yaml: a-z, 0-9 and _
+    question: str  # what the study asks; the report's title
+    recipe: Recipe  # the control's recipe
+    factors: dict[str, Factor] = Field(min_length=1)  # what the arms change; the names are yours
+    datasets: dict[str, dict[RecipePath, Any]] | None = None  # data sets to ask the question on: name -> {path: value}
+    design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # one factor an arm, or all combinations
+    compare: str | None = None  # control, effects (main effects and interactions; full factorial), or within FACTOR
     tune: Tune | None = None  # what each arm chooses first, by as many tries as all others
-    seeds: list[StrictInt] = [0, 1, 2]  # or how many, from 0; as many as the last of the looks when not given
-    test: Literal["sign_flip", "t", "e_value"] | None = None  # t with looks or without pairing, else sign_flip
-    pairing: Literal["seeds", "none"] = "seeds"  # compare arms seed by seed, or their means as independent (Welch)
+    seeds: list[StrictInt] = [0, 1, 2]  # a list, or a count N for 0 to N-1; default with looks: the last look
+    test: Literal["sign_flip", "t", "e_value"] | None = None  # default: t with looks or without pairing, otherwise sign_flip
+    pairing: Literal["seeds", "none"] = "seeds"  # seeds: compare arms seed by seed; none: as independent (Welch)
     looks: list[StrictInt] | None = None  # numbers of seeds at which to decide, such as [8, 16, 24, 32]
-    margin: float | None = Field(default=None, gt=0)  # points (score x 100) that count as no difference
-    population: Literal["seeds", "seeds+images"] = "seeds"  # what verdicts speak of: new seeds, or new images too
-    metrics: list[str] = Field(min_length=1)  # the first is the primary one
-    paper: str | None = None  # a table of published_scores.json whose numbers stand beside ours
+    margin: float | None = Field(default=None, gt=0)  # differences up to so many points (score x 100) count as none
+    population: Literal["seeds", "seeds+images"] = "seeds"  # what verdicts are about: new seeds, or also new images
+    metrics: list[str] = Field(min_length=1)  # the first is the primary metric, which verdicts are about
+    paper: str | None = None  # table of published scores to print beside ours, such as fusion_count
     scale: str = ""  # which protocol this is; set by load
     file: str = ""  # where the study was read; set by load
     source: str = Field(default="", repr=False)  # the text of that file; set by load
-    note: str = ""  # printed in the plan and the report
+    note: str = ""  # text that plan and report print
     budget: Budget = Budget()  # where and how trials run
-    sections: list[str] | None = None  # of the report; all when not given
-    plugins: tuple[str, ...] = ()  # modules of yours that hold parts, or files beside the study (./mynet.py)
-    scales: dict[str, Scale] = {}  # protocols by name, for --scale
-    default_scale: str | None = None  # without --scale
+    sections: list[str] | None = None  # sections of the report (default: all)
+    plugins: tuple[str, ...] = ()  # modules with parts of your own, or files beside the study (./mynet.py)
+    scales: dict[str, Scale] = {}  # protocols by name; --scale chooses one
+    default_scale: str | None = None  # the scale used without --scale
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The thread that mirrors while trials train: it takes what the driver hears, and writes when the tracker lets it.
 
-Nothing here waits for the tracker but the end of a run, which fills in whatever it lacks. What it has not taken by then
-is left to `ablate track`.
+Only the end of a run waits for the tracker, and writes whatever it lacks. What is still missing then, `ablate track`
+writes later.
 """
 
 import threading

@@ -40,4 +40,5 @@ def test_a_list_is_readable_in_80_columns(called, monkeypatch, what):
 def test_an_entry_says_type_default_and_meaning(called, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = called("list", "keys")[1].splitlines()
-    assert lines[lines.index("recipe.train.lr  number, default 0.001") + 1] == "    at the start of the schedule"
+    meaning = lines[lines.index("recipe.train.lr  number, default 0.001") + 1]
+    assert meaning == "    learning rate at the start of the schedule"

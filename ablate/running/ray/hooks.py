@@ -24,7 +24,7 @@ class Relay:
 
     def __init__(self, attempts: Attempts, stop: Stop, *, slots: Callable[[], int], patient: bool) -> None:
         self.attempts, self.stop, self.slots = attempts, stop, slots
-        self.patient = patient  # what one of several nodes finds wrong with the place need not be so on all
+        self.patient = patient  # with several nodes a storage error may be of one node only, so the trial is retried
         self.silent: dict[str, str] = {}  # trials whose processes are killed for that, and what was seen
         self.pending: set[str] = set()  # ids of trials that Tune has and no worker yet
         self.nodes: dict[str, list[str]] = {}  # that a trial is on
