@@ -36,7 +36,7 @@ lint: .venv/.test-installed
 	$(BIN)/mypy
 
 reports: .venv/.installed
-	for folder in reports/*/; do study=$$(basename $$folder); $(BIN)/ablate report studies/$$study.yaml --scale laptop \
+	for folder in $(dir $(wildcard reports/*/report.md)); do study=$$(basename $$folder); $(BIN)/ablate report studies/$$study.yaml --scale laptop \
 		--results $$folder/results --to $$folder || exit 1; done
 	$(BIN)/python reports/index.py
 

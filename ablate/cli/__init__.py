@@ -18,27 +18,27 @@ from ablate.cli.talk import close_down, open_streams, say
 from ablate.errors import AblateError
 
 COMMANDS = {
-    "init": "Write a study, a model or a data set to begin with",
-    "plan": "What a study would train, cost, and be able to show",
-    "run": "Train what is missing and write the report",
-    "trial": "Run one trial in this process, for a debugger",
-    "evaluate": "Score a checkpoint, or what any system predicted",
-    "compare": "Two networks on one set, paired image by image",
-    "predict": "A network on pictures: drawings, COCO results, label maps",
-    "paper": "Published rows whose checkpoints are at hand, scored beside theirs",
-    "status": "What is done, failed and missing",
-    "cancel": "End trials that another process runs",
-    "report": "Write the report of what is there",
-    "foretell": "Whether small scales foretell the large ones",
-    "cost": "Parameters, multiply-adds, memory; the papers' figures beside ours",
-    "list": "The parts on the shelves and their knobs",
-    "show": "One result as a document",
-    "reproduce": "Train one trial again and compare",
-    "import": "Take in published results",
-    "export": "A trained or released network as a file: weights, ONNX, .pt2",
-    "data": "Known data sets; check or make one",
-    "track": "Fill in MLflow from the results folder",
-    "gc": "Remove what no trial needs any more",
+    "init": "Write a commented study, model or data set to start from",
+    "plan": "Print trials, cost, time and power of a study",
+    "run": "Train missing trials and write the report",
+    "trial": "Train one trial in this process",
+    "evaluate": "Score a checkpoint, an ONNX network or predictions",
+    "compare": "Compare networks on one data set, paired by image",
+    "predict": "Run a network on images: drawings and predictions",
+    "paper": "Score released checkpoints beside their published scores",
+    "status": "List trials: done, failed, missing",
+    "cancel": "Stop trials that another process trains",
+    "report": "Write the report from stored results",
+    "foretell": "Check whether small scales predict large ones",
+    "cost": "Count parameters, multiply-adds and memory",
+    "list": "List parts, knobs and keys of a study file",
+    "show": "Print one result as JSON",
+    "reproduce": "Train a stored trial again and compare",
+    "import": "Import published results",
+    "export": "Write a network to a file: weights, ONNX, .pt2",
+    "data": "List, check or make data sets",
+    "track": "Write missing results to MLflow",
+    "gc": "Delete files that no trial needs",
 }
 
 
@@ -111,7 +111,7 @@ def main() -> None:
         say(f"ablate: {error.format_message()}")
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        say("ablate: stopped; the same command goes on from here")
+        say("ablate: stopped; the same command continues from here")
         sys.exit(130)
     except BrokenPipeError:
         close_down(1)

@@ -73,7 +73,7 @@ def command(
     """
     is_study = what is not None and options.names_study(what)
     if [what is not None, everything, paper].count(True) != 1:
-        raise click.UsageError("one of STUDY, MODEL, --all and --paper is to be given")
+        raise click.UsageError("give one of STUDY, MODEL, --all and --paper")
     if (is_study or paper) and (task or size):
         raise click.UsageError("--task and --size are for models")
     if scale and not is_study:

@@ -53,7 +53,7 @@ def command(
 
     question = options.asked(**asked)  # type: ignore[arg-type]  # the options of `question`
     if (what is None) == (predictions is None):
-        raise click.UsageError("one of CHECKPOINT, STUDY and --predictions is to be given")
+        raise click.UsageError("give one of CHECKPOINT, STUDY and --predictions")
     if predictions is not None:
         answer = evaluate.of_predictions(predictions, question, label=label)
     elif what is not None and options.is_study(what):
@@ -83,7 +83,7 @@ def _of_arm(
     from ablate.planning.open_study import opened
 
     if weights is None:
-        raise click.UsageError("--weights FILE is to be given with a study")
+        raise click.UsageError("a study needs --weights FILE")
     if question.task:
         raise click.UsageError("--task is for files; a study has its own")
     design = opened(study, scale=scale, results=None)

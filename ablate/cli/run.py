@@ -99,7 +99,7 @@ def command(
     if outcome.mirror_trouble:
         say(f"MLflow was not written ({outcome.mirror_trouble}); later: {track_later()}")
     if outcome.stopped:
-        say(f"{outcome.stopped}: stopped; the same command goes on from here")
+        say(f"{outcome.stopped}: stopped; the same command continues from here")
         if as_json:
             document(_document(design, outcome) | {"answer": [], "files": []})
         sys.exit(outcome.status)

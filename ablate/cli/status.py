@@ -75,7 +75,7 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     for line in shelf.damaged + damage(store):
         say(f"damaged: {line}")
     if (aside := store.root / "mlflow.db.damaged").exists():
-        say(f"damaged: {aside}: was set aside; all results were written to MLflow anew, so delete it")
+        say(f"damaged: {aside}: renamed; all results were written to MLflow again, so delete it")
     link = store.root / "mlflow.link"
     if link.is_file() and not link.is_symlink():
         say(f"MLflow: {link.read_text(encoding='utf-8', errors='replace')[:1000].strip()}")

@@ -77,7 +77,7 @@ def command(
         busy = outcome.ran.get(matches[0].id) == "busy"
         if as_json:
             document(_row(design, matches[0], "busy" if busy else "stopped"))
-        say(f"{store.holder(matches[0].id)} is at this trial" if busy else "stopped; the same command goes on")
+        say(f"{store.holder(matches[0].id)} holds this trial" if busy else "stopped; the same command continues")
         sys.exit(1 if busy else outcome.status or 130)
     failed = failures(store, matches)
     if as_json:

@@ -180,7 +180,7 @@ class People:
         """See `Remarks`: odd annotations, pictures that viewers turn, joints that nobody has."""
         labelled = np.asarray((self.joints[..., 2] > 0).any(axis=0))  # (K,)
         unseen = [joint for joint, seen in zip(self.info.need_joints(), labelled, strict=True) if not seen]
-        nowhere = [f"{self.annotations}: nobody has a labelled {', '.join(unseen)}"] if unseen and len(self) else []
+        nowhere = [f"{self.annotations}: no person has a labelled {', '.join(unseen)}"] if unseen and len(self) else []
         return [*self.odd_annotations, *self.photographs.headers.remarks, *nowhere]
 
     def verify(self) -> str:
@@ -203,7 +203,7 @@ class People:
         kinds = [f"{count} {why}" for why, count in self.skipped.items()]
         kinds += [f"{len(self)} without a labelled joint"] if len(self) else []
         of = f"its annotations of people are: {', '.join(kinds)}" if kinds else "it has no annotation of people"
-        return [f"{self.annotations}: nobody to train on or to score; {of}"]
+        return [f"{self.annotations}: no person to train on or to score; {of}"]
 
     @property
     def annotations(self) -> Path:

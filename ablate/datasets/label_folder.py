@@ -65,7 +65,7 @@ class LabelFolder:
         if self.folds < 1 or not (self.fold is None or 0 <= self.fold < self.folds):
             raise PartError(f"fold: parts are 0 to {max(self.folds, 1) - 1}, not {self.fold} of {self.folds}")
         if self.folds > 1 and (self.names or "{split}" in self.images + self.labels):
-            raise PartError("folds: the parts are made of one folder; leave out {split} and names")
+            raise PartError("folds: the folds are cut from one folder; leave out {split} and names")
         if self.folds == 1 and (self.train == self.test or "{split}" not in (self.names or self.images)):
             knob = "test" if self.train == self.test else "names" if self.names else "images"
             raise PartError(f"{knob}: training and evaluation would use the same files")

@@ -28,7 +28,7 @@ RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools m
     columns={
         "people": ("int", "people", "annotated people that count: with labelled joints, and no crowds"),
         "matched": ("int", "people", "of these, found with a similarity of at least .5"),
-        "false_detections": ("int", "detections", "detections that match nobody at .5"),
+        "false_detections": ("int", "detections", "detections that match no person at .5"),
         "similarity": (
             "float",
             "0 to 1",

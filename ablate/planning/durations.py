@@ -71,7 +71,7 @@ def durations(design: Design, costs: Sequence[Cost], shelf: Shelf, *, timed: boo
     study, recipes = design.study, [arm.recipe for arm in design.arms]
     counts = image_counts(design.control.recipe)
     if counts is None:
-        return [math.nan] * len(costs), "the data set declares no number of images, so no time can be told"
+        return [math.nan] * len(costs), "the data set declares no number of images, so no time can be predicted"
     known = Known(study, shelf)
     if known.trials:
         rates = [known.rate(recipe, price) for recipe, price in zip(recipes, costs, strict=True)]

@@ -46,7 +46,7 @@ def run_here(trials: list[Trial], site: Site, listeners: Sequence[Listener], *, 
 
 def _give_up(reason: str) -> None:
     try:
-        sys.stderr.write(f"ablate: {printable(reason)}; stopped; the same command goes on from the last saved state\n")
+        sys.stderr.write(f"ablate: {printable(reason)}; stopped; the same command continues from the last state\n")
         sys.stderr.flush()
     finally:
         os._exit(2)

@@ -61,9 +61,9 @@ def damage(store: Store) -> list[str]:
             for document, size in documents.items():
                 at = f"{view.place.name}/{view.name(trial_id, document)}"
                 if document.endswith(DAMAGED):
-                    lines.append(f"{at}: was set aside; the trial goes on without it")
+                    lines.append(f"{at}: was renamed; the trial continues without it")
                 elif document in STATES and not _is_whole(view, view.name(trial_id, document), size):
-                    lines.append(f"{at}: cut short; the trial goes on from the state before, or anew")
+                    lines.append(f"{at}: cut short; the trial continues from the state before it, or starts again")
     return lines
 
 

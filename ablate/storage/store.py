@@ -47,7 +47,7 @@ RESULT, ARRAYS, WEIGHTS, PREDICTIONS, STATES, DAMAGED = (
 FIRST = "trials"
 BRANCHES = (FIRST, *(f"second/{kind}" for kind in KINDS))
 HEXADECIMAL = set("0123456789abcdef")
-REMEDY = "delete it: it holds the format's version alone, and the next run writes it anew"
+REMEDY = "delete it: it contains only the format's version, and the next run writes it again"
 LEAST_ROOM = 200 * 2**20  # bytes: a few training states of a middle-sized network
 
 

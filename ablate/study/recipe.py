@@ -97,6 +97,7 @@ class TrainSpec(BaseModel):
     held_out: float = later(0.0, ge=0, lt=1)  # score on so much of the training images, not on the test images
     images: int | None = later(None, ge=1)  # number of training images; 10 are among 50 (default: all)
     score_over: int = later(1, ge=1)  # the score is the mean over so many last epochs
+    init_seed: int | None = later(None, ge=0)  # seed of the initial weights alone (default: the trial's)
 
     @field_validator("frozen", mode="before")
     @classmethod

@@ -34,7 +34,7 @@ class Scale(BaseModel):
     factors: dict[str, Factor] | None = None  # replaces the study's
     datasets: dict[str, dict[RecipePath, Any]] | None = None  # replaces the study's
     design: Literal["one_at_a_time", "full_factorial"] | None = None  # replaces the study's
-    tune: Tune | None = None  # instead of the study's
+    tune: Tune | None = None  # replaces the study's
     seeds: StrictInt | list[StrictInt] | None = None  # replaces the study's
     compare: str | None = None  # replaces the study's
     test: Literal["sign_flip", "t", "e_value"] | None = None  # replaces the study's
@@ -58,9 +58,9 @@ class Study(BaseModel):
     datasets: dict[str, dict[RecipePath, Any]] | None = None  # data sets to ask the question on: name -> {path: value}
     design: Literal["one_at_a_time", "full_factorial"] = "one_at_a_time"  # one factor an arm, or all combinations
     compare: str | None = None  # control, effects (main effects and interactions; full factorial), or within FACTOR
-    tune: Tune | None = None  # what each arm chooses first, by as many tries as all others
+    tune: Tune | None = None  # values that each arm chooses first, all arms by equally many tries
     seeds: list[StrictInt] = [0, 1, 2]  # a list, or a count N for 0 to N-1; default with looks: the last look
-    test: Literal["sign_flip", "t", "e_value"] | None = None  # default: t with looks or without pairing, otherwise sign_flip
+    test: Literal["sign_flip", "t", "e_value"] | None = None  # default: t with looks or without pairing, else sign_flip
     pairing: Literal["seeds", "none"] = "seeds"  # seeds: compare arms seed by seed; none: as independent (Welch)
     looks: list[StrictInt] | None = None  # numbers of seeds at which to decide, such as [8, 16, 24, 32]
     margin: float | None = Field(default=None, gt=0)  # differences up to so many points (score x 100) count as none

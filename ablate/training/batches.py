@@ -216,14 +216,14 @@ def served() -> Iterator[None]:
             raise
         with suppress(RuntimeError):
             time.sleep(SIGNAL_FOLLOWS)
-        raise LoadingError("a process that loads data is gone; run again, it goes on from its state") from None
+        raise LoadingError("a data-loading process died; run again to continue from its state") from None
     except RuntimeError as error:
         text = one_line(error, 10_000)
         if not (text.startswith("DataLoader worker") or any(sign in text for sign in NO_ROOM)):
             raise
         text = text if len(text) < 300 else f"... {text[-300:]}"
         raise LoadingError(
-            f"a process that loads data is gone or stuck ({text}); run again, it goes on from its state"
+            f"a data-loading process died or hangs ({text}); run again to continue from its state"
         ) from None
 
 

@@ -101,7 +101,7 @@ def run_trial(trial: Trial, site: Site, assembly: Assembly = team_start.here) ->
             raise
         except Exception as error:  # whatever a part does, the other trials go on
             if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
-                raise StoreError(f"trial {trial.id}: {error}; run again, it goes on from its last state") from None
+                raise StoreError(f"trial {trial.id}: {error}; run again to continue from its last state") from None
             if _is_out_of_memory(error) and site.gpu_share < 1:
                 raise torch.OutOfMemoryError(str(error)) from None
             by_machine = _is_of_the_machine(error)
@@ -189,7 +189,8 @@ def _train_and_evaluate(
     task, (splits, digests) = build_task(recipe.task), batches.opened(recipe, site.data, seed=trial.seed)
     info = splits["train"].info
     net = build(recipe)
-    initialise(net, recipe.train.init, seed=trial.seed)
+    drawn = recipe.train.init_seed
+    initialise(net, recipe.train.init, seed=trial.seed if drawn is None else drawn)
     facts = {"starting weights": weights.start(net.backbone, recipe.weights, site)} if recipe.weights else {}
     facts |= {"processes": str(site.budget.team)} | ({"share of the GPU": f"{site.gpu_share:.3g}"} if site.gpu else {})
     training = Training(trial, net, device, team)

@@ -157,7 +157,7 @@ def _to_blame(error: Exception, store: Store, crew: Crew, trial: Trial, size: in
     if reported:
         return reported[0] if broke_off else error
     if why or broke_off:
-        return TeamError(f"trial {trial.id}: {why or error}; run again, it goes on from its last state")
+        return TeamError(f"trial {trial.id}: {why or error}; run again to continue from its last state")
     return error
 
 

@@ -130,7 +130,7 @@ def test_a_split_without_anybody_is_a_problem_that_says_why(made, change, said, 
     changed(made, lambda d: (d["categories"].append({"id": 2, "name": "dog"}), change(d)), split)
     samples = opened(made, split)
     (problem,) = samples.check()
-    assert f"person_keypoints_{split}.json: nobody to train on or to score" in problem
+    assert f"person_keypoints_{split}.json: no person to train on or to score" in problem
     assert said in problem
     assert problem in refusal(samples.verify)
     assert problem in samples.check(thorough=True)
@@ -157,7 +157,7 @@ def test_what_may_be_meant_is_a_remark_with_file_entry_and_value(made):
 
 def test_joints_that_nobody_has_are_a_remark(made):
     changed(made, lambda d: [a["keypoints"].__setitem__(slice(0, 3), [0, 0, 0]) for a in d["annotations"]])
-    assert opened(made).remarks()[-1].endswith("person_keypoints_val.json: nobody has a labelled nose")
+    assert opened(made).remarks()[-1].endswith("person_keypoints_val.json: no person has a labelled nose")
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

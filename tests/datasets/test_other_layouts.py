@@ -86,7 +86,7 @@ def test_of_mpiis_unlabelled_split_predictions_are_written_and_nothing_is_scored
     opened.task.write_predictions(found, opened.samples, tmp_path)
     preds = loadmat(tmp_path / "pred.mat")["preds"]
     assert preds[:, 0].tolist() == [[2, 3], [3, 3], [4, 3]]  # in the order of test.json, counted from 1
-    with pytest.raises(DataError, match=r"test.json: nobody to train on or to score; .* 3 without a labelled joint"):
+    with pytest.raises(DataError, match=r"test.json: no person to train on or to score; .* 3 without a labelled joint"):
         asked("pose", mpii.parent, chosen)
 
 

@@ -173,7 +173,7 @@ def test_what_cannot_be_scored_is_one_line(called, people, tmp_path):
     assert "no HRNet in it" in refused(called, "other.pth", "--data", people)
     torch.save(state, tmp_path / "n.pth")
     assert "--data" in refused(called, "n.pth", "--task", "pose")
-    assert "--weights FILE is to be given" in refused(called, "fusion_count")
+    assert "a study needs --weights FILE" in refused(called, "fusion_count")
     assert "one of CHECKPOINT, STUDY" in refused(called)
 
 

@@ -141,7 +141,7 @@ def interrupted(ablate, tmp_path, *flags: str) -> tuple[int, str]:
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(ablate, tmp_path, flags):
     status, err = interrupted(ablate, tmp_path, *flags)
     assert status == 130, err
-    assert "stopped; the same command goes on from here" in err
+    assert "stopped; the same command continues from here" in err
     assert "Traceback" not in err
     states = list((tmp_path / "results" / "trials").glob("*/state"))
     assert states

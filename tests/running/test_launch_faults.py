@@ -53,7 +53,7 @@ def test_a_hang_without_ray_ends_the_run_with_one_line(ablate, tmp_path):
     assert run.returncode == 2
     last = run.stderr.splitlines()[-1]
     assert last.startswith("ablate: no training step or evaluation batch ended for 0.5 minutes (in ")
-    assert last.endswith("; stopped; the same command goes on from the last saved state")
+    assert last.endswith("; stopped; the same command continues from the last state")
     assert not list((tmp_path / "results").glob("trials/*/result.json"))
 
 

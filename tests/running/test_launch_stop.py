@@ -92,7 +92,7 @@ def test_a_signal_stops_at_the_end_of_the_epoch_with_states_saved(ablate, tempor
         os.kill(process.pid, number)
     _, rest = process.communicate(timeout=300)
     assert process.returncode == status, [*seen, rest]
-    assert rest.splitlines()[-1].endswith(": stopped; the same command goes on from here")
+    assert rest.splitlines()[-1].endswith(": stopped; the same command continues from here")
     assert "Traceback" not in rest
     states = list((tmp_path / "results" / "trials").glob("*/state"))
     assert states  # though none was due
@@ -119,7 +119,7 @@ def test_a_signal_while_ray_starts_is_heard(ablate, tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143, rest
-    assert rest.splitlines()[-1].endswith("SIGTERM: stopped; the same command goes on from here")
+    assert rest.splitlines()[-1].endswith("SIGTERM: stopped; the same command continues from here")
     assert not left_behind(process.pid)
 
 
@@ -161,7 +161,7 @@ def test_the_limit_of_time_ends_a_run_whose_epochs_do_not(ablate, tmp_path, flag
     long_study(tmp_path, epochs=3, train=2_000_000)
     run = ablate("run", "small.yaml", *flags, "--minutes", "0.3", "--grace", "1")
     assert run.returncode == 124, run.stderr
-    assert run.stderr.splitlines()[-1] == "the limit of --minutes: stopped; the same command goes on from here"
+    assert run.stderr.splitlines()[-1] == "the limit of --minutes: stopped; the same command continues from here"
     assert "Traceback" not in run.stderr
 
 

@@ -134,7 +134,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(called, req
     assert again[:2] == rows[:2]  # the very rows, with their times: they were not trained again
     assert (again[2].loss, again[2] != rows[2]) == (rows[2].loss, True)
     events.close()
-    assert f"damaged: {where}/trials/{first.id}/state.damaged: was set aside" in called(
+    assert f"damaged: {where}/trials/{first.id}/state.damaged: was renamed" in called(
         "status", tmp_path / "small.yaml", "--results", where
     )[2]  # fmt: skip
     *_, end = run_trial(first, Site(results=where))

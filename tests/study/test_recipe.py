@@ -74,7 +74,7 @@ OTHER = [
             {"schedule": "cosine", "lr_floor": 1e-4}, {"warmup": "linear", "warmup_steps": 5}, {"warmup": "constant", "warmup_steps": 5},
             {"warmup": "linear", "warmup_epochs": 1}, {"warmup": "linear", "warmup_steps": 5, "warmup_ratio": 0.1},
             {"head_lr": 2}, {"layer_decay": 0.5}, {"clip_norm": 1}, {"frozen": ["first"]}, {"frozen": "backbone"},
-            {"frozen_norms": True}, {"norm_momentum": 0.1}, {"ema": 0.9}, {"score_over": 2}, {"images": 5},
+            {"frozen_norms": True}, {"norm_momentum": 0.1}, {"ema": 0.9}, {"score_over": 2}, {"images": 5}, {"init_seed": 0}, {"held_out": 0.2},
         )
     ),
     {"seeds": [2, 3]},

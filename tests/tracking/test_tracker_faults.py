@@ -157,7 +157,7 @@ def test_a_damaged_file_is_set_aside_and_written_anew(ablate, tmp_path, damage):
     assert_mirrors(local_uri(store.root), store, tmp_path / "artifacts")
     if damage != "empty":  # MLflow makes its tables there
         assert file.with_name("mlflow.db.damaged").read_bytes()[:16] == damaged[:16]
-        assert "mlflow.db.damaged: was set aside" in ablate("status", "small.yaml").stderr
+        assert "mlflow.db.damaged: renamed" in ablate("status", "small.yaml").stderr
 
 
 @pytest.mark.slow

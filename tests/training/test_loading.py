@@ -105,7 +105,7 @@ def test_what_the_machine_lacks_is_no_result(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("ablate.training.run_trial.evaluate", fails)
-    with pytest.raises(StoreError, match="it goes on from its last state"):
+    with pytest.raises(StoreError, match="run again to continue from its last state"):
         finish(trial, place)
     assert Store(place.results).read().results == {}
 

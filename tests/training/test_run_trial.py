@@ -214,6 +214,18 @@ def test_layers_of_one_shape_start_differently(tmp_path):
     assert not torch.equal(net[0].weight, net[1].weight)
 
 
+def test_initial_weights_of_their_own_seed_are_those_of_a_trial_of_that_seed(tmp_path):
+    drawn_by = {name: trials(tmp_path, train={"epochs": 2, **seed}) for name, seed in
+                {"none": {}, "zero": {"init_seed": 0}, "one": {"init_seed": 1}}.items()}  # fmt: skip
+    ends = {name: finish(some[0], site(tmp_path, name)) for name, some in drawn_by.items()}  # all of seed 0
+    assert drawn_by["none"][0].id != drawn_by["zero"][0].id
+    assert numbers(ends["zero"][0]) == numbers(ends["none"][0])
+    assert ends["zero"][1].scores == ends["none"][1].scores
+    assert numbers(ends["one"][0]) != numbers(ends["none"][0])
+    other = finish(drawn_by["none"][1], site(tmp_path, "other"))  # seed 1: the same weights, in another order of images
+    assert numbers(ends["one"][0]) != numbers(other[0])
+
+
 def test_hrnet_arms_start_equal_where_they_are_equal(tmp_path):
     recipe = {
         "task": {"name": "pose", "size": [64, 64]}, "dataset": "figures",

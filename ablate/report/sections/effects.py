@@ -88,7 +88,7 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
     ]
     if evidence.images:
         by = f" as {evidence.drawn_together}" if evidence.drawn_together else ""
-        notes.append(f"Test images: {evidence.images} images, drawn anew{by} with replacement, the same for all arms.")
+        notes.append(f"Test images: {evidence.images} images, redrawn{by} with replacement, the same for all arms.")
     if evidence.rule.test == "e_value":
         notes.append(
             "p: one over the largest e-value so far, seed by seed, which stays right whenever seeds are added."

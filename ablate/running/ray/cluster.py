@@ -252,7 +252,7 @@ def _watch(address: str, finished: threading.Event, lost: Callable[[str], None])
             heard = time.monotonic()
         except OSError:
             if time.monotonic() - heard >= HEAD_SECONDS:
-                lost(f"Ray at {address} does not answer any more; once it does, the same command goes on from here")
+                lost(f"Ray at {address} no longer answers; once it does, the same command continues from here")
                 return
 
 

@@ -1,0 +1,40 @@
+"""reports/variance.py: its analysis of variance beside known answers."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPORTS = Path(__file__).parents[2] / "reports"
+
+
+@pytest.fixture(scope="module")
+def page():
+    spec = importlib.util.spec_from_file_location("variance_page", REPORTS / "variance.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_components_are_those_of_a_worked_example(page):
+    # 2 rows, 2 columns, 2 replicates, sums of squares by hand: rows 8, columns 2, interaction 0.5, within 1
+    scores = np.array([[[1.0, 2.0], [3.0, 3.0]], [[3.5, 3.5], [4.0, 5.0]]])
+    mean, cells = scores.mean(), scores.mean(axis=2)
+    by_row = 4 * ((cells.mean(axis=1) - mean) ** 2).sum()
+    by_column = 4 * ((cells.mean(axis=0) - mean) ** 2).sum()
+    within = ((scores - cells[..., None]) ** 2).sum() / 4
+    between = 2 * ((cells - cells.mean(axis=1)[:, None] - cells.mean(axis=0) + mean) ** 2).sum()
+    assert (by_row, by_column, within, between) == pytest.approx((6.125, 3.125, 0.25, 0.125))
+    found = page.components(scores)
+    expected = [(6.125 - 0.125) / 4, (3.125 - 0.125) / 4, 0.0, 0.25]
+    assert [found[name] ** 2 for name in list(found)[:4]] == pytest.approx(expected)
+    assert found["one trial"] ** 2 == pytest.approx(sum(expected))
+
+
+def test_components_are_recovered_where_they_are_known(page):
+    rng, sds = np.random.default_rng(0), (2.0, 1.0, 0.5, 0.3)
+    row, column = rng.normal(0, sds[0], (300, 1, 1)), rng.normal(0, sds[1], (1, 300, 1))
+    scores = row + column + rng.normal(0, sds[2], (300, 300, 1)) + rng.normal(0, sds[3], (300, 300, 2))
+    found = list(page.components(scores).values())
+    assert found[:4] == pytest.approx(sds, rel=0.1)
