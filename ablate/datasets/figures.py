@@ -46,9 +46,7 @@ class Figures:
     val: int = 200  # people in the evaluation split
     size: tuple[int, int] = (112, 112)  # height and width of a picture, pixels
     people: int = 0  # in each picture, side by side; 0: one, and in every fourth picture two
-    norm: tuple[str, str] | None = (
-        None  # two joints in whose distance NME and PCKh measure errors; none: no such scores
-    )
+    norm: tuple[str, str] | None = None  # two joints in whose distance NME and PCKh measure errors; none: no such score
 
     def __post_init__(self) -> None:
         for knob, value, least in (("train", self.train, 1), ("val", self.val, 1), ("size", min(self.size), 48)):

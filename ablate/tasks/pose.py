@@ -100,13 +100,9 @@ class Pose:
     ohkm: int = 0  # how many of a person's joints count in the loss, the hardest ones (CPN: 8); 0: all
     transform: Literal["unbiased"] | None = None  # UDP: crops and heatmaps by steps between pixels; none: by pixels
     targets: Literal["exact"] | None = None  # DARK: Gaussians where the joints are; none: rounded to pixels, and cut
-    head_: Literal["simcc", "mixing"] | None = (
-        None  # classes of columns and rows; HRNetV2's mixing first; none: heatmaps
-    )
+    head_: Literal["simcc", "mixing"] | None = None  # classes of columns and rows; or HRNetV2's mixing; none: heatmaps
     channels: Literal["bgr"] | None = None  # in this order under RGB's mean and deviation (SimpleBaseline); none: RGB
-    drawn: Literal["uniform"] | None = (
-        None  # augmentation: sizes and angles up to scale and rotation; none: by Gaussians
-    )
+    drawn: Literal["uniform"] | None = None  # augmentation: sizes and angles evenly, as of faces; none: by Gaussians
 
     def __post_init__(self) -> None:
         for knob, value in (("size", min(self.size)), ("sigma", self.sigma), ("padding", self.padding)):
