@@ -48,6 +48,7 @@ OF_TORCHVISION: tuple[
     (r"(fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2"),
     (r"mask_head\.mask_fcn([1-4])\.", lambda found: f"mask_head.{int(found[1]) - 1}.0."),
 )
+NUMBERS = (".scale", ".num_batches_tracked")
 OURS = ("rpn.", "roi_heads.", "cascade.", "fcos.")
 SIGNS = ("roi_heads.box_predictor.cls_score.weight", "head.classification_head.cls_logits.weight")  # of torchvision
 DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
@@ -66,8 +67,10 @@ def of_mmdetection(heads: Mapping[str, Tensor]) -> Held:
     """The detector whose heads have these tensors, by mmdetection's names; a pyramid that is there goes before them.
 
     Raises:
-        ValueError: a tensor that tells which detector it is, is missing.
+        ValueError: a tensor that tells which detector it is, is missing, or one is a single number.
     """
+    if single := [key for key, value in heads.items() if not value.dim() and not key.endswith(NUMBERS)]:
+        raise ValueError(f"{single[0]} is a single number, which no layer has")
     return _two_stages(heads) if any(key.startswith("rpn_head.") for key in heads) else _fcos(heads)
 
 

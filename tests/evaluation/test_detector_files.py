@@ -178,6 +178,7 @@ def test_what_a_file_lacks_or_has_besides_is_one_line(called, tmp_path):
     assert "missing: roi_heads.box_predictor.cls_score.weight" in refused(
         {key: value for key, value in state.items() if "fc_cls" not in key}
     )
+    assert "fc_reg.bias is a single number" in refused(state | {"roi_head.bbox_head.fc_reg.bias": torch.tensor(1.0)})
     line = refused(state | {"rpn_head.rpn_cls.weight": torch.ones(6, 256, 1, 1)})
     assert "of another shape: head.head.rpn.head.cls_logits.weight" in line
 

@@ -111,6 +111,7 @@ def test_a_detector_is_not_read_as_maps(called, tmp_path):
         assert (status, err.count("\n"), words in err) == (2, 1, True), err
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_kept_and_two_are_compared(called, tmp_path):
     for name, seed in (("one", 0), ("two", 1)):
         written(tmp_path, recipe("mask_rcnn"), name, seed)
@@ -263,6 +264,7 @@ def test_masks_of_any_system_are_checked_by_pycocotools(called, tmp_path, ablate
     ]
     (tmp_path / "theirs.json").write_text(json.dumps(found))
     words = ("--predictions", "theirs.json", "--task", "detection", "--data", ablate_data / "coco_mini")
+    words = (*words, "--set", "dataset.classes=[dog, person]")
     status, out, err = called("evaluate", *words, "--check", "official", "--json")
     assert status == 0, err
     rows = {row["score"]: row for row in json.loads(out)["check"]}
