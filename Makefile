@@ -46,10 +46,10 @@ docs: .venv/.test-installed
 fuzz: .venv/.test-installed
 	$(BIN)/python tests/fuzz/fuzzing.py --inputs 100000
 
-bench: .venv/.test-installed
+bench: .venv/.bench-installed
 	$(BIN)/python tests/bench/all.py
 
-speed: .venv/.test-installed
+speed: .venv/.bench-installed
 	$(BIN)/python tests/bench/all.py --write
 
 calibration: .venv/.test-installed
@@ -69,6 +69,10 @@ campaign: .venv/.test-installed
 .venv/.test-installed: .venv/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
 	$(WITHOUT_TYPING)
+	touch $@
+
+.venv/.bench-installed: .venv/.test-installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	touch $@
 
 clean:

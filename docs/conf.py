@@ -28,8 +28,8 @@ autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 # Types without a page here: those of other packages and of rooms that a reader does not call, and type variables.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ablate|hrnet_core).*"),
-    ("py:.*", r"ablate\.(machine|storage|training|planning|running)\..*"),
-    ("py:.*", r"ablate\.[\w.]+\.(\w+_co|\w+_contra|[A-Z]|Builder|_\w+)"),
+    ("py:.*", r"ablate\.(machine|storage|beside|training|planning|running)\..*"),
+    ("py:.*", r"ablate\.[\w.]+\.(\w+_co|\w+_contra|[A-Z]|Builder|_\w+|_held_out\.Images)"),
     ("py:.*", r"ablate\.study\.schema\.Key"),
 ]
 

@@ -79,9 +79,7 @@ class Detection:
     score_threshold: float = 0.05  # detections below it are dropped
     nms: float = 0.5  # of two boxes of a class that overlap more than this the lower-scored goes
     most: int = 100  # detections of an image
-    conventions: Literal["torchvision", "mmdetection", "mmdetection1"] = (
-        "torchvision"  # of anchors, RoIAlign, FCOS, masks
-    )
+    conventions: Literal["torchvision", "mmdetection", "mmdetection1"] = "torchvision"  # of anchors, RoIAlign, FCOS
 
     def __post_init__(self) -> None:
         knobs = {"size": min(self.size), "scale": min(self.scale), "width": self.width, "proposals": self.proposals}
