@@ -8,6 +8,10 @@ import pytest
 from ablate.analysis import Comparison, Row, score_curve, stats
 from ablate.analysis.cautions import cautions, mean_curve
 from ablate.storage import Epoch
+from ablate.study import Recipe
+
+PARTS = {"task": {"name": "pose"}, "dataset": {"name": "figures"}, "model": {"name": "hrnet"}}
+RECIPE = Recipe.model_validate(PARTS).settled(on_gpu=False)
 
 
 def row(label: str, curves: dict[int, dict[int, float]], *, epochs: int = 20, published: str | None = None) -> Row:
@@ -24,7 +28,7 @@ def row(label: str, curves: dict[int, dict[int, float]], *, epochs: int = 20, pu
     return Row(
         label=label, levels={}, is_control=label == "control", ids={}, scores={"AP": final}, curves=stored, cost=None,
         summaries={"AP": stats.summary(list(final.values()))}, published=published, start="scratch", epochs=epochs,
-        differs={}, documents={},
+        differs={}, documents={}, dataset="", recipe=RECIPE,
     )  # fmt: skip
 
 
@@ -32,7 +36,7 @@ def comparison(control: Row, arm: Row) -> Comparison:
     seeds = [seed for seed in control.scores["AP"] if seed in arm.scores["AP"]]
     effect = stats.paired(*([one.scores["AP"][seed] for seed in seeds] for one in (control, arm)))
     nan = math.nan
-    return Comparison(arm.label, control.label, "AP", effect, nan, nan, nan, nan, nan, None)
+    return Comparison(arm.label, control.label, "AP", effect, ("",), nan, nan, nan, nan, nan, None)
 
 
 def found(*rows: Row, lost=None):
