@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import PIL
 
 from ablate.datasets._files import read_picture
 
+READER = 1  # the meaning of `read_picture`: raise it where that decodes otherwise, and none decoded before are read
 SIZES = 16  # bytes before the pixels: height and width
 
 _folder: Path | None = None  # where this process keeps pictures, if it does
@@ -35,11 +37,16 @@ def pictures_kept() -> Path | None:
 def picture(file: Path) -> np.ndarray:
     """As `read_picture`, from memory where the same file was decoded before; an array of the caller's own."""
     global _last  # noqa: PLW0603
+    import cv2
+
     try:
         found = file.stat()
     except OSError:
         return read_picture(file)  # which says what is wrong
-    told = f"{file.absolute()}\n{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+    # Files changed in place may have their old time of change put back, but not the one of their entry. Environments
+    # of one user share a folder, and libraries of other versions may decode otherwise.
+    numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    told = f"{file.absolute()}\n{numbers}\n{READER} {cv2.__version__} {PIL.__version__}"
     key = hashlib.blake2b(os.fsencode(told), digest_size=16).hexdigest()
     if _last and _last[0] == key:
         return _last[1].copy()

@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,7 +67,7 @@ def shared(parent: Path, name: str) -> Iterator[Path | None]:
         if owner:
             with owner, suppress(OSError):
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where another process shares it
-                _remove(path)
+                _remove(_apart(path))
 
 
 def _joined(path: Path) -> IO[bytes] | None:
@@ -119,16 +120,24 @@ def sweep(parent: Path) -> None:
     """Remove the folders of this user's dead processes."""
     with suppress(OSError):
         for entry in list(os.scandir(parent)):
-            if entry.name.startswith(NAME) and entry.is_dir(follow_symlinks=False):
-                with suppress(OSError):
+            with suppress(OSError):
+                found = entry.stat(follow_symlinks=False)
+                if entry.name.startswith(NAME) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
                     _remove_if_left(Path(entry.path))
 
 
 def _remove_if_left(path: Path) -> None:
-    with os.fdopen(os.open(path / OWNER, os.O_RDONLY | os.O_NOFOLLOW)) as owner:
-        if os.fstat(owner.fileno()).st_uid == os.getuid():
+    number = os.open(path / OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait for a writer
+    with os.fdopen(number, "rb") as owner:
+        found = os.fstat(number)
+        if found.st_uid == os.getuid() and stat.S_ISREG(found.st_mode):
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where its process lives
-            _remove(path)
+            _remove(_apart(path))
+
+
+def _apart(path: Path) -> Path:
+    """The folder under a name that nobody else asks for: who joins while it is removed makes a new one."""
+    return path.rename(path.with_name(f"{NAME}{uuid.uuid4().hex}"))
 
 
 def _remove(path: Path) -> None:

@@ -39,6 +39,7 @@ LINGER = 40  # seconds that a loading process lives on after SIGTERM: twice what
 
 MEMORY = Path("/dev/shm")  # where decoded pictures are kept
 LEAST_FREE = 0.5  # of that file system, and of the memory that this process may use: else no more are kept
+LEAST_BYTES = 2**30  # free there: batches pass through it, and containers have small ones
 SIGNAL_FOLLOWS = 1.0  # seconds within which the signal of a process's end comes after its pipes are closed
 
 
@@ -179,7 +180,8 @@ def keeping_pictures() -> Iterator[None]:
 def _room(folder: Path) -> bool:
     with suppress(OSError):
         there = os.statvfs(folder)
-        return there.f_bavail > LEAST_FREE * there.f_blocks and memory.free_share() > LEAST_FREE
+        least = max(LEAST_FREE * there.f_blocks, LEAST_BYTES / there.f_frsize)
+        return there.f_bavail > least and memory.free_share() > LEAST_FREE
     return False
 
 

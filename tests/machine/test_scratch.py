@@ -63,3 +63,35 @@ def test_a_full_or_closed_place_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"no room left for temporary files .* TMPDIR"), scratch.folder(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_in_place_of_the_owner_file_is_left_alone(tmp_path):
+    (tmp_path / "ablate-x").mkdir()
+    os.mkfifo(tmp_path / "ablate-x" / scratch.OWNER)
+    sweeps = (
+        "import sys; from pathlib import Path; from ablate.machine import scratch; scratch.sweep(Path(sys.argv[1]))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", sweeps, tmp_path], check=True, timeout=60
+    )  # opened to read, it waits for ever
+    assert (tmp_path / "ablate-x" / scratch.OWNER).is_fifo()
+
+
+def test_who_joins_while_the_last_user_leaves_keeps_a_folder(tmp_path, monkeypatch):
+    """The second user comes when the first has removed the files, and not yet the folder."""
+    joined, remove = [], shutil.rmtree
+
+    def removes(path, **how):
+        (path / scratch.OWNER).unlink()
+        if not joined:
+            joined.append(scratch.shared(tmp_path, "pictures"))
+            assert (joined[0].__enter__() / scratch.OWNER).exists()
+        remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", removes)
+    with scratch.shared(tmp_path, "pictures") as folder:
+        pass
+    assert (folder / scratch.OWNER).exists()
+    monkeypatch.undo()
+    joined[0].__exit__(None, None, None)
+    assert not list(tmp_path.iterdir())
