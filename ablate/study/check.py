@@ -6,6 +6,7 @@ from ablate.registry import Description
 from ablate.study.design import Design
 from ablate.study.fairness import refuse_different_protocols
 from ablate.study.papers import published
+from ablate.study.recipe import Recipe
 from ablate.study.study import Study, blaming
 
 
@@ -25,6 +26,8 @@ def check_study(design: Design) -> None:
             classes = registry.build("dataset", data, knobs).info.classes or ()
             _check_pair(study, registry.describe("task", task), registry.describe("dataset", data), classes)
         _check_processes(study, min(recipe.train.batch for recipe in recipes))
+        for recipe in recipes:
+            _check_held_out(study, recipe)
         refuse_different_protocols(design)
         if study.paper:
             published(study.paper)
@@ -45,6 +48,22 @@ def _check_processes(study: Study, smallest: int) -> None:
         raise StudyError("budget.across_nodes: a trial of one process is on one node; set processes or gpus above 1")
     if budget.team > smallest:
         raise StudyError(f"budget: {budget.team} processes cannot share a batch of {smallest}; at most {smallest}")
+
+
+def _check_held_out(study: Study, recipe: Recipe) -> None:
+    """What is scored on held-out training images sees no test image, nor what is known of one."""
+    key = "tune" if study.tune else "train.held_out"
+    if (study.tune or recipe.train.held_out) and recipe.evaluation.get("boxes") == "detections":
+        raise StudyError(
+            f"{key}: a detector's boxes are of test images, and not of held-out ones; take evaluation.boxes: "
+            "ground_truth"
+        )
+    data = registry.build("dataset", recipe.dataset.name, recipe.dataset.knobs)
+    if study.tune and getattr(data, "folds", 1) > 1 and getattr(data, "fold", None) is None:
+        raise StudyError(
+            f"tune: with folds: {data.folds} tries would see images that other seeds are tested on; set dataset.fold "
+            "to the part that all seeds are tested on, or leave tune out"
+        )
 
 
 def _check_pair(study: Study, task: Description, data: Description, classes: tuple[str, ...]) -> None:

@@ -15,11 +15,10 @@ from ablate import registry
 from ablate.errors import PartError, StudyError, invalid, nearest
 from ablate.study.factor import MATCHED
 from ablate.study.recipe import Recipe, Trial
-from ablate.study.study import DATASET, Study, blaming, merge, nested
+from ablate.study.study import DATASET, TRY, Study, blaming, merge, nested
 
 Levels = dict[str, str]  # factor name -> level label
 Setting = dict[str, Any]  # a path of the recipe -> its value
-TRY = "try"  # what the levels of an arm of tries say of the try
 SUM = "the sum of both effects"
 YES_OR_NO = ("yes", "no", "true", "false")
 
@@ -342,7 +341,8 @@ def _refuse_shared_paths(study: Study) -> None:
     """Of two factors that set one path the later would win, and its arms would not have the other's level."""
     owners: dict[str, str] = {}
     settings = {f"factors.{name}": factor.levels for name, factor in study.factors.items()}
-    settings |= {"datasets": study.datasets or {}, "tune": {"": dict(study.tune.knobs)} if study.tune else {}}
+    tuned = {"": {**study.tune.knobs, "train.held_out": 0}} if study.tune else {}
+    settings |= {"datasets": study.datasets or {}, "tune": tuned}
     for name, levels in settings.items():
         for path in dict.fromkeys(path for setting in levels.values() for path in setting):
             if path in owners:

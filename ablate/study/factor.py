@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal, Self
 
@@ -80,6 +81,8 @@ class Tune(BaseModel):
             return value
         paths = {key: values for key, values in value.items() if "." in str(key)}
         rest = {key: values for key, values in value.items() if key not in paths}
+        if not isinstance(rest.get("knobs", {}), dict):
+            raise ValueError("knobs: write paths with their values beside the other keys: train.lr: [1e-3, 1e-2]")
         return rest | {"knobs": {**rest.get("knobs", {}), **paths}}
 
     @field_validator("knobs")
@@ -102,7 +105,7 @@ class Tune(BaseModel):
             raise ValueError(f"trials: {self.trials}; there are {most} combinations of values")
         return self
 
-    @property
+    @cached_property
     def tries(self) -> dict[str, dict[RecipePath, Any]]:
         """The tries, the same for every arm: label -> {path: value}.
 
@@ -113,7 +116,8 @@ class Tune(BaseModel):
             setting = dict(zip(self.knobs, values, strict=True))
             found[", ".join(f"{path.rpartition('.')[2]} {_label(value)}" for path, value in setting.items())] = setting
         order = sorted(found, key=lambda label: hashlib.blake2b(label.encode()).digest())
-        return {label: setting for label, setting in found.items() if label in order[: self.trials]}
+        chosen = set(order[: self.trials])
+        return {label: setting for label, setting in found.items() if label in chosen}
 
     @property
     def said(self) -> str:

@@ -1,6 +1,7 @@
 """Study: one question, its control recipe and its factors; `load` is the only place that reads one."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ from ablate.study.study_file import find, read
 Model = TypeVar("Model", bound=BaseModel)
 MOST_SEEDS, MOST_ARMS, MOST_TRIALS = 1000, 1000, 100_000
 SET_BY_LOAD = {"scale", "file", "source"}
+REPLACED = ("tune", "datasets", "paper")  # by a scale that has them, if only as null
 RULE = ("compare", "test", "pairing", "looks", "margin", "population")  # how verdicts come about
 PARTS = ("task", "dataset", "model")
 TRIED = 1_000_000  # the first seed of tries, which have seeds of their own
 DATASET = "dataset"  # what an arm's levels say of the data set, where a study has several
+TRY = "try"  # what the levels of an arm of tries say of the try
 
 
 class Scale(BaseModel):
@@ -100,6 +103,14 @@ class Study(BaseModel):
             raise ValueError(f"{twice[0]!r} is named twice")
         return value
 
+    @field_validator("datasets")
+    @classmethod
+    def _plain_names(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in value or ():
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"{name!r}: a data set's name is made of A-Z, a-z, 0-9, _, . and -")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _as_many_seeds_as_looks(cls, value: Any) -> Any:
@@ -118,8 +129,8 @@ class Study(BaseModel):
             raise ValueError(f"a {self.design.replace('_', ' ')} design of {arms} arms; at most {MOST_ARMS}")
         if self.datasets is not None and (len(self.datasets) < 2 or DATASET in self.factors):
             raise ValueError(f"datasets: are two or more, and no factor is called {DATASET!r} beside them")
-        if self.tune and max(self.seeds) >= TRIED:
-            raise ValueError(f"seeds from {TRIED:,} on are those of tune")
+        if self.tune:
+            _check_tuned(self.tune, self.factors, self.seeds)
         tried = arms * len(self.tune.tries) * self.tune.seeds if self.tune else 0
         if arms * len(self.seeds) + tried > MOST_TRIALS:
             raise ValueError(f"{arms} arms with {len(self.seeds)} seeds; at most {MOST_TRIALS} trials")
@@ -178,16 +189,14 @@ class Study(BaseModel):
         if chosen not in self.scales:
             raise StudyError(f"scales: no scale {chosen!r}; {nearest(chosen, self.scales)}")
         over = self.scales[chosen]
-        update: dict[str, Any] = self.model_dump(exclude={"factors", "recipe", "budget"})
-        update |= {"scale": chosen, "note": over.note or self.note}
+        written = over.model_fields_set  # a null takes away what the study has
+        update: dict[str, Any] = self.model_dump(exclude={"factors", "recipe", "budget", "scales"})
+        update |= {"scale": chosen, "note": over.note or self.note, "scales": self.scales}
         update["recipe"] = merge(self.recipe.model_dump(exclude_unset=True), presets.expand(over.recipe))
-        update["tune"] = over.tune or self.tune
         update["budget"] = merge(self.budget.model_dump(), over.budget)
         update["factors"] = {**self.factors, **(over.factors or {})}
-        update["datasets"] = self.datasets if over.datasets is None else over.datasets
         update["design"] = over.design or self.design
-        update["paper"] = over.paper or self.paper
-        update |= {key: value for key in RULE if (value := getattr(over, key)) is not None}
+        update |= {"tune": self.tune} | {key: getattr(over, key) for key in (*REPLACED, *RULE) if key in written}
         update["seeds"] = self.seeds if over.seeds is None else over.seeds
         if over.looks is not None:
             update["seeds"] = over.looks[-1] if over.looks and over.seeds is None else over.seeds or self.seeds
@@ -257,6 +266,16 @@ def nested(path: list[str], value: Any, *, at: str) -> dict[str, Any]:
     for step in reversed(path):
         document = {step: document}
     return dict(document)
+
+
+def _check_tuned(tune: Tune, factors: dict[str, Factor], seeds: list[int]) -> None:
+    if TRY in factors:
+        raise ValueError(f"factors: beside tune no factor is called {TRY!r}")
+    if max(seeds) >= TRIED:
+        raise ValueError(f"seeds from {TRIED:,} on are those of tune")
+    for path in tune.knobs if any(factor.match for factor in factors.values()) else ():
+        if path.startswith("model.") or path in ("task.size", "task.head"):
+            raise ValueError(f"tune: {path} changes what an arm costs, which match has made equal; tune other paths")
 
 
 def _check_looks(looks: list[int], seeds: int, *, sign_flip: bool, images: str) -> None:

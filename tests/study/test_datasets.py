@@ -99,6 +99,8 @@ def test_arms_are_chosen_by_their_labels(tmp_path, choice, chosen):
     ("changes", "what"),
     [
         ({"datasets": {"few": {}}}, "datasets: are two or more"),
+        ({"datasets": {"": {}, "b": {"dataset.train": 40}}}, "datasets: '': a data set's name is made of"),
+        ({"datasets": {"a": {}, "b on a": {"dataset.train": 40}}}, "'b on a': a data set's name is made of"),
         ({"datasets": SETS, "factors": {"dataset": {"at": "model.depth", "levels": [1, 2]}}}, "no factor is called"),
         ({"datasets": {"few": {}, "same": {}}}, "are the same trial"),
         (
@@ -120,3 +122,9 @@ def test_a_scale_may_have_sets_of_its_own(tmp_path):
     file = write_study(tmp_path, scales={"both": {"datasets": SETS}, "one": {}})
     assert Design(load(file, scale="both")).sets == ("few", "many")
     assert Design(load(file, scale="one")).sets == ("",)
+
+
+def test_a_scale_may_take_them_away(tmp_path):
+    file = write_study(tmp_path, datasets=SETS, scales={"demo": {"datasets": None}, "all": {}})
+    assert load(file, scale="demo").datasets is None
+    assert load(file, scale="all").datasets == SETS

@@ -68,6 +68,7 @@ def test_tries_are_some_of_all_combinations_and_more_have_the_fewer():
         ({"train.rl": [0.1, 0.2]}, "tune: no train.rl; did you mean 'lr'"),
         ({"model.depth": [1, 2]}, "factors.depth and tune both set model.depth"),
         ({"train.held_out": [0.1, 0.2]}, "is how tries are scored"),
+        ({"knobs": [1], "train.lr": [0.1, 0.2]}, "knobs: write paths with their values beside the other keys"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, tune, what):
@@ -81,3 +82,60 @@ def test_a_scale_may_tune(tmp_path):
     file = write_study(tmp_path, scales={"big": {"tune": TUNE}, "small": {}})
     assert load(file, scale="big").tune.tries.keys() == {"lr 0.001", "lr 0.01", "lr 0.1"}
     assert load(file, scale="small").tune is None
+    file = write_study(tmp_path, tune=TUNE, scales={"big": {}, "small": {"tune": None}}, default_scale="small")
+    assert load(file, scale="big").tune == load(file, scale="big").at("big").tune
+    assert load(file).tune is None
+
+
+FOLDS = {
+    "name": "label_folder", "set": "own", "images": "img", "labels": "lab/{name}.png",
+    "classes": ["a", "b"], "folds": 5,
+}  # fmt: skip
+POSE = {"task": "pose", "dataset": "figures", "model": {"name": "hrnet", "width": 4}, "train": {"preset": "pose"}}
+BOXES = {"evaluation": {"boxes": "detections", "detections": "boxes.json"}}
+MAPS = {"task": "segmentation", "model": {"name": "hrnet", "width": 4}, "train": {"preset": "segmentation"}}
+FUSIONS = {"fusions": {"at": "model.fusions", "levels": ["within", "final"]}}
+
+
+def asked(tmp_path, **changes):
+    found = Design(load(write_study(tmp_path, **{"factors": FUSIONS, "plugins": []} | changes)))
+    check_study(found)
+    return found
+
+
+def refused(tmp_path, what, **changes):
+    with pytest.raises(StudyError, match=what) as error:
+        asked(tmp_path, **changes)
+    assert "\n" not in str(error.value)
+    assert "small.yaml" in str(error.value)
+
+
+def test_tries_see_no_image_that_a_seed_is_tested_on(tmp_path):
+    whole = {"recipe": MAPS | {"dataset": FOLDS}, "metrics": ["mIoU"], "tune": TUNE}
+    refused(tmp_path, "tune: with folds: 5 tries would see images that other seeds are tested on", **whole)
+    assert asked(tmp_path, **whole | {"recipe": MAPS | {"dataset": FOLDS | {"fold": 2}}}).tries
+    assert not asked(tmp_path, **whole | {"tune": None}).tries
+
+
+def test_boxes_of_test_images_are_no_boxes_of_held_out_ones(tmp_path):
+    whole = {"recipe": POSE | BOXES, "metrics": ["AP"]}
+    refused(tmp_path, "tune: a detector's boxes are of test images", **whole, tune=TUNE)
+    held = {"train": {"preset": "pose", "held_out": 0.2}}
+    refused(
+        tmp_path, "train.held_out: a detector's boxes are of test images", **whole | {"recipe": POSE | BOXES | held}
+    )
+    asked(tmp_path, **whole)
+    asked(tmp_path, metrics=["AP"], recipe=POSE | held)
+
+
+def test_what_is_tuned_keeps_apart_from_other_keys(tmp_path):
+    sets = {"few": {}, "many": {"dataset.train": 40, "train.held_out": 0.5}}
+    with pytest.raises(StudyError, match=r"datasets and tune both set train\.held_out"):
+        design(tmp_path, datasets=sets)
+    with pytest.raises(StudyError, match="no factor is called 'try'"):
+        design(tmp_path, factors={"try": {"at": "model.depth", "levels": [1, 2]}})
+    matched = {"fusions": FUSIONS["fusions"] | {"match": {"gmacs": "control", "by": "model.width"}}}
+    for path in ("model.blocks", "task.size", "task.head"):
+        with pytest.raises(StudyError, match=f"tune: {path} changes what an arm costs"):
+            load(write_study(tmp_path, recipe=POSE, factors=matched, tune={path: [1, 4]}, plugins=[], metrics=["AP"]))
+    load(write_study(tmp_path, recipe=POSE, factors=matched, tune=TUNE, plugins=[], metrics=["AP"]))
