@@ -60,8 +60,9 @@ def picture(file: Path) -> np.ndarray:
 
 
 def _read(place: Path) -> np.ndarray | None:
-    with suppress(OSError, ValueError):
-        content = np.fromfile(place, np.uint8)
+    with suppress(OSError, ValueError), place.open("rb") as file:
+        content = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        file.readinto(content.data)
         height, width = content[:SIZES].view(np.int64).tolist()
         return content[SIZES:].reshape(height, width, 3)
     return None

@@ -99,7 +99,7 @@ def test_two_users_train_one_study(ablate, open_folder, shared):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}"])
 def test_a_damaged_marker_names_its_remedy(tmp_path, content):
     (tmp_path / "store.json").write_bytes(content)
-    with pytest.raises(StoreError, match=r"store\.json: .*delete it: it holds the format's version alone"):
+    with pytest.raises(StoreError, match=r"store\.json: .*delete it: it contains only the format's version"):
         Store(tmp_path)
     (tmp_path / "store.json").unlink()
     Store(tmp_path).create()

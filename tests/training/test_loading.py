@@ -52,7 +52,7 @@ def finish_while(number: int, trial, place) -> Result | None:
 def test_a_killed_loader_costs_a_try_and_not_the_trial(tmp_path):
     trial = trials(tmp_path, train={"epochs": 60})[0]
     calm, hard = site(tmp_path, "calm"), site(tmp_path, "hard", workers=2, checkpoint_minutes=0)
-    with pytest.raises(TeamError, match="a process that loads data is gone") as caught:
+    with pytest.raises(TeamError, match="a data-loading process died") as caught:
         finish_while(signal.SIGKILL, trial, hard)
     assert "\n" not in str(caught.value)
     assert Store(hard.results).read().results == {}
