@@ -99,9 +99,9 @@ class HRNetConfig:
 
     def _check_numbers(self) -> None:
         for name in ("width", "stage1_blocks", "stage1_planes", "stem_width", "in_channels"):
-            _check_integer(name, getattr(self, name))
-        _check_integer("streams", self.streams, most=MOST_STREAMS)
-        _check_integer("stream_ratio", self.stream_ratio, least=2, most=4)
+            check_integer(name, getattr(self, name))
+        check_integer("streams", self.streams, most=MOST_STREAMS)
+        check_integer("stream_ratio", self.stream_ratio, least=2, most=4)
         if self.stem_stride not in (1, 2, 4):
             raise ValueError(f"stem_stride: {self.stem_stride!r} is not one of 1, 2, 4")
         for name in ("align_corners", "parallel_from_start", "multi_scale_output", "checkpointing"):
@@ -128,15 +128,15 @@ class HRNetConfig:
         if not isinstance(self.modules, tuple) or not 3 <= len(self.modules) <= MOST_STREAMS - 1:
             raise ValueError(f"modules: {self.modules!r} wants a number for stages 2, 3, 4 (and for 5 and 6)")
         for count in self.modules:
-            _check_integer("modules", count)
+            check_integer("modules", count)
         for count in self.stage_blocks if isinstance(self.blocks, tuple) else (self.blocks,):
-            _check_integer("blocks", count)
+            check_integer("blocks", count)
         if len(self.stage_blocks) != len(self.stages):
             raise ValueError(f"blocks: {self.blocks!r} wants one number, or one for each of stages {self.stages}")
         if self.widths is not None and (not isinstance(self.widths, tuple) or len(self.widths) != self.streams):
             raise ValueError(f"widths: {self.widths!r} wants {self.streams} numbers, one per stream")
         for width in self.widths or ():
-            _check_integer("widths", width)
+            check_integer("widths", width)
         self._check_fusions()
 
     def _check_fusions(self) -> None:
@@ -162,7 +162,8 @@ def check_choice(name: str, value: object, choices: Iterable[str], otherwise: st
     raise ValueError(f"{name}: {value!r} is not one of {', '.join(choices)}{otherwise}{hint}")
 
 
-def _check_integer(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+def check_integer(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+    """Refuse a `value` that is no whole number or out of bounds, in one line."""
     wanted = f"a whole number from {least} to {most}" if most else f"a whole number from {least} on"
     if type(value) is not int or value < least or (most is not None and value > most):
         raise ValueError(f"{name}: {value!r} is not {wanted}")

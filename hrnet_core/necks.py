@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .blocks import conv
-from .config import MOST_STREAMS, check_choice
+from .config import MOST_STREAMS, check_choice, check_integer
 from .fusion import resize
 
 Maps = list[torch.Tensor]
@@ -115,9 +115,11 @@ def neck(
 
     `out_channels` belongs to v1h (V2's width if not given; say it where the body puts out the finest map
     alone) and v2p (256), `align_corners` to the bilinear upsampling of v2 and v2p, `stride` to v2p's last convolutions.
-    ValueError for a wrong name.
+    ValueError for a wrong name, or fewer than one channel.
     """
     check_choice("neck", name, NECKS)
+    if out_channels is not None:
+        check_integer("out_channels", out_channels)
     if name == "v1h":
         return V1h(channels, strides, out_channels=out_channels)
     if name == "v2":

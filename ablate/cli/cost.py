@@ -86,7 +86,7 @@ def command(
         _show_paper(as_json=as_json, as_csv=as_csv)
         return
     load = _load() if timed else 0.0  # before this process adds to it
-    priced = _study(what, scale) if what and is_study else _models(what, task or "pose", size)
+    priced = _study(what, scale, results) if what and is_study else _models(what, task or "pose", size)
     if check:
         _show_check(priced, size=size, as_json=as_json, as_csv=as_csv)
         return
@@ -96,11 +96,12 @@ def command(
     _show(priced, measured, size=size, as_json=as_json, as_csv=as_csv)
 
 
-def _study(file: str, scale: str | None) -> Priced:
+def _study(file: str, scale: str | None, results: str | None) -> Priced:
+    """Of a study that tunes its arms, with what the tries in the results chose."""
     from ablate.planning.arm_costs import counted
     from ablate.study import check_study
 
-    design = opened(file, scale=scale, results=None)
+    design = opened(file, scale=scale, results=results)
     check_study(design)
     return [(arm.label, arm.recipe, counted(arm.recipe, arm.levels, file=file)) for arm in design.arms]
 

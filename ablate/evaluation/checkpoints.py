@@ -195,7 +195,7 @@ def of_arm(recipe: Recipe, file: Path, chosen: Settings, device: torch.device) -
     knobs = reading(chosen["network"])
     net = build(_ruled(recipe, chosen["task"]))
     try:
-        state = whole_state(net, read(file))
+        state = whole_state(net, read(file), digest(file))
         net.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
         raise DataError(_of_file(file, error)) from None
@@ -299,15 +299,17 @@ def said(net: Pretrained) -> str:
     return f"{name} with a {net.kind} head of {net.outputs} outputs, {millions:.1f} M parameters ({net.family})"
 
 
-def whole_state(net: nn.Module, source: Mapping[str, object]) -> dict[str, Tensor]:
+def whole_state(net: nn.Module, source: Mapping[str, object], sha256: str = "") -> dict[str, Tensor]:
     """The tensors of a checkpoint by the names of a network of ours: its own names, or others' that are known.
+
+    The digest of its file tells those of torchvision's whose norms add nothing to the variance.
 
     Raises:
         ValueError: some are missing, left over, or of another shape.
     """
     wanted = net.state_dict()
     tensors = {re.sub(r"^module\.", "", str(k)): v for k, v in source.items() if isinstance(v, Tensor)}
-    if made := detector(source):
+    if made := detector(source, sha256):
         return fitting(net, made.state)
     if set(tensors) & set(wanted):
         return fitting(net, tensors)

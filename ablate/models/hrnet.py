@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ablate.registry import model
 from hrnet_core import HRNet, HRNetConfig, neck
+from hrnet_core.config import check_integer
 
 
 class Backbone(nn.Module):
@@ -72,6 +73,10 @@ def hrnet(
     checkpointing: bool = False,  # recompute modules in the backward pass: less memory, more time
 ) -> Backbone:
     """HRNet: parallel streams from high to low resolution, repeatedly fused."""
+    check_integer("pyramid_width", pyramid_width)
+    if output != "v2p" and (pyramid_width, pyramid_stride) != (256, 1):
+        knob, value = ("pyramid_stride", pyramid_stride) if pyramid_width == 256 else ("pyramid_width", pyramid_width)
+        raise ValueError(f"{knob}: {value} needs output='v2p', not {output!r}")
     config = HRNetConfig(
         width=width,
         widths=widths,

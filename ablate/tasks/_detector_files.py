@@ -67,7 +67,7 @@ def of_mmdetection(heads: Mapping[str, Tensor]) -> Held:
     """The detector whose heads have these tensors, by mmdetection's names; a pyramid that is there goes before them.
 
     Raises:
-        ValueError: a tensor that tells which detector it is, is missing, or one is a single number.
+        ValueError: a tensor that tells which detector it is, is missing, or one is a single number, or a scale is not.
     """
     if single := [key for key, value in heads.items() if not value.dim() and not key.endswith(NUMBERS)]:
         raise ValueError(f"{single[0]} is a single number, which no layer has")
@@ -109,8 +109,8 @@ def _stage_name(key: str) -> str:
 def _background_first(key: str, value: Tensor, *, cascade: bool) -> Tensor:
     if ".cls_score." in key:
         return torch.cat([value[-1:], value[:-1]])
-    more = {"mask_fcn_logits": 1, "bbox_pred": 0 if cascade else 4}.get(key.split(".")[-2], 0)
-    more = 0 if key.startswith("rpn.") else more
+    rows = {".mask_fcn_logits.": 1, ".bbox_pred.": 0 if cascade else 4}
+    more = 0 if key.startswith("rpn.") else next((count for layer, count in rows.items() if layer in key), 0)
     return torch.cat([value.new_zeros(more, *value.shape[1:]), value]) if more else value
 
 
@@ -118,6 +118,8 @@ def _fcos(heads: Mapping[str, Tensor]) -> Held:
     state, scales = {}, {}
     for key, value in heads.items():
         if found := re.fullmatch(r"bbox_head\.scales\.(\d)\.scale", key):
+            if value.numel() != 1:
+                raise ValueError(f"{key} wants a single number, and has {value.numel()}")
             scales[int(found[1])] = value
         else:
             state[_fcos_name(key)] = value

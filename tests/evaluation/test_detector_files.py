@@ -16,6 +16,7 @@ from ablate.evaluation.asked import settings
 from ablate.evaluation.evaluate import Question
 from ablate.network.build import Network
 from ablate.study import Recipe
+from ablate.tasks import _detector_files
 
 CLASSES = ("dog", "person", "cat")
 THREE = {"name": "coco_instances", "set": "three", "classes": list(CLASSES)}
@@ -179,8 +180,17 @@ def test_what_a_file_lacks_or_has_besides_is_one_line(called, tmp_path):
         {key: value for key, value in state.items() if "fc_cls" not in key}
     )
     assert "fc_reg.bias is a single number" in refused(state | {"roi_head.bbox_head.fc_reg.bias": torch.tensor(1.0)})
+    assert "changed.pth: weights of another network: left over: steps" in refused(state | {"steps": torch.zeros(1)})
     line = refused(state | {"rpn_head.rpn_cls.weight": torch.ones(6, 256, 1, 1)})
     assert "of another shape: head.head.rpn.head.cls_logits.weight" in line
+
+
+def test_a_scale_of_two_numbers_is_one_line():
+    _, net = official("fcos", 2)
+    state = as_mmdetection(net, version=2)
+    (name, *_) = (key for key in state if re.fullmatch(r"bbox_head\.scales\.\d\.scale", key))
+    with pytest.raises(ValueError, match=rf"^{re.escape(name)} wants a single number, and has 2$"):
+        checkpoints.detector(state | {name: torch.ones(2)})
 
 
 def test_an_arm_takes_an_official_files_weights(called, tmp_path):
@@ -260,6 +270,19 @@ def test_norms_that_add_nothing_are_known_by_the_file(tmp_path):
     state["backbone.body.bn1.running_var"] = variance
     ours.running_var = checkpoints.detector(state, "bf2d0c1e").state["backbone.body.bn1.running_var"]
     torch.testing.assert_close(ours(x), norm(x))
+
+
+def test_an_arm_takes_norms_that_add_nothing_as_they_are(tmp_path, monkeypatch):
+    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
+    torch.save(theirs.state_dict(), tmp_path / "official.pth")
+    arm = checkpoints.detector(theirs.state_dict()).recipe
+    ask = settings(["task.size=[64,96]"])
+    variances = []
+    for known in ((), (checkpoints.digest(tmp_path / "official.pth"),)):
+        monkeypatch.setattr(_detector_files, "WITHOUT_EPS", known)
+        net = checkpoints.of_arm(arm, tmp_path / "official.pth", ask, CPU).run.net
+        variances.append(net.state_dict()["backbone.body.bn1.running_var"])
+    torch.testing.assert_close(variances[0] - variances[1], torch.full((64,), 1e-5), rtol=0, atol=1e-7)
 
 
 def test_names_of_before_2021_are_todays(tmp_path):

@@ -1,10 +1,13 @@
 """What every model on the shelf promises: maps as announced, gradients, a state dict that round-trips, strict knobs."""
 
+import re
+
 import pytest
 import torch
 
 from ablate import registry
 from ablate.errors import PartError
+from hrnet_core import neck
 
 # Knobs that make a network small enough to try, by name; a model that is not here is tried as it comes.
 SMALL = {
@@ -123,6 +126,22 @@ def test_a_narrower_pyramid_has_the_channels_asked_for_and_its_cost() -> None:
     weights = [width * (60 + 1) + 5 * width * (9 * width + 1) for width in (256, 32)]
     assert parameters(wide.neck) - parameters(narrow.neck) == weights[0] - weights[1]
     assert parameters(wide.body) == parameters(narrow.body)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "line"),
+    [
+        ({"output": "v2p", "pyramid_width": 0}, "pyramid_width: 0 is not a whole number from 1 on"),
+        ({"output": "v2p", "pyramid_width": -4}, "pyramid_width: -4 is not a whole number from 1 on"),
+        ({"output": "v2", "pyramid_width": 64}, "pyramid_width: 64 needs output='v2p', not 'v2'"),
+        ({"pyramid_stride": 2}, "pyramid_stride: 2 needs output='v2p', not 'v1'"),
+    ],
+)
+def test_a_pyramid_that_cannot_be_is_one_line(knobs, line) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        build("hrnet", **knobs)
+    with pytest.raises(ValueError, match=r"^out_channels: 0 is not a whole number from 1 on$"):
+        neck("v2p", channels=(4, 8), strides=(4, 8), out_channels=0)
 
 
 def parameters(module: torch.nn.Module) -> int:

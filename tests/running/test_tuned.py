@@ -6,6 +6,7 @@ import pytest
 from small_studies import write_study
 
 from ablate.analysis import gather
+from ablate.beside import speeds
 from ablate.planning.open_study import opened
 from ablate.storage import Store
 
@@ -105,3 +106,19 @@ def test_a_killed_run_goes_on_where_it_was(called, tmp_path):
     assert status == 0, err
     assert sum(count for (tried, _), count in ended(tmp_path).items() if tried) == 4
     assert sum(count for (tried, _), count in ended(tmp_path).items() if not tried) == 4
+
+
+def test_speeds_are_of_the_networks_that_the_tries_chose(called, tmp_path):
+    file = write_study(
+        tmp_path,
+        tune={"model.width": [2, 16], "held_out": 0.25},
+        factors={"rate": {"at": "train.lr", "levels": [0.01, 10.0]}},
+        seeds=1,
+    )
+    assert called("run", file, "--local")[0] == 0
+    status, _, err = called("cost", file, "--measure", "--results", "results")
+    assert status == 0, err
+    arms = {arm.label: arm.recipe for arm in opened(file, scale=None, results=tmp_path / "results").arms}
+    assert {recipe.model.knobs["width"] for recipe in arms.values()} == {2, 16}  # not the first try of each
+    found, _ = speeds.of_arms(Store(tmp_path / "results").place, arms)
+    assert {label for label, _ in found} == set(arms)
