@@ -123,6 +123,12 @@ def describe(kind: str, name: str) -> Description:
     raise PartError(f"{path}: no function or class decorated with @{kind}({name!r})")
 
 
+def less_is_better(task: str, score: str) -> bool:
+    """Whether a score of a task is an error."""
+    metrics = describe("task", task).facts.get("metrics", ())
+    return any(score in describe("metric", str(name)).facts.get("errors", {}) for name in metrics)
+
+
 def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
     """All knobs of a part with defaults filled in, validated against its annotations, as plain JSON values.
 

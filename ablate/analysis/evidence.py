@@ -18,7 +18,7 @@ from ablate.analysis.breakdown import Breakdown, Pictured
 from ablate.analysis.rule import Rule
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect, Summary, Verdict
-from ablate.beside import Evaluated, Speed
+from ablate.beside import Evaluated, Speed, evaluations
 from ablate.storage import Cost, Epoch, Result, Standing, little_trained
 from ablate.study import SCRATCH, Choice, Published, Recipe, Study
 
@@ -216,6 +216,11 @@ class Evidence:
     def rows_on(self, dataset: str) -> list[Row]:
         """The arms on one data set, its control first."""
         return [row for row in self.rows if row.dataset == dataset]
+
+    def controls_of(self, found: Evaluated) -> list[Row]:
+        """The controls of those of the study's data sets that a network was evaluated on; else the first one."""
+        controls = [self.rows_on(name)[0] for name in self.datasets]
+        return [row for row in controls if evaluations.asks_alike(found, row.recipe)] or controls[:1]
 
     @property
     def any_weights(self) -> bool:

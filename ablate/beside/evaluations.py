@@ -1,4 +1,4 @@
-"""Evaluations: what networks and files of predictions scored that no trial of a study trained, kept beside the trials.
+"""Evaluations: what single networks and files of predictions scored, kept beside the trials.
 
     results/evaluations/<id>/evaluation.json   the document, with a checksum over it and over the arrays
                              per_image.npz     per-image statistics, and the images' ids, names and groups
@@ -12,16 +12,17 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from ablate import registry
-from ablate.errors import DamagedError, PartError, StoreError, invalid
+from ablate.beside import _sealed
+from ablate.errors import DamagedError, PartError, StoreError
 from ablate.machine import fingerprint
 from ablate.storage import Arrays, Place, packed, unpacked
 from ablate.study import FROZEN, Part, Recipe
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-FOLDER, DOCUMENT, ARRAYS = "evaluations", "evaluation.json", "per_image.npz"
+FOLDER, DOCUMENT, ARRAYS, KEY = "evaluations", "evaluation.json", "per_image.npz", "evaluation"
 HEXADECIMAL = set("0123456789abcdef")
 
 
@@ -86,7 +87,7 @@ def put(place: Place, found: Evaluated, statistics: Mapping[str, np.ndarray]) ->
         StoreError: the disk is full or not writable; nothing half-written stays.
     """
     arrays, body = packed(statistics), json.loads(found.model_dump_json())
-    document = {"checksum": fingerprint(body), "arrays": _digest(arrays), "evaluation": body}
+    document = {"checksum": fingerprint(body), "arrays": _digest(arrays), KEY: body}
     place.write(_name(found.id, ARRAYS), arrays)
     place.write(_name(found.id, DOCUMENT), json.dumps(document, indent=1).encode())
 
@@ -101,28 +102,10 @@ def get(place: Place, evaluation_id: str) -> tuple[Evaluated, Arrays] | None:
     if content is None:
         return None
     at = f"{place.name}/{_name(evaluation_id, DOCUMENT)}"
-    found, digest = _read(content, at)
-    if arrays is None or digest != _digest(arrays):
+    found, document = _sealed.opened(content, Evaluated, KEY, at=at)
+    if arrays is None or document.get("arrays") != _digest(arrays):
         raise DamagedError(f"{at}: the checksum does not match; its per-image statistics are damaged")
     return found, unpacked(arrays, at=f"{place.name}/{_name(evaluation_id, ARRAYS)}")
-
-
-def _read(content: bytes, at: str) -> tuple[Evaluated, str]:
-    """The evaluation of a document, and the digest of its statistics.
-
-    Raises:
-        DamagedError: it cannot be trusted.
-    """
-    try:
-        document = json.loads(content)
-        body = document["evaluation"]
-        if document["checksum"] != fingerprint(body):
-            raise DamagedError(f"{at}: the checksum does not match; it is damaged")
-        return Evaluated.model_validate(body), str(document["arrays"])
-    except ValidationError as error:
-        raise DamagedError(f"{at}: not an evaluation ({': '.join(invalid(error))})") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedError(f"{at}: damaged ({type(error).__name__})") from None
 
 
 def begin_so(place: Place, prefix: str) -> list[str]:
@@ -132,12 +115,8 @@ def begin_so(place: Place, prefix: str) -> list[str]:
 
 def every(place: Place) -> Iterator[Evaluated | StoreError]:
     """All stored evaluations; the error of what cannot be trusted. Their statistics are not read."""
-    for name in begin_so(place, ""):
-        try:
-            if (content := place.read(_name(name, DOCUMENT))) is not None:
-                yield _read(content, f"{place.name}/{_name(name, DOCUMENT)}")[0]
-        except StoreError as error:
-            yield error
+    names = (f"{FOLDER}/{name}/{DOCUMENT}" for name in begin_so(place, ""))
+    return _sealed.every(place, names, Evaluated, KEY)
 
 
 def of_study(place: Place, recipe: Recipe, digests: Collection[str]) -> tuple[list[Evaluated], list[str]]:
@@ -149,13 +128,13 @@ def of_study(place: Place, recipe: Recipe, digests: Collection[str]) -> tuple[li
     for one in every(place):
         if isinstance(one, StoreError):
             damaged.append(str(one))
-        elif _asks_alike(one, recipe) and (not digests or one.data_digest in digests):
+        elif asks_alike(one, recipe) and (not digests or one.data_digest in digests):
             found.append(one)
     return sorted(found, key=lambda one: (one.label, one.id)), damaged
 
 
-def _asks_alike(one: Evaluated, recipe: Recipe) -> bool:
-    """The same task on the same data set, whatever the latter trains on."""
+def asks_alike(one: Evaluated, recipe: Recipe) -> bool:
+    """Whether it is of the same task on the same data set, whatever the latter trains on."""
     own, other = one.dataset, recipe.dataset
     if (one.task.name, own.name) != (recipe.task.name, other.name):
         return False

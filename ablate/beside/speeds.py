@@ -10,14 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from ablate.errors import DamagedError, StoreError, invalid
+from ablate.beside import _sealed
+from ablate.errors import StoreError
 from ablate.machine import fingerprint
 from ablate.storage import Place
 from ablate.study import FROZEN, Recipe
 
-FOLDER, SUFFIX = "speeds", ".json"
+FOLDER, SUFFIX, KEY = "speeds", ".json", "speed"
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -65,17 +66,12 @@ def network_of(recipe: Recipe) -> str:
 def put(place: Place, speed: Speed) -> None:
     """Write a measurement; one of the same id is replaced. Raises StoreError."""
     body = json.loads(speed.model_dump_json())
-    place.write(f"{FOLDER}/{speed.id}{SUFFIX}", json.dumps({"checksum": fingerprint(body), "speed": body}).encode())
+    place.write(f"{FOLDER}/{speed.id}{SUFFIX}", json.dumps({"checksum": fingerprint(body), KEY: body}).encode())
 
 
 def every(place: Place) -> Iterator[Speed | StoreError]:
     """All stored measurements; the error of what cannot be trusted."""
-    for name in place.children(FOLDER):
-        try:
-            if (content := place.read(f"{FOLDER}/{name}")) is not None:
-                yield _read(content, f"{place.name}/{FOLDER}/{name}")
-        except StoreError as error:
-            yield error
+    return _sealed.every(place, (f"{FOLDER}/{name}" for name in place.children(FOLDER)), Speed, KEY)
 
 
 def of_arms(place: Place, recipes: Mapping[str, Recipe]) -> tuple[list[tuple[str, Speed]], list[str]]:
@@ -89,15 +85,3 @@ def of_arms(place: Place, recipes: Mapping[str, Recipe]) -> tuple[list[tuple[str
     networks = {label: network_of(recipe) for label, recipe in recipes.items()}
     ordered = sorted(found, key=lambda one: (one.where, one.image))
     return [(label, one) for label, own in networks.items() for one in ordered if one.network == own], damaged
-
-
-def _read(content: bytes, at: str) -> Speed:
-    try:
-        document = json.loads(content)
-        if document["checksum"] != fingerprint(document["speed"]):
-            raise DamagedError(f"{at}: the checksum does not match; it is damaged")
-        return Speed.model_validate(document["speed"])
-    except ValidationError as error:
-        raise DamagedError(f"{at}: not a measured speed ({', '.join(invalid(error))})") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedError(f"{at}: damaged ({type(error).__name__})") from None

@@ -69,11 +69,12 @@ def tuned(design: "Design", results: Path | str | None) -> "Design":
 
 def _choice(design: "Design", tries: "list[Arm]", ended: "Mapping[str, Result]") -> "Choice":
     """Of the tries of one arm, which have all ended."""
+    from ablate import registry
     from ablate.study import Choice
 
     tune, metric = design.study.tune, design.study.metrics[0]
     assert tune
-    sign = -1 if less_is_better(design.control.recipe.task.name, metric) else 1
+    sign = -1 if registry.less_is_better(design.control.recipe.task.name, metric) else 1
     scores = {
         label: tuple(_score(ended[trial.id], metric) for trial in arm.trials)
         for label, arm in zip(tune.tries, tries, strict=True)
@@ -85,11 +86,3 @@ def _choice(design: "Design", tries: "list[Arm]", ended: "Mapping[str, Result]")
 
 def _score(result: "Result", metric: str) -> float:
     return result.scores.get(metric, math.nan) if result.status == "done" else math.nan
-
-
-def less_is_better(task: str, score: str) -> bool:
-    """Whether a score of a task is an error."""
-    from ablate import registry
-
-    metrics = registry.describe("task", task).facts.get("metrics", ())
-    return any(score in registry.describe("metric", str(name)).facts.get("errors", {}) for name in metrics)

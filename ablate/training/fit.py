@@ -251,8 +251,8 @@ class Losses:
     def __init__(self, epoch: int, steps: int, *, late: bool) -> None:
         self._epoch, self._steps, self._late = epoch, steps, late
         self._sizes: list[int] = []  # samples of each step
-        self._losses: list[Tensor] = []  # scalars
-        self._parts: dict[str, list[Tensor]] = {}
+        self._losses: list[Tensor | float] = []
+        self._parts: dict[str, list[Tensor | float]] = {}
 
     def add(self, loss: Tensor, parts: Mapping[str, Tensor], size: int) -> None:
         """One step's, over so many samples. Raises Diverged, unless it is late."""
@@ -280,9 +280,9 @@ class Losses:
                 self.read()
             raise
 
-    def _kept(self, scalar: Tensor) -> Tensor:
+    def _kept(self, scalar: Tensor) -> Tensor | float:
         """The scalar itself, or its value alone: it may be a view of all gradients."""
-        return scalar if self._late else torch.tensor(float(scalar), dtype=torch.float64)
+        return scalar if self._late else float(scalar)
 
     def _refuse(self, loss: float, step: int) -> None:
         if not math.isfinite(loss):
@@ -295,9 +295,10 @@ class Losses:
         return total
 
 
-def _numbers(scalars: list[Tensor]) -> list[float]:
-    """All at once: the device is waited for once."""
-    return [float(value) for value in torch.stack(scalars).tolist()] if scalars else []
+def _numbers(scalars: list[Tensor | float]) -> list[float]:
+    """Tensors all at once: their device is waited for once."""
+    tensors = [scalar for scalar in scalars if isinstance(scalar, Tensor)]
+    return list(map(float, torch.stack(tensors).tolist() if tensors else scalars))
 
 
 def _weight(task: SomeTask, batch: Batch) -> Tensor:

@@ -51,7 +51,7 @@ def test_a_report_shows_what_was_evaluated_on_its_own_test_images(called, report
     assert "not known of predictions" in rows["moved"]
     assert "100.00" not in rows["moved"].split("|")[3]
     assert "elsewhere" not in table
-    assert "no trial of this study trained it" in table
+    assert "Whether a trial of this study trained it" in table
     copied = {one.label for one in evaluations.every(Store(tmp_path / "r" / "results").place)}
     assert copied == {"truth", "moved"}
 

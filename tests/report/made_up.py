@@ -7,6 +7,8 @@ import numpy as np
 from toy_parts import scores_for
 
 from ablate.analysis import Evidence, gather
+from ablate.beside import Evaluated, Subject, evaluations
+from ablate.machine import fingerprint
 from ablate.planning.open_study import tuned
 from ablate.storage import Cost, Epoch, Result, Store
 from ablate.study import Design, Study
@@ -159,9 +161,18 @@ def by_looks(place: Path) -> Evidence:
 
 
 def several_sets(place: Path) -> Evidence:
-    """Two data sets, of which the arms differ on one only, by a t test."""
-    chosen = study(test="t", datasets={"easy": {}, "hard": {"dataset": {"name": "toy_figures", "images": 20}}})
-    store = Store(place)
+    """Two data sets, of which the arms differ on one only, by a t test; a network beside them on each, one on both
+    evaluated without flips, as the arms on the harder set."""
+    hard = {"dataset": {"name": "toy_figures", "images": 20}, "evaluation.flip": False}
+    chosen, store = study(test="t", datasets={"easy": {}, "hard": hard}), Store(place)
+    for label, dataset, flip in (("A", "easy", True), ("B", "easy", False), ("B", "hard", False)):
+        recipe = Design(chosen).on(dataset)[0].recipe
+        subject = Subject(kind="checkpoint", file="net.pth", sha256="ab" * 32)
+        evaluation, scores = recipe.evaluation | {"flip": flip}, {"AP": 0.5}
+        name = fingerprint([label, dataset], digits=16)
+        one = Evaluated(id=name, label=label, subject=subject, task=recipe.task, dataset=recipe.dataset,
+                        evaluation=evaluation, data_digest="1e" * 16, scores=scores, images=IMAGES)  # fmt: skip
+        evaluations.put(store.place, one, {})
     fill(store, chosen, lambda trial: {"effect": -0.05} if trial.arm["dataset"] == "hard" else {})
     return gather(Design(chosen), store)
 

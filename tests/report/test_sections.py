@@ -32,7 +32,7 @@ SHOWS = {
     "tuning": "tuned_arms",
     "rungs": "along_width",
     "pictures": "",
-    "evaluations": "",
+    "evaluations": "several_sets",
 }  # which take more
 SECTIONS = [name for name in registry.names("section") if not name.startswith("toy_")]
 
@@ -119,6 +119,14 @@ def main_table(evidence):
 def column(table, title):
     at = [column.title for column in table.columns].index(title)
     return [row[at] for row in table.rows]
+
+
+def test_other_networks_stand_by_their_data_set_and_its_control():
+    blocks = registry.build("section", "evaluations", {})(evidence_of("several_sets"))
+    table = next(block for block in blocks if isinstance(block, Table))
+    titles = ("Network", "Data set", "Evaluated unlike the control of its set")
+    rows = set(zip(*([cell.text for cell in column(table, title)] for title in titles), strict=True))
+    assert rows == {("A", "easy", "in nothing"), ("B", "easy", "evaluation.flip False"), ("B", "hard", "in nothing")}
 
 
 def test_the_table_is_bold_only_where_a_difference_is_shown():

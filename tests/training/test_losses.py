@@ -51,4 +51,4 @@ def test_of_what_is_read_at_once_nothing_is_kept():
     everything = torch.arange(100.0)
     losses = Losses(1, 1, late=False)
     losses.add(everything[3], {}, 1)
-    assert {kept.untyped_storage().nbytes() for kept in losses._losses} == {8}
+    assert list(map(type, losses._losses)) == [float]

@@ -1,4 +1,4 @@
-"""Networks that no trial of the study trained, on the same test images: released ones, others' predictions."""
+"""Single networks on the same test images beside the arms: released ones, exported ones, others' predictions."""
 
 import math
 from collections.abc import Callable
@@ -21,13 +21,17 @@ def evaluations() -> Callable[[Evidence], list[Block]]:
 
 def _table(evidence: Evidence) -> Table:
     primary, *others = evidence.study.metrics
-    columns = [Column("Network", "left"), Column("File", "left", "sha256"), Column(primary, minor="95 %")]
-    columns += [Column(name) for name in others]
-    columns += [Column("Test images"), Column("Evaluated unlike the control", "left", wide=True)]
+    several = len(evidence.datasets) > 1
+    columns = [Column("Network", "left"), Column("File", "left", "sha256")]
+    columns += [Column("Data set", "left")] if several else []
+    columns += [Column(primary, minor="95 %"), *(Column(name) for name in others)]
+    unlike = f"Evaluated unlike the control{' of its set' if several else ''}"
+    columns += [Column("Test images"), Column(unlike, "left", wide=True)]
     rows = [
         [
             Cell(found.label, found.subject.network),
             Cell(found.subject.file, found.subject.sha256[:8], code=True),
+            *([Cell(", ".join(control.dataset for control in evidence.controls_of(found)))] if several else []),
             Cell(_score(found.scores.get(primary)), _between(found.intervals.get(primary))),
             *(Cell(_score(found.scores.get(name))) for name in others),
             Cell(f"{found.images:,}"),
@@ -36,8 +40,9 @@ def _table(evidence: Evidence) -> Table:
         for found in evidence.evaluations
     ]
     notes = [
-        "Each is one network, or one file of predictions, scored by ablate evaluate; no trial of this study trained "
-        "it. Scores × 100; the interval is over redrawn test images, and says nothing of another seed of a training.",
+        "Each is one network, or one file of predictions, scored by ablate evaluate. Whether a trial of this study "
+        "trained it, as one that ablate export wrote, is not looked at. Scores × 100; the interval is over redrawn "
+        "test images, and says nothing of another seed of a training.",
         "They are in no mean, no test and no verdict of this report. Scores that were not computed have a dash.",
     ]
     return Table("Other networks on the same test images.", columns, rows, notes)
@@ -52,10 +57,10 @@ def _between(ends: tuple[float, float] | None) -> str:
 
 
 def _unlike(found: Any, evidence: Evidence) -> str:
-    """The settings of its evaluation that are not those of the study's control."""
+    """The settings of its evaluation that are not those of its data set's control."""
     if found.subject.kind == "predictions":
         return "not known of predictions"
-    control = evidence.recipe
+    control = evidence.controls_of(found)[0].recipe
     own = {f"evaluation.{knob}": value for knob, value in found.evaluation.items()}
     theirs = {f"evaluation.{knob}": value for knob, value in control.evaluation.items()}
     for document, part in ((own, found.task), (theirs, control.task)):

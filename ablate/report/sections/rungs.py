@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from ablate.analysis import Comparison, Evidence, Row, sign_held, stats
-from ablate.registry import describe, section
+from ablate.registry import less_is_better, section
 from ablate.report.blocks import MISSING, Block, Cell, Column, Figure, Panel, Series, Table, Text, decimals, signed
 from ablate.report.blocks import interval as ends
 
@@ -138,8 +138,7 @@ def _slopes(evidence: Evidence, found: Rungs, line: list[Row]) -> tuple[list[flo
 
 
 def _less_is_better(evidence: Evidence) -> bool:
-    metrics = describe("task", evidence.recipe.task.name).facts.get("metrics", ())
-    return any(evidence.primary in describe("metric", str(name)).facts.get("errors", {}) for name in metrics)
+    return less_is_better(evidence.recipe.task.name, evidence.primary)
 
 
 def _error(evidence: Evidence, score: float) -> float:
