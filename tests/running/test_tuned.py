@@ -108,6 +108,7 @@ def test_a_killed_run_goes_on_where_it_was(called, tmp_path):
     assert sum(count for (tried, _), count in ended(tmp_path).items() if not tried) == 4
 
 
+@pytest.mark.slow
 def test_speeds_are_of_the_networks_that_the_tries_chose(called, tmp_path):
     file = write_study(
         tmp_path,
