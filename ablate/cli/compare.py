@@ -56,14 +56,14 @@ def command(
     from ablate.report import compared, html
 
     if len(what) < 2:
-        raise click.UsageError("two or more are to be given")
+        raise click.UsageError("give two or more of networks, files of predictions and ids")
     settings = _settings(chosen, own, len(what))
     names = _names(what, labels)
     sides = [
         _side(word, options.asked(chosen=settings[place], **asked), names[place], results)  # type: ignore[arg-type]
         for place, word in enumerate(what)
     ]
-    found = _compared(sides)
+    found = _compared(_told_apart(sides))
     if page:
         write_atomically(page, html.render(compared.blocks(found)).encode())
     if as_json:
@@ -74,7 +74,11 @@ def command(
     rows, parts = ([row for row in _rows(found) if (PART in row["score"]) == of_part] for of_part in (False, True))
     show(rows)
     show(parts[:MOST_PARTS])
+    if len(parts) > MOST_PARTS:
+        tell(f"{len(parts) - MOST_PARTS} more scores of classes or joints: --json or --page")
     for second, images in found.apart.items():
+        if not images:
+            continue
         tell(f"The images that differ most, by {found.primary} on the image alone:")
         show([{"image": i.image, found.scored[0].label: i.scores[0], second: i.scores[1]} for i in images])
     tell(found.spread, compared.MEANING)
@@ -94,6 +98,16 @@ def _names(what: tuple[str, ...], labels: tuple[str, ...]) -> list[str]:
     """A label for each, no two alike."""
     given = [*labels, *(Path(word).stem for word in what[len(labels) :])]
     return [name if given.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(given)]
+
+
+def _told_apart(sides: list[Side]) -> list[Side]:
+    """The same, with a number behind a label that an earlier one has: stored evaluations bring their own."""
+    taken: list[str] = []
+    for place, side in enumerate(sides):
+        if side.scored.label in taken:
+            side.scored = replace(side.scored, label=f"{side.scored.label} ({place + 1})")
+        taken.append(side.scored.label)
+    return sides
 
 
 def _side(word: str, question: "Question", label: str, results: str) -> Side:
@@ -216,8 +230,13 @@ def _rows(found: "Compared") -> list[Row]:
     several = len(found.scored) > 2
     return [
         {"score": one.score, **({"network": one.second} if several else {}), one.first: one.scores[0]}
-        | {("it" if several else one.second): one.scores[1], "difference": one.diff, "95 %": _ends(one.low, one.high)}
+        | {
+            ("other" if several else one.second): one.scores[1],
+            "difference": one.diff,
+            "95 %": _ends(one.low, one.high),
+        }
         for one in found.differences
+        if not all(map(math.isnan, one.scores))
     ]
 
 

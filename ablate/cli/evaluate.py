@@ -103,7 +103,7 @@ def lines(found: "Evaluated") -> list[str]:
 
     name = str(found.dataset.knobs.get("set", found.dataset.name))
     network = f": {found.subject.network}" if found.subject.network else ""
-    samples = f"{found.samples:,} predictions on " if found.samples else ""
+    samples = f"{found.samples:,} predictions on " if found.samples not in (0, found.images) else ""
     knobs = {"evaluation": found.evaluation, "network": found.subject.read}
     said = [
         f"{found.label} ({found.subject.kind} {found.subject.file}, sha256 {found.subject.sha256[:8]}...){network}",

@@ -49,6 +49,8 @@ def command(
     from ablate.machine import write_atomically
 
     released = Path(what).is_file()
+    if not released and (Path(what).suffix or "/" in what):
+        raise AblateError(f"{what}: no such file")
     name, content = ("", b"") if released else _kept(what, results, device)
     if target.suffix not in SUFFIXES or target.exists():
         fault = "is there already" if target.exists() else f"does not end in {', '.join(SUFFIXES)}"

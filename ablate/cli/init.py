@@ -43,8 +43,7 @@ def command(what: str, to: Path | None, as_json: bool) -> None:
         document({"files": list(texts)})
     else:
         tell(*texts)
-    found = f"PYTHONPATH={shlex.quote(str(target.parent))} " if what != "study" else ""
-    say(f"try it: {found}ablate run {shlex.quote(str(target.with_suffix('.yaml')))} --local")
+    say(f"try it: ablate run {shlex.quote(str(target.with_suffix('.yaml')))} --local")
 
 
 def _refuse_name(what: str, target: Path) -> None:

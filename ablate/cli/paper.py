@@ -7,7 +7,7 @@ import click
 
 from ablate.cli import options
 from ablate.cli.tables import Row, document, show
-from ablate.cli.talk import say, tell
+from ablate.cli.talk import tell
 
 if TYPE_CHECKING:
     from ablate.evaluation.evaluate import Question
@@ -48,12 +48,14 @@ def command(
     if as_json:
         document(rows)
         return
-    show([{key: row[key] for key in SHOWN} for row in scored])
     for row in rows:
         if not row["file"]:
             known = f"sha256 {row['sha256']}..." if row["sha256"] else "no digest is published"
             tell(f"missing: {row['row']} ({row['set']}): {row['url']}, {known}")
-    say(f"{len(scored)} of {len(rows)} published rows have their file in {folder}")
+    for path in sorted({str(path) for path in files.values()} - {str(row["file"]) for row in scored}):
+        tell(f"of no published row: {path}")
+    show([{key: row[key] for key in SHOWN} for row in scored])
+    tell(f"{len(scored)} of {len(rows)} published rows have their file in {folder}")
 
 
 def _found(row: "Released", files: dict[str, Path]) -> Path | None:

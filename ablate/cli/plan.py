@@ -97,7 +97,7 @@ def _recipe(design: "Design", name: str, *, as_json: bool) -> None:
     if as_json:
         document({"arm": arm.label, "ids": {str(trial.seed): trial.id for trial in arm.trials}, "recipe": recipe})
         return
-    tell(f"# {study.name}, scale {study.scale or '-'}, arm {arm.label}")
+    tell(f"# {study.name}{f', scale {study.scale}' if study.scale else ''}, arm {arm.label}")
     tell(f"# seeds and ids: {', '.join(f'{trial.seed} {trial.id}' for trial in arm.trials)}")
     tell(*dump(recipe).rstrip("\n").split("\n"))
 
@@ -182,7 +182,7 @@ def _tuning(made: "Plan") -> list[str]:
 
 def _sentences(made: "Plan") -> list[str]:
     study, hours = made.study, made.trial_hours
-    lines = [f"{study.name}, scale {study.scale or '-'}: {study.question}"]
+    lines = [f"{study.name}{f', scale {study.scale}' if study.scale else ''}: {study.question}"]
     if study.note:
         lines.append(study.note)
     lines += _tuning(made)

@@ -69,9 +69,8 @@ def command(
     if as_json:
         document({"task": task, "samples": made.samples, "files": files, "notes": notes})
         return
-    tell(
-        *(f"note: {note}" for note in notes), f"{made.samples} predicted on {len(opened.samples.image_ids())} pictures"
-    )
+    there = len(opened.samples.image_ids())
+    tell(*(f"note: {note}" for note in notes), f"{len(made.predictions)} predictions on {there} images")
     drawings = [file for file in files if file.parent == target / "drawn"]
     tell(*files[len(drawings) :], f"{target / 'drawn'}: {len(drawings)} drawings" if drawings else "")
 

@@ -135,7 +135,8 @@ def _document(design: "Design", outcome: "Outcome") -> Row:
 
 def _summary(ran: Counter[str]) -> str:
     bad = ran["failed"] + ran["diverged"]
-    line = f"{ran['done'] + bad} trials ran, {bad} of them without success"
+    ends = [f"{ran[end]} {end}" for end in ("failed", "diverged") if ran[end]]
+    line = f"{ran['done'] + bad} trials ran, {' and '.join(ends) or 'none failed'}"
     line += f"; {ran['elsewhere']} were trained by another process" if ran["elsewhere"] else ""
     line += f"; {ran['busy']} are held by another process" if ran["busy"] else ""
     return line + (f"; {ran['cancelled']} were cancelled, and the same command trains them" if ran["cancelled"] else "")

@@ -167,13 +167,16 @@ def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[
         return str(found), {**own, "set": (named or [data.name])[0]}, data.parent
     if name is None:
         there = [folder.name for folder in sorted(data.iterdir()) if folder.is_dir() and _part_of(folder, serving)]
-        hint = f"sets in it are {', '.join(there)}" if there else _wanted(serving)
+        hint = f"folders in it laid out for {task}: {', '.join(there)}" if there else _wanted(serving)
         raise DataError(f"{data}: is no set for {task}; give a set's own folder, or its name by dataset.set; {hint}")
     if not found:
         home = data / ((str(name) in known and known[str(name)].folder) or str(name))
         found = known[str(name)].part if str(name) in known else _part_of(home, serving)
     if not found or found not in serving:
-        raise DataError(f"{data}: holds no set {str(name)!r} for {task}; {_wanted(serving)}")
+        there = [folder.name for folder in data.iterdir() if folder.is_dir()] if data.is_dir() else []
+        raise DataError(
+            f"{data}: holds no set {str(name)!r} for {task}; {nearest(str(name), there)}; {_wanted(serving)}"
+        )
     return str(found), own, data
 
 

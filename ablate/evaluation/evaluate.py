@@ -171,7 +171,8 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
             if question.said:
                 question.said(min((number + 1) * at_once, len(chosen)), len(chosen))
     size = " x ".join(map(str, net.size or net.reading.size or ()))
-    scaled = f"pictures were scaled to {size}, and the maps back; windows: --set evaluation.window=[...]"
+    windows = "; windows: --set evaluation.window=[...]" if hasattr(opened.protocol, "window") else ""
+    scaled = f"images were scaled to {size}, and the maps back{windows}"
     notes = [*net.notes, *([scaled] if forward.scaled else [])]
     finished = task.finish(found, opened.protocol, opened.info)
     return Predicted(net.subject, finished, len(chosen), clock.now() - start, notes)

@@ -75,7 +75,7 @@ def durations(design: Design, costs: Sequence[Cost], shelf: Shelf, *, timed: boo
     known = Known(study, shelf)
     if known.trials:
         rates = [known.rate(recipe, price) for recipe, price in zip(recipes, costs, strict=True)]
-        basis = f"{known.trials} trials of this kind of machine"
+        basis = f"{known.trials} trial{'s' * (known.trials != 1)} of this kind of machine"
     elif study.budget.gpus or not timed:
         team = study.budget.team
         step = GPU_STEP if study.budget.gpus else 0.0

@@ -14,6 +14,7 @@ TESTS = {
     ("t", "seeds"): "paired t tests",
     ("t", "none"): "Welch's t tests, as seeds are not paired",
 }
+LEAST_T = 5  # seeds, from which on t tests hold
 LEAST = 6  # seeds at the first look, from which on levels hold
 REACH = 5  # standard deviations of an arm: gaps beyond are not what studies are made for
 
@@ -29,10 +30,12 @@ def power(design: Design, shelf: Shelf) -> list[str]:
             f"{asked} are not testable: the smallest corrected p is {rule.floor(n):.3f}; "
             f"{rule.seeds_needed} seeds would be."
         ]
-        return lines + ["Sign flips of so few seeds cannot reach the level; test: t can."] * (n > 1)
+        return lines + ["Sign flips of so few seeds cannot reach the level; test: t can."] * (n >= LEAST_T)
     by = f" by {TESTS[rule.test, rule.pairing]}" if rule.test != "sign_flip" else ""
     least = f": the smallest corrected p is {rule.floor(n):.4f}" if rule.test == "sign_flip" else ""
     lines = [f"{asked} are testable{by}{least}.", *_looks(rule)]
+    if rule.test == "t" and n < LEAST_T:
+        lines.append(f"t tests of fewer than {LEAST_T} seeds are not calibrated: see docs/verdicts.md.")
     scores = _scores(design, shelf)
     effects = list(zip(design.contrasts, _effects(design, rule, scores), strict=True))
     if len(design.sets) == 1:
@@ -96,9 +99,8 @@ def _looks(rule: Rule) -> list[str]:
         freedom = look - 1 if rule.pairing == "seeds" else 2 * look - 2
         gap = -float(stdtrit(freedom, level / 2)) * math.sqrt(2 / look)
         floor = stats.smallest_p(look, 1)
-        flips = f"sign flips of {look} seeds give no p below {floor:.2g}" + ", and cannot decide here" * bool(
-            floor > level
-        )
+        idle = " and cannot decide here" if floor > level else ""
+        flips = f"sign flips, the cross-check, give no p below {floor:.2g}{idle}"
         reach = f"a gap of {gap:.2g} standard deviations of an arm is decided here as often as not"
         if gap > REACH:
             reach = f"cannot decide here: only a gap above {gap:.2g} standard deviations of an arm would"

@@ -164,7 +164,7 @@ def test_a_study_runs_here_and_goes_on_after_a_change_of_mind(called, tmp_path):
     status, out, err = called("run", study, "--local")
     assert status == 0
     assert "4 trials to run, 0 done already" in err
-    assert "4 trials ran, 0 of them without success" in err
+    assert "4 trials ran, none failed" in err
     assert all(line.startswith(str(tmp_path)) or line.startswith("results/") for line in out.splitlines())
     assert (tmp_path / "results" / "reports" / "small" / "report.md").exists()
 
@@ -184,7 +184,7 @@ def test_a_run_names_the_damaged_result_that_it_trains_again(called, tmp_path):
     named = [line for line in err.splitlines() if line.startswith("damaged, so it counts as missing: ")]
     assert len(named) == 1
     assert str(path.relative_to(tmp_path)) in named[0]
-    assert "1 trials ran, 0 of them without success" in err
+    assert "1 trials ran, none failed" in err
 
 
 def test_trials_are_shared_across_studies(called, tmp_path):
@@ -239,7 +239,7 @@ def test_a_failed_trial_is_shown_and_run_again_when_asked(called, tmp_path):
     study = write_study(tmp_path, recipe=recipe, seeds=1)
     status, _, err = called("run", study, "--local")
     assert status == 0
-    assert "2 trials ran, 2 of them without success" in err
+    assert "2 trials ran, 2 diverged" in err
     rows = json.loads(called("status", study, "--json")[1])
     assert {row["status"] for row in rows} == {"diverged"}
     assert all("the loss was nan in epoch 2" in row["reason"] for row in rows)

@@ -56,7 +56,7 @@ def test_people_are_scored_as_pycocotools_scores_the_file(evaluate, people, tmp_
 
 def test_a_folder_that_holds_sets_needs_the_sets_name(called, evaluate, people, tmp_path):
     line = refused(called, "off.json", "pose", tmp_path)
-    assert "sets in it are painted" in line
+    assert "folders in it laid out for" in line
     found = evaluate("off.json", "pose", tmp_path, "--set", "dataset.set=painted")
     assert found["dataset"]["set"] == "painted"
 

@@ -24,7 +24,7 @@ def test_all_trials_run_on_ray_as_they_run_here(ablate, tmp_path):
     study = write_study(tmp_path)
     run = ablate("run", study)
     assert run.returncode == 0, run.stderr
-    assert "4 trials ran, 0 of them without success" in run.stderr
+    assert "4 trials ran, none failed" in run.stderr
     assert len([line for line in run.stderr.splitlines() if "  epoch " in line]) == 12
     assert "Traceback" not in run.stderr
     here = ablate("run", study, "--local", "--results", "here")
@@ -72,7 +72,7 @@ def test_a_worker_that_dies_once_goes_on_from_its_state(ablate, tmp_path):
     run = ablate("run", study)
     assert run.returncode == 0, run.stderr
     assert marker.exists()
-    assert "2 trials ran, 0 of them without success" in run.stderr
+    assert "2 trials ran, none failed" in run.stderr
     assert results(tmp_path / "results") == results(tmp_path / "calm")
 
 
@@ -85,7 +85,7 @@ def test_a_trial_whose_process_always_dies_is_a_failed_result_and_the_others_go_
     rows = json.loads(ablate("status", "small.yaml", "--json").stdout)
     assert {(row["arm"], row["status"]) for row in rows} == {("none", "done"), ("kill", "failed")}
     assert all(row["reason"] for row in rows if row["arm"] == "kill")
-    assert "4 trials ran, 2 of them without success" in run.stderr
+    assert "4 trials ran, 2 failed" in run.stderr
     assert {Path(line).stem for line in run.stdout.splitlines()} == {"report", "interactive"}  # and no remark of Ray's
 
 

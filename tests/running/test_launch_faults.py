@@ -32,7 +32,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_state(ablate, tmp_path
     run = ablate("run", study)
     assert run.returncode == 0, run.stderr
     assert said in run.stderr
-    assert "2 trials ran, 0 of them without success" in run.stderr
+    assert "2 trials ran, none failed" in run.stderr
     assert results(tmp_path / "results") == results(tmp_path / "calm")
 
 
@@ -124,7 +124,7 @@ def test_a_node_that_dies_uses_up_no_retries(ablate, tmp_path):
         _, rest = process.communicate(timeout=500)
     assert process.returncode == 0, rest
     assert "it is tried again" in rest
-    assert "2 trials ran, 0 of them without success" in rest
+    assert "2 trials ran, none failed" in rest
     whole = ablate("run", "small.yaml", "--local", "--results", "whole")
     assert whole.returncode == 0, whole.stderr
     assert results(tmp_path / "results") == results(tmp_path / "whole")
@@ -158,4 +158,4 @@ def test_trials_go_where_the_labels_say(ablate, tmp_path):
     assert refused.returncode == 2
     assert "budget.labels: no node has the labels gpu-type=a100" in refused.stderr
     assert run.returncode == 0, run.stderr
-    assert "2 trials ran, 0 of them without success" in run.stderr
+    assert "2 trials ran, none failed" in run.stderr

@@ -175,10 +175,10 @@ def test_one_trial_is_cancelled_and_the_others_go_on(ablate, tmp_path, flags):
     assert cancel.returncode == 0, cancel.stderr
     _, rest = process.communicate(timeout=500)
     assert process.returncode == 0, [*seen, rest]
-    assert "1 trials ran, 0 of them without success; 1 were cancelled, and the same command trains them" in rest
+    assert "1 trials ran, none failed; 1 were cancelled, and the same command trains them" in rest
     rows = {row["id"]: row["status"] for row in json.loads(ablate("status", "small.yaml", "--json").stdout)}
     assert rows.pop(trial) == "begun"
     assert list(rows.values()) == ["done"]
     again = ablate("run", "small.yaml", "--local")
-    assert "1 trials ran, 0 of them without success\n" in again.stderr
+    assert "1 trials ran, none failed\n" in again.stderr
     assert not list((tmp_path / "results" / "trials").glob("*/cancel"))

@@ -45,7 +45,7 @@ def test_what_is_decided_is_trained_no_further(called, study, tmp_path):
     status, _, err = called("run", study, "--local")
     assert status == 0, err
     assert trained(tmp_path / "results") == {"plain": 6, "deep": 4, "wide": 6}
-    assert "4 trials ran, 0 of them without success" in err
+    assert "4 trials ran, none failed" in err
     assert "all is decided: 2 of 18 trials are not needed" in err
     status, _, err = called("run", study, "--local")
     assert status == 0, err
@@ -63,5 +63,5 @@ def test_looks_are_planned_in_words(called, study):
     _, out, _ = called("plan", study)
     assert "6 seeds and 2 comparisons are testable by paired t tests." in out
     assert "Look at 4 seeds: p below 0.011" in out  # a half of .05 times (4 / 6)^2
-    assert "sign flips of 4 seeds give no p below 0.12, and cannot decide here" in out
+    assert "sign flips, the cross-check, give no p below 0.12 and cannot decide here" in out
     assert "at the last look a difference of" in out

@@ -87,7 +87,7 @@ def test_two_users_train_one_study(ablate, open_folder, shared):
     )  # fmt: skip
     if shared:
         assert second.returncode == 0, second.stderr
-        assert "1 trials ran, 0 of them without success" in second.stderr
+        assert "1 trials ran, none failed" in second.stderr
         assert "MLflow" not in second.stderr
     else:
         assert second.returncode == 2
