@@ -19,8 +19,7 @@ from ablate.analysis.judging import compared
 from ablate.analysis.resample import TestImages
 from ablate.analysis.rule import doubts, rule_of
 from ablate.beside import Evaluated, evaluations, speeds
-from ablate.errors import StoreError
-from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out
+from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out, refuse_different_data
 from ablate.study import (
     Arm,
     Design,
@@ -162,25 +161,6 @@ def _wanted(design: Design, comparisons: list[Comparison], deciding: Sequence[in
     return {label: set(deciding[:count]) for label, count in until.items()}
 
 
-def refuse_different_data(results: Iterable[Result]) -> None:
-    """A data set without a declared version may lie in different states on two machines.
-
-    Raises:
-        StoreError: two results of one data set were made from different files.
-    """
-    seen: dict[tuple[str, str], tuple[str, Result]] = {}
-    for result in results:
-        part = result.recipe.dataset.model_dump_json()
-        for split, digest in result.data_digest.items():
-            # Arms may train on different samples, but are evaluated on the same.
-            known, other = seen.setdefault(("" if split == "val" else part, split), (digest, result))
-            if known != digest:
-                raise StoreError(
-                    f"trials {other.id} and {result.id} used different files as {split} split "
-                    f"({known} and {digest}): their scores are not comparable"
-                )
-
-
 def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arrays]:
     """The statistics of a trial by its id, read once."""
     return cache(lambda trial: store.statistics(results[trial].id))
@@ -220,7 +200,7 @@ def _row(
         metric: {seed: result.scores[metric] for seed, result in found.items() if _has_score(result, metric)}
         for metric in study.metrics
     }
-    names = (arm.label, *arm.bare)
+    names = (arm.label, *arm.bare) if arm.dataset == design.sets[0] else ()  # a table is of one data set
     return Row(
         label=arm.label,
         levels=arm.levels,

@@ -36,8 +36,7 @@ def compared(
     ]
     judged = _looked_at(found, contrasts, arms, primary, rule, deciding) if rule.looks else _judged(found, rule)
     everything = [_compare(c, arms, metric, rule, images, study.seeds) for metric in others for c in contrasts]
-    fewer = set(study.seeds) - set(deciding) if rule.test != "e_value" else ()
-    if fewer:
+    if set(study.seeds) - set(deciding):
         alls = [_effect(contrast, arms, primary, rule, study.seeds) for contrast in contrasts]
         judged = [replace(one, pooled=effect) for one, effect in zip(judged, alls, strict=True)]
     return judged + everything

@@ -122,6 +122,22 @@ def anytime_bound(n: int, alpha: float) -> float:
     return math.sqrt((n - 1) * (ratio - 1) / (1 - ratio / (1 + n))) if n > 1 and ratio < 1 + n else math.inf
 
 
+def anytime_interval(differences: ArrayLike, alpha: float) -> tuple[float, float]:
+    """The true differences that no number of seeds so far has ruled out, from the paired ones (n,) in their order.
+
+    It never widens as seeds come, and excludes 0 where `anytime_p` is below alpha. nan where none is known, or where
+    what early seeds ruled out is all that later ones leave.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    low, high = -math.inf, math.inf
+    for n in range(2, d.size + 1):
+        spread, bound = float(d[:n].std(ddof=1)), anytime_bound(n, alpha)
+        if math.isfinite(bound) and spread > 1e-6 * abs(float(d[:n].mean())):  # the rounding of equal differences
+            middle, reach = float(d[:n].mean()), bound * spread / math.sqrt(n)
+            low, high = max(low, middle - reach), min(high, middle + reach)
+    return (low, high) if math.isfinite(low) and low <= high else (math.nan, math.nan)
+
+
 def conditional_power(p: float, look: int, looks: tuple[int, ...], *, alpha: float) -> float:
     """The chance that the last look will be crossed, should the true effect be larger by HOPE standard errors than what
     this look, of nominal `p`, has found."""

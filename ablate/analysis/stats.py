@@ -119,8 +119,7 @@ def contrast(
         _interval(diff, *found, confidence=confidence) for found in ((error, freedom), of_pairs, independent)
     )
     if test == "e_value":
-        reach = sequential.anytime_bound(n, 1 - confidence) * error if n > 1 else math.nan
-        low, high = (diff - reach, diff + reach) if math.isfinite(reach) else (math.nan, math.nan)
+        low, high = sequential.anytime_interval(differences, 1 - confidence)
     return Effect(
         n=n,
         mean_control=mean_control / below,

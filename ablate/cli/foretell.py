@@ -1,5 +1,6 @@
 """ablate foretell: whether what a small scale of a study shows holds on the larger ones."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,16 +37,20 @@ def command(study: Path, results: str, device: str | None, as_json: bool, as_csv
     if len(scales) < 2:
         raise StudyError(f"{study}: foretell needs two scales or more; there are {len(scales)}")
     store = Store(results, device)
-    found: dict[str, dict[str, Comparison]] = {}
+    found: dict[str, dict[tuple[str, str], Comparison]] = {}
     for scale in scales:
         evidence = gather(opened(study, scale=scale, results=results, keep=False), store, images=False)
-        own = {one.arm: one for one in evidence.comparisons_in(evidence.primary) if one.effect.n}
-        found |= {scale: own} if own else {}
+        there = {(one.arm, one.control): one for one in evidence.comparisons_in(evidence.primary) if one.effect.n}
+        found |= {scale: there} if there else {}
     rows, total = list[Row](), [0, 0, 0]
-    for name in dict.fromkeys(label for own in found.values() for label in own):
-        held = sign_held([own[name] for own in found.values() if name in own])
+    pairs = list(dict.fromkeys(pair for own in found.values() for pair in own))
+    controls = Counter(arm for arm, _ in pairs)
+    for arm, control in pairs:
+        own = [by_pair.get((arm, control)) for by_pair in found.values()]
+        held = sign_held([one for one in own if one])
         total = [before + now for before, now in zip(total, held, strict=True)]
-        cells = {scale: _said(own.get(name)) for scale, own in found.items()}
+        cells = {scale: _said(one) for scale, one in zip(found, own, strict=True)}
+        name = arm if controls[arm] == 1 else f"{arm} against {control}"
         rows.append({"comparison": name, **cells, "held": held[0], "known": held[1], "not known": held[2]})
     show(rows, as_json=as_json, as_csv=as_csv)
     say(_sentence(*total, scales=list(found)))

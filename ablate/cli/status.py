@@ -62,7 +62,9 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     own, total = sum(row["bytes"] for row in rows), sum(sum(documents.values()) for documents in held.values())
     say(f"{done} of {len(rows)} trials done in {results}")
     if design.waiting:
-        say(f"{len(design.waiting)} of {len(design.arms)} arms are not tuned yet")
+        lost = sum(row["status"] == "failed" for row in rows[: len(trials) - len(design.trials)])
+        more = f"; {lost} tries have failed, and ablate run --retry trains them again" if lost else ""
+        say(f"{len(design.waiting)} of {len(design.arms)} arms are not tuned yet{more}")
     if needless := sum(row["status"] == NEEDLESS for row in rows):
         say(f"{needless} are not needed: a look has decided their comparisons")
     say(f"{own:,} bytes, {total:,} with other trials")

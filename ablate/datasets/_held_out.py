@@ -134,25 +134,36 @@ def held_out(whole: Whole, share: float) -> tuple[Images, Images]:
     """The images of a split to train on, and about such a share of them that is held out, as two splits.
 
     Images that are alike stay together: those of a group, or of a block of images that follow each other, as long as
-    the set declares. Groups, blocks or images are taken in the order of a hash of their names, whatever the seed, so
-    that a smaller share is part of a larger one.
+    the set declares. Groups, blocks or images are taken in the order of a hash of their names, whatever the seed; those
+    that would be too many wait for smaller ones. Of groups of one size a smaller share is part of a larger one.
 
     Raises:
-        DataError: nothing would be left to train on.
+        DataError: nothing would be left to train on, or less than half or more than twice the share would be held out.
     """
     units: dict[str, list[Image]] = {}
     for place, image in enumerate(sorted(whole.image_ids())):
         units.setdefault(_unit(whole, image, place), []).append(image)
-    wanted, chosen = max(1, round(share * len(whole.image_ids()))), list[Image]()
-    for unit in sorted(units, key=lambda unit: hashlib.blake2b(unit.encode()).digest()):
-        if len(chosen) >= wanted:
-            break
-        chosen += units[unit]
-    rest = [image for image in whole.image_ids() if image not in set(chosen)]
-    if not rest:
+    wanted = max(1, round(share * len(whole.image_ids())))
+    order = sorted(units, key=lambda unit: hashlib.blake2b(unit.encode()).digest())
+    chosen = _about([units[unit] for unit in order], wanted)
+    rest = [image for image in whole.image_ids() if image not in chosen]
+    if not rest or not wanted <= 2 * len(chosen) <= 4 * wanted:
         where = whole.folder or whole.info.name
         raise DataError(f"{where}: train.held_out: {share:g}; its {len(units)} groups of images cannot be parted so")
     return Images(whole, rest), Images(whole, chosen)
+
+
+def _about(units: list[list[Image]], wanted: int) -> set[Image]:
+    """Units in their order, without those that are too many, and then one of these if so many are not reached."""
+    chosen, large = set[Image](), list[list[Image]]()
+    for unit in units:
+        if len(chosen) + len(unit) <= wanted:
+            chosen.update(unit)
+        else:
+            large.append(unit)
+    if len(chosen) < wanted:
+        chosen.update(next((unit for unit in large if len(chosen) + len(unit) <= 2 * wanted), ()))
+    return chosen
 
 
 def _unit(whole: Whole, image: Image, place: int) -> str:

@@ -46,19 +46,25 @@ def designed(study: "Study", results: Path | str | None, data: Path | None = Non
 
 def tuned(design: "Design", results: Path | str | None) -> "Design":
     """The design with what the tries of `tune` chose: of each arm whose tries have all ended, the values with the best
-    mean score on the held-out images; of equal ones the first. Where no try has a score it is the first.
+    mean score on the held-out images; of equal ones the first. Where no try has a score it is the first. A try that
+    failed has not ended: it says nothing of its values.
 
     Raises:
-        StoreError: the results cannot be read.
+        StoreError: the results cannot be read, or tries on one data set were made from different files.
     """
-    from ablate.storage import Store, kind_of
+    from ablate.storage import Store, kind_of, refuse_different_data
     from ablate.study import Design
 
     tries = design.tries
     if tries is None or results is None:
         return design
     everything = Store(results).read()
-    ended = everything.of(kind_of(tries.study, tries.trials, everything)).results
+    shelf = everything.of(kind_of(tries.study, tries.trials, everything)).results
+    found = {trial.id: shelf[trial.id] for trial in tries.trials if trial.id in shelf}
+    ended = {trial: result for trial, result in found.items() if result.status in ("done", "diverged")}
+    for name in tries.sets:
+        there = [trial.id for arm in tries.on(name) for trial in arm.trials]
+        refuse_different_data(ended[trial] for trial in there if trial in ended)
     choices = {}
     for arm in design.arms:
         own = [one for one in tries.arms if arm.levels.items() <= one.levels.items()]

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from ablate.analysis import gather
@@ -94,7 +95,7 @@ def tries_of(design: Design, trials: Iterable[Trial]) -> list[Trial]:
 
 
 def _drive_tuned(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener]) -> Outcome:
-    """The tries of these arms, and then the trials with what they chose."""
+    """The tries of these arms, and then the trials with what they chose; those of an arm with a failed try wait."""
     began, named = time.monotonic(), replace(where, experiment=where.experiment or design.study.name)
     assert design.tries
     whole = drive(design.tries, tries_of(design, trials), named, listeners)
@@ -105,7 +106,11 @@ def _drive_tuned(design: Design, trials: list[Trial], where: Where, listeners: S
         whole.stopped, whole.status = f"after {where.minutes:g} minutes", 124
         return whole
     chosen = tuned(design, where.store.place.address)
-    own = [chosen.arm(trial).trials[design.study.seeds.index(trial.seed)] for trial in trials]
+    lost = {arm.label for arm in chosen.waiting}
+    for listener, label in product(listeners, sorted(lost & {design.arm(trial).label for trial in trials})):
+        listener.noticed(f"{label} waits, for a try of it has failed: --retry trains that again")
+    ready = [(chosen.arm(trial), trial.seed) for trial in trials if chosen.arm(trial).label not in lost]
+    own = [arm.trials[design.study.seeds.index(seed)] for arm, seed in ready]
     whole.add(_drive_by_looks(chosen, own, replace(where, minutes=left), listeners))
     return whole
 

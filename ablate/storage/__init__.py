@@ -12,7 +12,7 @@ from ablate.storage.kept_plans import Standing
 from ablate.storage.lease import Hold
 from ablate.storage.place import Place, opened
 from ablate.storage.result import KINDS, Cost, Epoch, Result, little_trained, whose
-from ablate.storage.shelf import Shelf, kind_of, kind_to_train, left_out
+from ablate.storage.shelf import Shelf, kind_of, kind_to_train, left_out, refuse_different_data
 from ablate.storage.store import PREDICTIONS, RESULT, WEIGHTS, Store
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "opened",
     "packed",
     "packed_rows",
+    "refuse_different_data",
     "sweep",
     "unknown_parts",
     "unpacked",

@@ -26,7 +26,7 @@ class KeptPlan(BaseModel):
 
     model_config = FROZEN
     scale: str  # of the study; empty where it has none
-    arms: dict[str, str]  # label -> digest of all that its trials are but the seed; the control first
+    arms: dict[str, str]  # label -> digest of all that its trials are but seed and tuned values; the control first
     metric: str  # the primary one
     contrasts: list[str]  # labels of the planned comparisons
     rule: dict[str, str | float | list[int]]  # how verdicts come about: the test, pairing, looks ...
@@ -45,7 +45,7 @@ def asked(design: Design, *, known: int = 0) -> KeptPlan:
     study = design.study
     return KeptPlan(
         scale=study.scale,
-        arms={arm.label: _digest(arm) for arm in design.arms},
+        arms={arm.label: _digest(arm) for arm in _untuned(design).arms},
         metric=study.metrics[0],
         contrasts=[contrast.label for contrast in design.contrasts],
         rule=_rule(study),
@@ -53,6 +53,12 @@ def asked(design: Design, *, known: int = 0) -> KeptPlan:
         when=datetime.now(UTC).isoformat(timespec="milliseconds"),
         known=known,
     )
+
+
+def _untuned(design: Design) -> Design:
+    """The arms before any tries: what is asked is to tune them by the rule, whatever they choose."""
+    study = design.study
+    return Design(study.model_copy(update={"tune": None})) if study.tune and not design.trying else design
 
 
 def _rule(study: Study) -> dict[str, str | float | list[int]]:

@@ -4,9 +4,10 @@ A trial's id says nothing of the device that it ran on, and its scores on a CPU 
 is compared is therefore taken from one kind of device.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ablate.errors import StoreError
 from ablate.storage.result import KINDS, Result
 from ablate.study import Study, Trial
 
@@ -116,6 +117,25 @@ def left_out(trials: Collection[Trial], shelf: Shelf, kind: str) -> str:
     if not said:
         return ""
     return f"Results of {kind} only: {' and '.join(said)} are left out, and --device {said[0].split()[-1]} takes them."
+
+
+def refuse_different_data(results: Iterable[Result]) -> None:
+    """A data set without a declared version may lie in different states on two machines.
+
+    Raises:
+        StoreError: two results of one data set were made from different files.
+    """
+    seen: dict[tuple[str, str], tuple[str, Result]] = {}
+    for result in results:
+        part = result.recipe.dataset.model_dump_json()
+        for split, digest in result.data_digest.items():
+            # Arms may train on different samples, but are evaluated on the same.
+            known, other = seen.setdefault(("" if split == "val" else part, split), (digest, result))
+            if known != digest:
+                raise StoreError(
+                    f"trials {other.id} and {result.id} used different files as {split} split "
+                    f"({known} and {digest}): their scores are not comparable"
+                )
 
 
 def _counts(trials: Collection[Trial], shelf: Shelf) -> dict[str, int]:

@@ -45,6 +45,16 @@ def test_p_is_one_over_the_largest_so_far():
     assert stats.contrast([np.zeros(9), np.ones(9)], [-1, 1], test="e_value").p == 1  # equal differences tell nothing
 
 
+def test_what_is_ruled_out_stays_so():
+    d = np.concatenate([np.random.default_rng(0).normal(1.5, 1, 10), np.zeros(20)])
+    found = [stats.contrast([np.zeros(n), d[:n]], [-1, 1], test="e_value") for n in (4, 10, 30)]
+    assert math.isnan(found[0].low)
+    assert 0 < found[1].low <= found[2].low < found[2].high <= found[1].high
+    assert stats.verdict(found[2], found[2].p, smallest=0) == "higher"
+    t, error = sequential.anytime_bound(10, ALPHA), d[:10].std(ddof=1) / math.sqrt(10)
+    assert found[1].high <= d[:10].mean() + t * error + 1e-12
+
+
 def test_bound_and_floor_are_its_inverses():
     for n in (5, 8, 30):
         t = sequential.anytime_bound(n, ALPHA)
@@ -121,6 +131,33 @@ def test_seeds_may_be_added_at_any_time(tmp_path):
     assert one.p_holm == pytest.approx(1 / np.nanmax(sequential.e_values(rows["depth=2"] - rows["depth=1"])))
     assert one.pooled is None
     assert any("All seeds decide" in line for line in found.standing.sentences)
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_all_seeds_give_an_estimate_where_only_new_ones_decide(tmp_path):
+    store, made = Store(tmp_path / "results"), design(tmp_path, 12)
+    kept_plans.keep(store, design(tmp_path, 5, test="sign_flip"), known=0)
+    kept_plans.keep(store, made, known=10)
+    trained(store, made)
+    found = gather(made, store, images=False)
+    (one,) = found.comparisons_in("closeness")
+    rows = {row.label: np.array(list(row.scores["closeness"].values())) for row in found.rows}
+    assert (one.effect.n, one.pooled.n) == (7, 12)
+    assert one.pooled.diff == pytest.approx(np.mean(rows["depth=2"] - rows["depth=1"]))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_its_mean_is_one_where_nothing_differs(n):
+    """Integrated over t, for draws of so heavy a tail would not tell: differences are made with each t."""
+    base = np.random.default_rng(n).standard_normal(n)
+    base = (base - base.mean()) / base.std(ddof=1)
+
+    def weighed(angle):  # t = tan(angle) reaches all of it
+        t = math.tan(angle)
+        value = sequential.e_values(base + t / math.sqrt(n))[-1]
+        return value * scipy_stats.t.pdf(t, n - 1) / math.cos(angle) ** 2
+
+    assert 2 * integrate.quad(weighed, 0, math.pi / 2 - 1e-6, limit=400)[0] == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.usefixtures("small_shelf")

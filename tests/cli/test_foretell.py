@@ -64,3 +64,32 @@ def test_one_scale_is_none_to_compare(called, tmp_path):
     status, _, err = called("foretell", write_study(tmp_path))
     assert status == 2
     assert "foretell needs two scales or more; there are 0" in err
+
+
+def test_comparisons_with_other_controls_are_others(called, tmp_path):
+    """On one scale 8 channels are above 4, on the other below 6: signs of two questions."""
+    factors = {
+        name: {"width": {"at": "model.width", "levels": [first, 8]}} for name, first in (("demo", 4), ("big", 6))
+    }
+    file = write_study(
+        tmp_path,
+        factors=factors["demo"],
+        seeds=8,
+        test="t",
+        scales={name: {"factors": own} for name, own in factors.items()},
+    )
+    store = Store(tmp_path / "results")
+    for scale in factors:
+        for trial in Design(load(file, scale=scale)).trials:
+            luck = np.random.default_rng([trial.seed, int(trial.arm["width"])]).normal(0, 0.004)
+            score = {"4": 0.5, "6": 0.6, "8": 0.55}[trial.arm["width"]] + luck
+            store.put(Result(**whose(trial), status="done", scores={"closeness": score, "near": 0.5}), {})
+    status, out, err = called("foretell", file, "--json")
+    assert status == 0, err
+    rows = {row["comparison"]: row for row in json.loads(out)}
+    assert rows.keys() == {"width=8 against width=4", "width=8 against width=6"}
+    assert [rows["width=8 against width=4"]["demo"].split()[1], rows["width=8 against width=6"]["big"].split()[1]] == [
+        "higher",
+        "lower",
+    ]
+    assert [row["known"] for row in rows.values()] == [0, 0]

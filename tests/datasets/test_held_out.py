@@ -89,6 +89,20 @@ def test_what_cannot_be_parted_is_refused():
         held_out(Split(["a"] * 12), 0.5)
 
 
+@pytest.mark.parametrize("names", ["ab", "ba", "xy", "yx", "pq", "qp"])
+def test_a_large_group_waits_for_one_that_fits(names):
+    trained, scored = held_out(Split([names[0]] * 90 + [names[1]] * 10, count=100), 0.2)
+    assert (len(trained.image_ids()), len(scored.image_ids())) == (90, 10)
+
+
+def test_groups_that_miss_the_share_by_far_are_refused():
+    sizes = {"one": 1, "two": 60, "three": 60}
+    groups = [name for name, size in sizes.items() for _ in range(size)]
+    with pytest.raises(DataError, match=r"held_out: 0\.2; its 3 groups of images cannot be parted so"):
+        held_out(Split(groups, count=121), 0.2)
+    assert len(held_out(Split(groups, count=121), 0.5)[1].image_ids()) in (60, 61)
+
+
 @pytest.mark.parametrize("task", ["pose", "segmentation", "detection", "classification", "bottom_up_pose"])
 def test_every_task_trains_and_is_scored_on_parts_of_drawn_figures(task):
     whole = registry.build("dataset", "figures", {"train": 20, "val": 2}).open("train", None)

@@ -7,8 +7,10 @@ from small_studies import write_study
 
 from ablate.analysis import gather
 from ablate.beside import speeds
+from ablate.errors import StoreError
 from ablate.planning.open_study import opened
-from ablate.storage import Store
+from ablate.storage import Result, Store, kept_plans, whose
+from ablate.study import Design, load
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
@@ -123,3 +125,47 @@ def test_speeds_are_of_the_networks_that_the_tries_chose(called, tmp_path):
     assert {recipe.model.knobs["width"] for recipe in arms.values()} == {2, 16}  # not the first try of each
     found, _ = speeds.of_arms(Store(tmp_path / "results").place, arms)
     assert {label for label, _ in found} == set(arms)
+
+
+def test_an_arm_with_a_failed_try_waits(called, tmp_path):
+    """Out of memory says nothing of a rate: the arm is trained once --retry has given the try a score."""
+    file = write_study(tmp_path, tune=TUNE, seeds=2)
+    store = Store(tmp_path / "results")
+    store.create()
+    lost = next(trial for trial in opened(file, scale=None, results=tmp_path / "results").tries.trials)
+    store.put(Result(**whose(lost), status="failed", reason="OutOfMemoryError: CUDA out of memory"), {})
+    status, _, err = called("run", file, "--local")
+    assert status == 1, err
+    assert "depth=1 waits, for a try of it has failed: --retry trains that again" in err
+    assert ended(tmp_path) == {(True, 10.0): 2, (True, 0.01): 2, (False, 0.01): 2}
+    _, _, err = called("status", file)
+    assert "1 of 2 arms are not tuned yet; 1 tries have failed, and ablate run --retry trains them again" in err
+    assert called("run", file, "--local", "--retry")[0] == 0
+    assert ended(tmp_path) == {(True, 10.0): 2, (True, 0.01): 2, (False, 0.01): 4}
+    assert not gather(opened(file, scale=None, results=tmp_path / "results"), store).standing.sentences
+
+
+def test_tries_on_different_images_are_refused(tmp_path):
+    file = write_study(tmp_path, tune=TUNE, seeds=2)
+    store = Store(tmp_path / "results")
+    store.create()
+    for trial in opened(file, scale=None, results=None).tries.trials:
+        digests = {"train": "aa" * 8, "val": ("bb" if trial.arm["depth"] == "1" else "cc") * 8}
+        scores = {"closeness": 0.5, "near": 0.5}
+        store.put(Result(**whose(trial), status="done", scores=scores, data_digest=digests), {})
+    with pytest.raises(StoreError, match="used different files as val split"):
+        opened(file, scale=None, results=tmp_path / "results")
+
+
+def test_tuning_anew_is_told(tmp_path):
+    """The arms are the same, whatever they choose; what is tried is a part of the rule."""
+    old, new = (Design(load(write_study(tmp_path, tune={"train.lr": rates}))) for rates in ([10.0, 0.01], [0.1, 0.2]))
+    store = Store(tmp_path / "results")
+    kept_plans.keep(store, old, known=0)
+    plans, _ = kept_plans.read(store, "small", "")
+    assert kept_plans.standing(old, plans).sentences == []
+    (said,) = kept_plans.standing(new, plans).sentences
+    assert "tune was 2 tries of train.lr 10.0, 0.01" in said
+    assert "and is 2 tries of train.lr 0.1, 0.2" in said
+    untuned = Design(load(write_study(tmp_path)))
+    assert "and is none" in kept_plans.standing(untuned, plans).sentences[0]
