@@ -204,3 +204,14 @@ def test_reading_results_needs_neither_torch_nor_ray(module, unwanted):
     code = f"import sys, {module}; {build_sections}; print([m for m in {unwanted!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_published_numbers_stand_beside_the_first_data_set_alone(tmp_path):
+    sets = {"easy": {}, "hard": {"dataset": {"name": "toy_figures", "images": 20}}}
+    found = gather(Design(made_up.study(seeds=2, datasets=sets)), Store(tmp_path), images=False)
+    numbers = published("fusion_count").levels
+    assert {row.label: row.published for row in found.rows} == {
+        f"{level} on {name}": numbers[level] if name == "easy" else None
+        for name in sets
+        for level in ("within", "across", "final")
+    }

@@ -1,16 +1,23 @@
 """A study that tunes its arms: tries first, then the verdict's trials with what they chose; killed in between."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 
+import numpy as np
 import pytest
-from small_studies import write_study
+from small_studies import COMMAND, TESTS, write_study
 
+from ablate import registry
 from ablate.analysis import gather
 from ablate.beside import speeds
 from ablate.errors import StoreError
 from ablate.planning.open_study import opened
 from ablate.storage import Result, Store, kept_plans, whose
 from ablate.study import Design, load
+from ablate.training import batches
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
@@ -169,3 +176,42 @@ def test_tuning_anew_is_told(tmp_path):
     assert "and is 2 tries of train.lr 0.1, 0.2" in said
     untuned = Design(load(write_study(tmp_path)))
     assert "and is none" in kept_plans.standing(untuned, plans).sentences[0]
+
+
+def test_a_try_trains_on_training_images_that_it_is_not_scored_on(tmp_path):
+    recipe = {
+        "task": "pose",
+        "dataset": {"name": "figures", "train": 12, "val": 4},
+        "model": {"name": "hrnet", "width": 4},
+    }
+    fusions = {"fusions": {"at": "model.fusions", "levels": ["within", "final"]}}
+    file = write_study(tmp_path, recipe=recipe, factors=fusions, metrics=["AP"], tune=TUNE, plugins=[])
+    whole = registry.build("dataset", "figures", {"train": 12, "val": 4}).open("train", None)
+    parts = set()
+    for trial in Design(load(file)).tries.trials:
+        splits, _ = batches.opened(trial.recipe, None, seed=trial.seed)
+        trained, scored = splits["train"].image_ids(), splits["val"].image_ids()
+        assert sorted([*trained, *scored]) == sorted(whole.image_ids())
+        assert all(np.array_equal(splits["train"].image(one), whole.image(one)) for one in trained)
+        parts.add((tuple(trained), tuple(scored)))
+    ((trained, scored),) = parts  # the same for all arms
+    assert (len(trained), len(scored)) == (8, 2)  # a quarter of ten images
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_after_its_tries_goes_on(called, tmp_path):
+    """SIGKILL as soon as the last try is stored: none is trained again, and the arms have what they would have had."""
+    file = write_study(tmp_path, tune=TUNE, seeds=2)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen([*COMMAND, "run", str(file), "--local"], cwd=tmp_path, env=environment)
+    while run.poll() is None and len(list(tmp_path.glob("results/trials/*/result.json"))) < 4:
+        time.sleep(0.01)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/trials/*/result.json")}
+    assert 4 <= len(before) < 8
+    status, _, err = called("run", file, "--local")
+    assert status == 0, err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert ended(tmp_path) == {(True, 10.0): 2, (True, 0.01): 2, (False, 0.01): 4}
+    assert "Departs" not in (tmp_path / "results/reports/small/report.md").read_text()
