@@ -59,10 +59,8 @@ def command(
         raise click.UsageError("give two or more of networks, files of predictions and ids")
     settings = _settings(chosen, own, len(what))
     names = _names(what, labels)
-    sides = [
-        _side(word, options.asked(chosen=settings[place], **asked), names[place], results)  # type: ignore[arg-type]
-        for place, word in enumerate(what)
-    ]
+    questions = [options.asked(chosen=one, **asked) for one in settings]  # type: ignore[arg-type]  # its options
+    sides = [_side(word, questions[place], names[place], results) for place, word in enumerate(what)]
     found = _compared(_told_apart(sides))
     if page:
         write_atomically(page, html.render(compared.blocks(found)).encode())
