@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pth", ".pt", ".tar", ".safetensors")
 SHOWN = ("row", "set", "score", "published", "ours", "95 %", "difference", "also", "why")
-SETS = ("coco2017", "mpii", "cityscapes", "imagenet")  # that are known here by the name that tables have
+SETS = ("coco2017", "mpii", "cityscapes", "lip", "pascal_context", "pascal_context_60", "imagenet")  # known here so
 
 
 @click.command("paper")
@@ -33,7 +33,8 @@ def command(
     """Score the checkpoint of every published HRNet row that lies in a folder, beside the published score.
 
     A file is known by its digest where the beginning of one is published, else by its name. What is not there is named
-    with its address. --data holds the sets' folders: coco2017, mpii, cityscapes, imagenet. Example:
+    with its address. --data holds the sets' folders: coco2017, mpii, cityscapes, lip, pascal_context, imagenet.
+    Example:
     ablate paper --evaluate ~/checkpoints --data ~/datasets
     """
     from ablate.evaluation import published

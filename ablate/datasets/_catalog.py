@@ -70,6 +70,7 @@ class KnownSet(BaseModel):
     forms: dict[str, JointForm] = {}  # people with joints, by the name of the joint set
     labels: LabelMaps | None = None
     annotated: dict[Split, int] = {}  # numbers of images, where not said elsewhere
+    knobs: dict[str, Any] = {}  # of the part, for the set as it is published
     note: str = ""
 
 

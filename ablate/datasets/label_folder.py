@@ -121,7 +121,9 @@ class LabelFolder:
             DataError: no such folder, classes.txt disagrees, or images and maps of classes without each other.
         """
         name = self.folders[split]
-        home = set_folder(self.set, root, holds=self.images.replace("{split}", name).partition("/")[0])
+        known = catalog().get(self.set)
+        folder = (known and known.folder) or self.set  # in the data folder
+        home = set_folder(folder, root, holds=self.images.replace("{split}", name).partition("/")[0])
         _check_list(home / "classes.txt", self.classes)
         images = _images(under(home, self.images.replace("{split}", name)))
         labels = _labels(home, self.labels.replace("{split}", name))

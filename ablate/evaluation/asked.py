@@ -161,10 +161,11 @@ def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[
     if data is None:
         raise DataError("the data: name the set's folder with --data")
     data = Path(os.path.abspath(data))  # noqa: PTH100  a link's own name is the set's
-    found = part or _part_of(data, serving)
+    named = [n for n, entry in known.items() if entry.part in serving and (entry.folder or n) == data.name]
+    found = part or _part_of(data, serving) or (known[named[0]].part if named and name is None else None)
     if found and name is None:
-        named = [n for n, entry in known.items() if entry.part == found and (entry.folder or n) == data.name]
-        return str(found), {**own, "set": (named or [data.name])[0]}, data.parent
+        own["set"] = next((n for n in named if known[n].part == found), data.name)
+        return str(found), _as_published(str(found), own), data.parent
     if name is None:
         there = [folder.name for folder in sorted(data.iterdir()) if folder.is_dir() and _part_of(folder, serving)]
         hint = f"folders in it laid out for {task}: {', '.join(there)}" if there else _wanted(serving)
@@ -177,7 +178,13 @@ def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[
         raise DataError(
             f"{data}: holds no set {str(name)!r} for {task}; {nearest(str(name), there)}; {_wanted(serving)}"
         )
-    return str(found), own, data
+    return str(found), _as_published(str(found), own), data
+
+
+def _as_published(part: str, own: dict[str, object]) -> dict[str, object]:
+    """The knobs, before those that the catalog has of a known set."""
+    known = catalog().get(str(own["set"]))
+    return {**(known.knobs if known and known.part == part else {}), **own}
 
 
 def _part_of(folder: Path, serving: Sequence[str]) -> str | None:

@@ -10,9 +10,15 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter
 
 from ablate.beside import Reported, Subject
-from ablate.study import FROZEN
+from ablate.evaluation.reading import MEAN, STD
+from ablate.study import FROZEN, official_values
 
 SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # of the official multi-scale test (TEST.SCALE_LIST)
+OFFICIAL = {  # the recipe whose protocol a set's rows of segmentation have; that of OCR ends in _ocr
+    "lip": "lip_hrnetv2_w48",
+    "pascal_context": "pascal_context_hrnetv2_w48",
+    "pascal_context_60": "pascal_context_hrnetv2_w48",
+}
 
 
 class Released(BaseModel):
@@ -44,17 +50,32 @@ def of_hrnet() -> list[Released]:
 
 
 def settings_of(row: Released) -> dict[str, dict[str, object]]:
-    """The settings of the row's protocol, as far as it says them: the crop, the scales, the mirrored image."""
+    """The settings of the row's protocol, as far as it says them: sizes, scales, windows, the mirrored image."""
     chosen: dict[str, dict[str, object]] = {"task": {}, "dataset": {}, "evaluation": {}, "network": {}}
     if row.task in ("pose", "classification") and row.size:
         chosen["task"]["size"] = list(row.size)
     if row.set == "mpii":
         chosen["evaluation"] = {"oks_nms": 1.0}  # every person is given, and nobody is suppressed
     if row.task == "segmentation":
-        chosen["evaluation"] = {"flip": "no flip" not in row.protocol and "flip" in row.protocol}
-        if "several scales" in row.protocol:
-            chosen["evaluation"]["scales"] = SCALES
+        _of_segmentation(row, chosen)
     return chosen
+
+
+def _of_segmentation(row: Released, chosen: dict[str, dict[str, object]]) -> None:
+    name = OFFICIAL.get(row.set, "")
+    official = official_values(f"{name}_ocr" if "OCR" in row.row else name) if name else {}
+    chosen["evaluation"] = {"flip": "no flip" not in row.protocol and "flip" in row.protocol}
+    if "several scales" in row.protocol:
+        chosen["evaluation"]["scales"] = official.get("evaluation.scales", SCALES)
+    if "task.resize" in official:
+        chosen["task"]["resize"] = official["task.resize"]
+    if "the whole image" not in row.protocol:
+        windows = {knob: official.get(f"evaluation.{knob}") for knob in ("window", "stride", "pad")}
+        chosen["evaluation"] |= {knob: value for knob, value in windows.items() if value is not None}
+    if row.row.startswith("mmseg"):  # whose windows move back at the image's ends
+        chosen["evaluation"].pop("pad", None)
+    if row.row.startswith("openseg"):  # input_mode BGR of its configurations, with RGB's mean and deviation
+        chosen["network"] = {"colours": "bgr", "mean": MEAN[::-1], "std": STD[::-1]}
 
 
 def rows_of(name: str, sha256: str) -> list[Released]:

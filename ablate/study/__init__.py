@@ -18,7 +18,7 @@ from ablate.study.fairness import (
     unlike_starts,
     varied,
 )
-from ablate.study.papers import Published, beside_published, published
+from ablate.study.papers import Published, beside_published, official_values, published
 from ablate.study.recipe import (
     FROZEN,
     STRICT,
@@ -71,6 +71,7 @@ __all__ = [
     "keys",
     "later",
     "load",
+    "official_values",
     "one_recipe",
     "outline",
     "parse",

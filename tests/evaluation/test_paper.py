@@ -7,11 +7,15 @@ import painted
 import pytest
 import torch
 from PIL import Image
-from test_checkpoints import pose
+from test_checkpoints import WIDE, drawn, pose
 
-from ablate.datasets import image_classes
-from ablate.evaluation import published
-from hrnet_core import ClassificationHead, HRNet, HRNetConfig, from_checkpoint
+from ablate.datasets import build_dataset, catalog, image_classes
+from ablate.evaluation import evaluate, published
+from ablate.evaluation.asked import asked
+from ablate.evaluation.evaluate import Question
+from ablate.planning.open_study import opened
+from ablate.study import Part
+from hrnet_core import ClassificationHead, HRNet, HRNetConfig, OCRHead, SegmentationHead, from_checkpoint
 
 
 def test_a_row_whose_file_is_there_is_scored_and_the_others_are_named(called, tmp_path):
@@ -75,3 +79,88 @@ def test_classifiers_are_scored_by_both_scores(called, tmp_path):
     assert row["ours"] == pytest.approx(top1)
     assert row["also"] == f"top5 0.934, ours {top5:.4f}"
     assert 0 < top1 <= top5 < 1
+
+
+def on_person_parts(folder, classes):
+    """One picture in LIP's layout."""
+    place = {"image": "TrainVal_images/val_images", "labels": "TrainVal_parsing_annotations/val_segmentations"}
+    lay(folder / "lip", place, shape=(60, 40), numbers=range(classes))
+
+
+def on_scenes(folder, classes):
+    """One picture as PASCAL-Context is laid out here; number 0 is the background."""
+    lists = folder / "pascal_context/ImageSets/SegmentationContext"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("a\n")
+    place = {"image": "JPEGImages", "labels": "SegmentationClassContext"}
+    lay(folder / "pascal_context", place, shape=(26, 52), numbers=range(60))
+
+
+def version(folder, name):
+    """Of the few pictures, for the whole sets are larger."""
+    return f"{'0' * 16}-{build_dataset(as_published(name)).open('val', folder).digest()}"
+
+
+def as_published(name):
+    return Part(name="label_folder", knobs=catalog()[name].knobs | {"set": name}).filled("dataset")
+
+
+def lay(home, place, *, shape, numbers):
+    rng = np.random.default_rng(0)
+    for kind, inner in place.items():
+        (home / inner).mkdir(parents=True)
+        pixels = rng.integers(0, 256, (*shape, 3), np.uint8) if kind == "image" else rng.choice(numbers, shape)
+        Image.fromarray(pixels.astype(np.uint8)).save(home / inner / f"a.{'jpg' if kind == 'image' else 'png'}")
+
+
+@pytest.mark.parametrize(
+    ("study", "arm", "row", "lay_out"),
+    [
+        ("lip", "mixing", "HRNetV2-W48", on_person_parts),
+        ("lip", "ocr", "HRNetV2-W48 + OCR", on_person_parts),
+        ("pascal_context", "hrnetv2", "HRNetV2-W48 + 59 classes", on_scenes),
+        ("pascal_context", "ocr", "HRNetV2-W48 + OCR + 59 classes", on_scenes),
+    ],
+)
+def test_rows_of_parts_and_scenes_have_the_protocol_of_the_study_s_arm(called, tmp_path, study, arm, row, lay_out):
+    """Sets, sizes, windows, scales and mirroring of the study at paper scale, whose values are written by hand."""
+    (recipe,) = [one.recipe for one in opened(study, scale="paper", results=None).arms if one.label == arm]
+    classes = len(recipe.dataset.knobs["classes"])
+    lay_out(tmp_path, classes)
+    assert as_published(study) == recipe.dataset.filled("dataset")
+    (published_row,) = [one for one in published.of_hrnet() if (one.row, one.set) == (row, study) and one.file]
+    body = HRNet(WIDE)
+    head = (OCRHead if arm == "ocr" else SegmentationHead)([sum(body.channels)], classes=classes)
+    file = tmp_path / "files" / published_row.file
+    file.parent.mkdir()
+    torch.save(drawn(body, head), file)
+    of_these = version(tmp_path, study)
+    rows = ["paper", "--evaluate", "files", "--data", tmp_path, "--task", "segmentation", "--json"]
+    scale, rules = min(recipe.evaluation["scales"]), dict(recipe.evaluation)  # one of them, for the others take long
+    status, out, err = called(*rows, "--set", f"dataset.version={of_these}", "--set", f"evaluation.scales=[{scale}]")
+    assert status == 0, err
+    (found,) = [one for one in json.loads(out) if one["row"] == row and one["set"] == study and one["file"]]
+    chosen = {
+        "task": {"resize": recipe.task.knobs["resize"], "align_corners": arm == "ocr"},
+        "dataset": {"name": "label_folder", **recipe.dataset.knobs, "version": of_these},
+        "evaluation": rules | {"scales": [scale]},
+        "network": {},
+    }
+    wanted = evaluate.of_network(file, Question("segmentation", tmp_path, chosen, torch.device("cpu")))
+    assert found["ours"] == wanted.found.scores["mIoU"] > 0
+    assert found["published"] == published_row.scores["mIoU"]
+    assert published.settings_of(published_row)["evaluation"].get("scales", [1.0]) == rules["scales"]
+
+
+def test_the_background_is_a_class_of_its_own_set(tmp_path):
+    on_scenes(tmp_path, 60)
+    known = {"set": "pascal_context_60", "version": version(tmp_path, "pascal_context_60")}
+    opened_60 = asked("segmentation", tmp_path, {"dataset": known})
+    own = {"version": version(tmp_path, "pascal_context")}  # the set is known by its folder's name
+    opened_59 = asked("segmentation", tmp_path / "pascal_context", {"dataset": own})
+    assert (len(opened_60.parts), opened_60.parts[0], opened_60.info.name) == (60, "background", "pascal_context_60")
+    assert (opened_59.parts, opened_59.info.name) == (opened_60.parts[1:], "pascal_context")
+    (image,) = opened_60.samples.image_ids()
+    with_background, without = opened_60.samples.labels(image), opened_59.samples.labels(image)
+    assert set(np.unique(without[with_background == 0])) == {255}
+    assert (without[with_background > 0] == with_background[with_background > 0] - 1).all()
