@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import takewhile
 from statistics import fmean
 
-from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr, stdtrit
 
 from ablate.analysis import sequential, stats
@@ -174,6 +173,8 @@ def _over_images(effect: Effect, low: float, high: float) -> Effect:
 
     What images leave open is taken as normal, by the end of their interval that is nearer to 0.
     """
+    from scipy.optimize import brentq  # a fifth of a second, and most studies need no root
+
     ends = [
         effect.diff - math.hypot(effect.diff - effect.low, effect.diff - low),
         effect.diff + math.hypot(effect.high - effect.diff, high - effect.diff),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import chdtri, nctdtrinc, ndtr, ndtri, stdtrit
 
 from ablate.analysis import sequential, stats
@@ -180,4 +179,6 @@ def _detectable(freedom: float, alpha: float, power: float) -> float:
 @cache
 def _drift(looks: tuple[int, ...], alpha: float, power: float) -> float:
     """In standard errors of the last look, what looks with these levels find with the given power."""
+    from scipy.optimize import brentq  # a fifth of a second, and most studies need no root
+
     return float(brentq(lambda drift: sequential.crossing(alpha, looks, drift).sum() - power, 0, 20, xtol=1e-6))

@@ -18,7 +18,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, roots_legendre
 
 Array = NDArray[np.float64]
@@ -168,6 +167,8 @@ class _Paths:
     def step(self, share: float, *, spend: float | None = None, level: float = 0.0) -> float:
         """Go on to a share of the seeds. With `spend`: the nominal level that stops so many; else how many `level`
         stops."""
+        from scipy.optimize import brentq  # a fifth of a second, and most studies need no root
+
         moved, spread = self.at + self.drift * (share - self.share), math.sqrt(share - self.share)
 
         def stopped(z: float) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 RECALLS = np.linspace(0, 1, 101)
 ROOM = 2**21  # numbers at a time
+SHORT = 500  # hits; beyond them a search of each row costs more than its call
 
 
 def redrawable(image: np.ndarray, score: np.ndarray, matched: np.ndarray, ignored: np.ndarray) -> bool:
@@ -41,9 +42,9 @@ def curves(
         at_all, needed = _sums(own, image[common]), _needed(of)
         for t in range(right.shape[1]):
             hits, rest = np.flatnonzero(right[:, t]), np.flatnonzero(wrong[:, t] & ~always)
-            found = np.cumsum(own[:, image[hits]], axis=1)  # (B, K)
-            missed = at_all[:, np.searchsorted(common, hits)]
-            missed = missed + _sums(own, image[rest])[:, np.searchsorted(rest, hits)]
+            found = own.take(image[hits], axis=1).cumsum(axis=1)  # (B, K); own[:, ...] would lay columns side by side
+            missed = at_all.take(np.searchsorted(common, hits), axis=1)
+            missed += _sums(own, image[rest]).take(np.searchsorted(rest, hits), axis=1)
             recall[some, t] = found[:, -1] / of if len(hits) else 0
             precision[some, t] = _best(found, found / (missed + found + np.spacing(1)), needed)
     return precision, recall
@@ -51,13 +52,24 @@ def curves(
 
 def _best(found: np.ndarray, exact: np.ndarray, needed: np.ndarray) -> np.ndarray:
     """The best precision (B, 101) at a recall or any higher one, from hits so far and precision (B, K); 0 beyond."""
-    width = found.shape[1] + 1
+    padded, width = np.pad(exact, ((0, 0), (0, 1))), found.shape[1] + 1
+    if width <= SHORT:
+        every: np.ndarray = np.maximum.accumulate(padded[:, ::-1], axis=1)[:, ::-1]
+        return np.take_along_axis(every, _reached(found, needed), axis=1)
     at = np.stack([np.searchsorted(row, wanted) for row, wanted in zip(found, needed, strict=True)])
     places = (at + width * np.arange(len(at))[:, None]).ravel()  # each row's first recall is 0, so at its first place
-    padded = np.pad(exact, ((0, 0), (0, 1)))
     between = np.maximum.reduceat(padded.ravel(), places).reshape(at.shape)
     best: np.ndarray = np.maximum.accumulate(between[:, ::-1], axis=1)[:, ::-1]
     return best
+
+
+def _reached(found: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """The first hit (B, 101) with which so many are found: one search for all rows, during which other threads run."""
+    row = np.arange(len(found))[:, None]
+    above = row * (max(found.max(initial=0), needed.max(initial=0)) + 1)  # so that each row is above the one before
+    at = np.searchsorted((found + above).ravel(), (needed + above).ravel()).reshape(needed.shape)
+    first: np.ndarray = at - row * found.shape[1]
+    return first
 
 
 def _needed(counted: np.ndarray) -> np.ndarray:
@@ -72,5 +84,5 @@ def _needed(counted: np.ndarray) -> np.ndarray:
 def _sums(weights: np.ndarray, image: np.ndarray) -> np.ndarray:
     """(B, N + 1): the weight of the first 0 to N rows."""
     sums = np.zeros((len(weights), len(image) + 1), np.int64)
-    np.cumsum(weights[:, image], axis=1, out=sums[:, 1:])
+    np.cumsum(weights.take(image, axis=1), axis=1, out=sums[:, 1:])
     return sums

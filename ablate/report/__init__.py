@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ablate import registry
 from ablate.analysis import Evidence
 from ablate.machine import write_atomically
 from ablate.report.blocks import Block, Cell, Figure, Table, Text, listed
+
+if TYPE_CHECKING:
+    from ablate.report.draw import Drawing
 
 FORMATS = ("md", "html", "interactive", "latex")
 NAMED = 6  # missing trials that a warning names before it only counts
@@ -57,7 +60,8 @@ def _written(
     if "html" in formats:
         from ablate.report import html
 
-        written.add("report.html", html.render(content, beside="interactive.html" if "interactive" in formats else ""))
+        beside = "interactive.html" if "interactive" in formats else ""
+        written.add("report.html", html.render(content, beside=beside, drawing=written.drawing))
     if "latex" in formats:
         written.add("report.tex", _latex(content, written))
     if scripts:
@@ -95,30 +99,42 @@ class _Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.paths: list[Path] = []
+        self._drawings: dict[str, Drawing] = {}
 
     def add(self, name: str, content: str | bytes) -> None:
         path = self.folder / name
         write_atomically(path, content.encode() if isinstance(content, str) else content)
         self.paths.append(path)
 
-    def figure(self, figure: Figure, kind: Any) -> str:
-        from ablate.report.draw import draw  # matplotlib: not needed to list sections
+    def drawing(self, figure: Figure) -> "Drawing":
+        """Kept, for the page shows what Markdown shows."""
+        from ablate.report.draw import Drawing  # matplotlib: not needed to list sections
 
-        name = f"figures/{figure.name}.{kind}"
-        self.add(name, draw(figure, kind))
+        if figure.name not in self._drawings:
+            self._drawings[figure.name] = Drawing(figure)
+        return self._drawings[figure.name]
+
+    def svg(self, figure: Figure) -> str:
+        self.add(name := f"figures/{figure.name}.svg", self.drawing(figure).svg())
+        return name
+
+    def pdf(self, figure: Figure) -> str:
+        from ablate.report.draw import draw
+
+        self.add(name := f"figures/{figure.name}.pdf", draw(figure, "pdf"))
         return name
 
 
 def _markdown(content: list[Block], files: _Files) -> str:
     from ablate.report import markdown
 
-    return markdown.render(content, lambda figure: files.figure(figure, "svg"))
+    return markdown.render(content, files.svg)
 
 
 def _latex(content: list[Block], files: _Files) -> str:
     from ablate.report import latex
 
-    return latex.render(content, lambda figure: files.figure(figure, "pdf"))
+    return latex.render(content, files.pdf)
 
 
 def _all_sections() -> list[str]:

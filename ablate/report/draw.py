@@ -7,6 +7,7 @@ import io
 import math
 import textwrap
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -48,9 +49,38 @@ NO_DATE: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = False, narrow: bool = False) -> bytes:
-    """The figure as a file's content; narrow, its panels one below the other, for a phone."""
-    with warnings.catch_warnings(), mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
+def draw(figure: Figure, format: Literal["svg", "pdf"]) -> bytes:
+    """The figure as a file's content."""
+    return _saved(figure, _canvas(figure), format)
+
+
+class Drawing:
+    """A figure laid out once for SVG; narrow, its panels one below the other, for a phone."""
+
+    def __init__(self, figure: Figure, *, narrow: bool = False) -> None:
+        self._figure, self._canvas = figure, _canvas(figure, narrow=narrow)
+
+    def svg(self, *, transparent: bool = False) -> bytes:
+        """The same bytes whatever was asked for before."""
+        content = _saved(self._figure, self._canvas, "svg", transparent=transparent)
+        self._canvas.set_layout_engine("none")  # what is laid out stays
+        return content
+
+
+def _saved(figure: Figure, canvas: Canvas, format: Literal["svg", "pdf"], *, transparent: bool = False) -> bytes:
+    with warnings.catch_warnings(), _style(figure):
+        warnings.filterwarnings("ignore", "Glyph")  # drawn as a box; the tables beside have the name
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format=format, metadata=NO_DATE[format], transparent=transparent)
+    return buffer.getvalue()
+
+
+def _style(figure: Figure) -> AbstractContextManager[None]:
+    return mpl.rc_context({**STYLE, "svg.hashsalt": figure.name})
+
+
+def _canvas(figure: Figure, *, narrow: bool = False) -> Canvas:
+    with _style(figure):
         layout = ConstrainedLayoutEngine(wspace=0.08, hspace=0.04)
         columns = figure.beside if narrow else len(figure.panels)
         shape = (math.ceil(len(figure.panels) / columns), columns)
@@ -66,10 +96,7 @@ def draw(figure: Figure, format: Literal["svg", "pdf"], *, transparent: bool = F
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if columns < 3 else 4, steps=[1, 2, 5, 10]))
             _panel(axes, panel, names=named, letters=NARROW_NAME if narrow else NAME)
         legend.draw(canvas, list(places))
-        buffer = io.BytesIO()
-        warnings.filterwarnings("ignore", "Glyph")  # drawn as a box; the tables beside have the name
-        canvas.savefig(buffer, format=format, metadata=NO_DATE[format], transparent=transparent)
-    return buffer.getvalue()
+    return canvas
 
 
 def _width(figure: Figure, *, narrow: bool) -> float:

@@ -1,20 +1,22 @@
 """Blocks as one self-contained HTML page: style and drawings inside, no script, nothing fetched."""
 
 import re
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Literal
 
 from ablate.report import fitting
 from ablate.report.blocks import Block, Cell, Column, Figure, Table, Text, lines
-from ablate.report.draw import INK, draw
+from ablate.report.draw import INK, Drawing
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 TAGS = {"title": "h1", "heading": "h2"}
 
 
-def render(blocks: list[Block], *, beside: str = "") -> str:
-    """The page. `beside` is the address of the interactive one, where there is one."""
+def render(blocks: list[Block], *, beside: str = "", drawing: Callable[[Figure], Drawing] = Drawing) -> str:
+    """The page. `beside` is the address of the interactive one, where there is one; `drawing` gives a figure's drawing,
+    where it is drawn elsewhere, too."""
     title = next((block.text for block in blocks if isinstance(block, Text)), "Report")
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     body, tables, figures = [], 0, 0
@@ -26,7 +28,7 @@ def render(blocks: list[Block], *, beside: str = "") -> str:
             body.append(_table(block, tables))
         else:
             figures += 1
-            body.append(_figure(block, figures))
+            body.append(_figure(block, figures, drawing(block)))
     more = (
         f'<p class="note"><a href="{escape(beside)}">Sort and filter arms, open single trials</a></p>\n'
         if beside
@@ -93,18 +95,18 @@ def _classes(column: Column) -> str:
     return f"{column.align} wide" if column.wide else column.align
 
 
-def _figure(figure: Figure, number: int) -> str:
+def _figure(figure: Figure, number: int, broad: Drawing) -> str:
     """Drawn twice: the page shows the one that fits the window."""
-    caption = escape(figure.caption)
+    caption, narrow = escape(figure.caption), Drawing(figure, narrow=True)
     return (
-        f'<figure class="drawing">\n{_inline(figure, "broad")}\n{_inline(figure, "narrow")}\n'
+        f'<figure class="drawing">\n{_inline(figure, "broad", broad)}\n{_inline(figure, "narrow", narrow)}\n'
         f"<figcaption><strong>Figure {number}.</strong> {caption}</figcaption>\n</figure>"
     )
 
 
-def _inline(figure: Figure, shape: Literal["broad", "narrow"]) -> str:
+def _inline(figure: Figure, shape: Literal["broad", "narrow"], drawing: Drawing) -> str:
     """The drawing as an element of the page: ids made unique, ink as the page's text colour."""
-    svg = draw(figure, "svg", transparent=True, narrow=shape == "narrow").decode()
+    svg = drawing.svg(transparent=True).decode()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-{shape}-", svg)
     label = f'<svg class="{shape}" role="img" aria-label="{escape(figure.caption)}"'

@@ -60,7 +60,7 @@ def statistics(name, rng, *, tied=False, detections=80, truths=30):
 def test_scores_are_those_of_each_alone(name, tied):
     rng, metric = np.random.default_rng(5), build_metric(name)
     weights = rng.multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=DRAWS)
-    for detections, truths in ((80, 30), (400, 50), (6, 4), (0, 5), (5, 1)):
+    for detections, truths in ((80, 30), (400, 50), (1500, 60), (6, 4), (0, 5), (5, 1)):
         arrays = statistics(name, rng, tied=tied, detections=detections, truths=truths)
         alone = [metric.aggregate(arrays, own) for own in weights]
         together = redrawn(metric, arrays, weights, NAMES[name])
