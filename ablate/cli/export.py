@@ -38,8 +38,8 @@ def command(
     """Write the whole network, head included, of a finished trial or a released checkpoint.
 
     A trial's weights are stored only if its study says `budget: {keep_weights: true}`. For .safetensors the lines that
-    name the file in a recipe are printed. ONNX and .pt2 files are run at two sizes and compared with the network;
-    of the detectors only FCOS can be written so.
+    name the file in a recipe are printed. ONNX and .pt2 files are run at two sizes and compared with the network,
+    with a SimCC head at its one size; of the detectors only FCOS can be written so.
     Example: ablate export 3f2a --to pose.onnx
     """
     import hashlib

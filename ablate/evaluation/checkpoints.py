@@ -26,6 +26,7 @@ from ablate.network.build import build
 from ablate.network.cost import input_size
 from ablate.study import Recipe
 from ablate.study.presets import presets
+from ablate.tasks import NamedOutputs
 from ablate.tasks._detector_files import Held, is_torchvisions, of_mmdetection, of_torchvision
 from ablate.training.weights import packed, recipe_of, unpacked
 from hrnet_core import Pretrained, SimpleBaselineConfig, from_checkpoint
@@ -283,9 +284,13 @@ class Module:
 
     def __init__(self, net: nn.Module, device: torch.device, *, every: bool = False) -> None:
         self.net, self.device, self.every = net, device, every
+        head = getattr(net, "head", None)
+        self.names = head.output_names if isinstance(head, NamedOutputs) else None
 
     def __call__(self, pictures: Tensor, *given: Tensor) -> dict[str, Tensor]:
         outputs = self.net(pictures.to(self.device), *(one.to(self.device) for one in given))
+        if self.names:
+            return dict(zip(self.names, outputs, strict=True))
         if self.every:
             return {f"output {place}": output for place, output in enumerate(outputs)}
         return {"maps": outputs[-1] if isinstance(outputs, list | tuple) else outputs}

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ablate.beside import Subject
 from ablate.errors import DataError
 from ablate.evaluation.reading import MEAN, STD, Reading
+from ablate.tasks._simcc import NAMES, SPLIT
 
 Size = tuple[int, int]  # height and width
 Run = Callable[..., dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them, of detectors with their sizes
@@ -51,8 +52,9 @@ class Adapted:
     scaled: bool = False  # whether any pictures were, to the size that the network takes
 
     def __call__(self, images: Tensor, *given: Tensor) -> Tensor | list[Tensor]:
-        """images (B, 3, H, W) as tasks prepare them -> float32 maps (B, parts, h, w), of several maps all of them, or
-        scores (B, parts). Of detection with the sizes (B, 2) of the images: what `Detector` gives.
+        """images (B, 3, H, W) as tasks prepare them -> float32 maps (B, parts, h, w), of several maps all of them,
+        scores (B, parts), or SimCC's logits of columns and rows. Of detection with the sizes (B, 2) of the images:
+        what `Detector` gives.
 
         Raises:
             DataError: an output that is none, in one line.
@@ -73,7 +75,10 @@ class Adapted:
         more = [-side % reading.multiple for side in (height, width)]
         if any(more):
             pictures = F.pad(pictures, (0, more[1], 0, more[0]), value=float(pictures.min()))
-        maps = self._maps(self.net.run(pictures))
+        outputs = self.net.run(pictures)
+        if set(outputs) == set(NAMES):
+            return self._axes([outputs[name] for name in NAMES], (images.shape[3], images.shape[2]))
+        maps = self._maps(outputs)
         if any(more) and maps.dim() == 4:
             maps = F.interpolate(maps, size=pictures.shape[2:], mode="bilinear", align_corners=False)
             maps = maps[..., :height, :width]
@@ -87,6 +92,17 @@ class Adapted:
             wanted = f"({2 * count}, h, w) of heatmaps and tags, and heatmaps ({count}, 2h, 2w)"
             raise DataError(f"{self.net.subject.file}: wanted maps {wanted}; its outputs are {shapes}")
         return maps
+
+    def _axes(self, values: list[Tensor], sides: Size) -> list[Tensor]:
+        """SimCC's logits of columns and of rows, (B, parts, bins) each; `sides` are width and height of the crop."""
+        chosen = self.net.reading.channels
+        found = [self._chosen(value, chosen) if chosen is not None else value for value in values]
+        wanted = [(len(self.parts), SPLIT * side) for side in sides]
+        if [tuple(value.shape[1:]) for value in found if value is not None] != wanted:
+            shapes = ", ".join(str(tuple(value.shape)) for value in values)
+            says = " and ".join(f"(B, {joints}, {bins})" for joints, bins in wanted)
+            raise DataError(f"{self.net.subject.file}: SimCC has outputs {says} here; its outputs are {shapes}")
+        return [value.float() for value in found if value is not None]
 
     def _found(self, pictures: Tensor, sizes: Tensor) -> list[Tensor]:
         """What was found of the set's classes, by their places; classes that no part stands for are left out."""

@@ -1,5 +1,6 @@
 """Networks in ONNX files, run by onnxruntime. The only file that knows it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ablate.errors import DataError, one_line
 from ablate.evaluation.networks import Loaded, Size
 from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import Reading, reading
+from ablate.tasks._simcc import NAMES
 
 KINDS = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
@@ -57,7 +59,8 @@ def load(file: Path, given: dict[str, object], *, gpu: bool = False) -> Loaded:
     subject = Subject(kind="onnx", file=file.name, sha256=digest(file), network=said, read=knobs.changed)
     if kind is np.uint8:
         knobs = knobs.model_copy(update={"white": 255.0, "mean": (0.0,), "std": (1.0,)})
-    return Loaded(subject, run, knobs, size=size, channels=channels, likely=_likely(session, layout))
+    found = Loaded(subject, run, knobs, size=size, channels=channels, likely=_likely(session, layout))
+    return replace(found, task="pose", knobs={"head": "simcc"}) if set(NAMES) == set(names) else found
 
 
 def _picture(session: Any, file: Path) -> Any:

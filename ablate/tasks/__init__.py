@@ -21,6 +21,7 @@ __all__ = [
     "GivesHead",
     "Items",
     "LeavesOut",
+    "NamedOutputs",
     "OfImages",
     "Outputs",
     "PlainOutputs",
@@ -179,6 +180,14 @@ class PlainOutputs(Protocol):
 
     def plain(self, maps: Sequence[Tensor]) -> Tensor:
         """A tensor whose shape follows from the image's alone. Raises PartError."""
+
+
+@runtime_checkable
+class NamedOutputs(Protocol):
+    """Optional: a head whose outputs all count, in files of the whole network by these names."""
+
+    output_names: tuple[str, ...]
+    only_size: tuple[int, int]  # height and width of the images that it is made for
 
 
 @runtime_checkable

@@ -14,13 +14,20 @@ from torch import Tensor, nn
 from ablate.tasks._constants import constants
 
 SPLIT = 2  # bins a pixel
+NAMES = ("simcc_x", "simcc_y")  # of both outputs in files, as mmdeploy writes them
 
 
 class SimCCHead(nn.Module):
-    """The first map (B, C, h, w) -> [(B, K, 2W), (B, K, 2H)]: logits over the bins of both axes of the crop."""
+    """The first map (B, C, h, w) -> [(B, K, 2W), (B, K, 2H)]: logits over the bins of both axes of the crop.
+
+    Its layers have a weight for each cell of the map, so it reads crops of one size.
+    """
+
+    output_names = NAMES
 
     def __init__(self, channels: int, *, joints: int, cells: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
+        self.only_size = size
         self.final_layer = nn.Conv2d(channels, joints, 1)
         self.mlp_head_x = nn.Linear(cells[0] * cells[1], SPLIT * size[1])
         self.mlp_head_y = nn.Linear(cells[0] * cells[1], SPLIT * size[0])

@@ -79,8 +79,12 @@ DRAWN = {"val": 5, "train": 8, "size": [48, 48]}
 @pytest.fixture
 def kept(called, tmp_path):
     """A trial of a small pose network whose weights are kept: its id and its scores."""
+    return trained(called, tmp_path)
+
+
+def trained(called, tmp_path, **task):
     network = {
-        "task": {"name": "pose", "size": [32, 32]},
+        "task": {"name": "pose", "size": [32, 32], **task},
         "dataset": {"name": "figures", **DRAWN},
         "model": {"name": "dots", "width": 4},
         "train": {"epochs": 1, "batch": 4, "lr": 0.01, "precision": "fp32", "memory_format": "contiguous"},
@@ -143,3 +147,36 @@ def test_a_released_network_is_exported_with_its_head(called, tmp_path):
     from safetensors.torch import load_file
 
     assert {name.removeprefix("module.") for name in state} == set(load_file(tmp_path / "plain.safetensors"))
+
+
+@pytest.mark.slow
+def test_simcc_is_written_with_both_outputs_at_its_size(called, tmp_path):
+    """onnxruntime's own outputs are read by hand: the place of the highest of two bins a pixel."""
+    import numpy as np
+    import onnxruntime
+
+    trial, scores = trained(called, tmp_path, head="simcc", size=[64, 48])
+    for suffix in ("onnx", "pt2", "safetensors"):
+        status, out, err = called("export", trial, "--to", f"net.{suffix}", "--json")
+        assert status == 0, err
+        compared = json.loads(out)["compared"]
+        assert [one["size"] for one in compared] == ([] if suffix == "safetensors" else [[64, 48]])
+        assert all(one["difference"] < 1e-4 for one in compared)
+    text = one_line(called("export", trial, "--to", "other.onnx", "--size", "96", "48"))
+    assert "other.onnx: the network's head reads images of 64 x 48 alone, not of 96 x 48" in text
+    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    images = np.random.default_rng(0).normal(size=(3, 3, 64, 48)).astype(np.float32)
+    columns, rows = session.run(names, {"images": images})
+    assert (names, columns.shape[::2], rows.shape[::2]) == (["simcc_x", "simcc_y"], (3, 96), (3, 128))
+    knobs = [f"dataset.{name}={value}" for name, value in {"name": "figures", **DRAWN}.items()]
+    words = [word for knob in knobs for word in ("--set", knob)]
+    text = one_line(called("evaluate", "net.onnx", *words, "--set", "task.size=[32, 32]", "--task", "pose"))
+    assert (
+        "net.onnx: SimCC has outputs (B, 17, 64) and (B, 17, 64) here; its outputs are (5, 17, 96), (5, 17, 128)"
+        in text
+    )
+    for file in ("net.onnx", "net.safetensors"):  # both say their size and their head
+        status, out, err = called("evaluate", file, *words, "--task", "pose", "--json")
+        assert status == 0, err
+        assert json.loads(out)["scores"] == pytest.approx(scores, abs=1e-3)
