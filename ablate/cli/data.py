@@ -2,15 +2,22 @@
 
 import json
 import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ablate import registry
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show, show_entries
 from ablate.cli.talk import tell
-from ablate.errors import AblateError, nearest
+from ablate.errors import AblateError, DataError, nearest
+
+PARTS = [name for name in registry.names("dataset") if name != "figures"]  # that read folders
+USUAL = "coco_pose"  # of a set that is not known
 
 
 @click.group("data", invoke_without_command=True)
@@ -32,14 +39,17 @@ def command(context: click.Context, as_json: bool) -> None:
         return
     tell("figures", "    drawn by the project, no files, no licence")
     show_entries(rows, beside=())
-    tell("A folder of your own is read by coco_pose, coco_instances, cityscapes,")
-    tell("label_folder or image_folder: ablate data check NAME --part PART.")
+    tell("A folder of your own: ablate data check NAME --part PART; PART is one of")
+    tell(*textwrap.wrap(f"{', '.join(PARTS)}.", 78))
 
 
 @command.command("check")
 @click.argument("name", shell_complete=completion.known_sets)
 @options.data
-@click.option("--part", help="The data set on the shelf that reads it; of a known set the one that does.")
+@click.option(
+    "--part", metavar="PART",
+    help=f"What reads the folder: {', '.join(PARTS)}. Without, what reads a known set; {USUAL} otherwise.",
+)  # fmt: skip
 @click.option("--knobs", default="{}", metavar="JSON", help="Its other knobs, as in a study's recipe.")
 @options.plugin
 @click.option("--quick", is_flag=True, help="Decode no images and compare none; maps of classes are decoded.")
@@ -50,12 +60,12 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
     A remark names what changes scores and may be meant: nobody but the set's owner can tell.
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
-    from ablate import registry
     from ablate.datasets import SPLITS, Assumes, Remarks, catalog, parts_named, unnamed
     from ablate.datasets._both_sides import both_sides
     from ablate.study import Part
 
-    part = part or (catalog()[name].part if name in catalog() else "coco_pose")
+    guessed = part is None and name not in catalog()
+    part = part or (USUAL if guessed else catalog()[name].part)
     chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
     dataset = registry.build("dataset", part, chosen)
     if knob := unnamed(chosen):
@@ -64,7 +74,8 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
         tell(f"{knob}: {', '.join(chosen[knob])}", err=as_json)
     if isinstance(dataset, Assumes) and dataset.assumed:
         tell(dataset.assumed, err=as_json)
-    opened = {split: dataset.open(split, data) for split in SPLITS}
+    with _said_if(guessed):
+        opened = {split: dataset.open(split, data) for split in SPLITS}
     problems, remarks, splits = list[str](), list[str](), {}
     for split, samples in opened.items():
         found = samples.check(thorough=not quick)
@@ -88,6 +99,18 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
         both = {"same": shared.same, "near": shared.near}
         document({"set": name, "part": part, "splits": splits, "on both sides": both})
     sys.exit(1 if problems else 0)
+
+
+@contextmanager
+def _said_if(guessed: bool) -> Iterator[None]:
+    """Say at the end of an error that the folder was read by a part that nobody named."""
+    try:
+        yield
+    except DataError as error:
+        if not guessed:
+            raise
+        others = ", ".join(part for part in PARTS if part != USUAL)
+        raise DataError(f"{error}; it was read by {USUAL}, --part names another: {others}") from None
 
 
 def _object(text: str) -> dict[str, Any]:

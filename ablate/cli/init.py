@@ -18,16 +18,23 @@ FILES = {"study": (".yaml",), "model": (".py", ".yaml"), "dataset": (".py", ".ya
 
 @click.command("init")
 @click.argument("what", type=click.Choice(list(FILES)))
+@click.argument("further", nargs=-1, metavar="")
 @click.option(
     "--to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="The file to write.  [default: my_study.yaml, my_model.py or my_dataset.py]",
 )  # fmt: skip
 @options.as_json
-def command(what: str, to: Path | None, as_json: bool) -> None:
-    """Write a commented file that runs as it is: a study, or a plug-in (a model or a data set) with a study beside it.
+def command(what: str, further: tuple[str, ...], to: Path | None, as_json: bool) -> None:
+    """Write a commented file that runs as it is.
 
-    Nothing is overwritten. Example: ablate init model --to my_network.py
+    study: a study's YAML file. model, dataset: a plug-in (a Python file) with a study beside it. The name of what is
+    written is its file's, which --to gives. Nothing is overwritten. Example: ablate init model --to my_network.py
     """
+    if further:
+        named = f"{Path(further[0]).with_suffix('')}{FILES[what][0]}"
+        raise AblateError(
+            f"init {what} {further[0]}: a file is named by --to: ablate init {what} --to {shlex.quote(named)}"
+        )
     target = to or Path(f"my_{what}{FILES[what][0]}")
     _refuse_name(what, target)
     texts = {

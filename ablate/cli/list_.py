@@ -9,7 +9,7 @@ from ablate import registry
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show, show_entries
 from ablate.cli.types import in_words
-from ablate.errors import AblateError
+from ablate.errors import AblateError, nearest
 
 SHELVES = {
     "models": "model",
@@ -65,8 +65,8 @@ def _knobs(name: str | None) -> list[Row]:
     kinds = ("model", "task", "protocol", "dataset")
     known = [(kind, part) for kind in kinds for part in registry.names(kind)]
     if name is None or name not in {part for _, part in known}:
-        names = sorted({"network", *(part for _, part in known)})
-        raise AblateError(f"list knobs NAME: choose from {', '.join(names)}")
+        names = {"network", *(part for _, part in known)}
+        raise AblateError(f"list knobs {name or 'NAME'}: {nearest(name or '', names)}")
     return [
         {
             "knob": f"{'evaluation' if kind == 'protocol' else kind}.{knob.name}",
@@ -88,8 +88,8 @@ def _of_network_files() -> list[Row]:
     return [
         {
             "knob": f"network.{name}",
-            "type": key.type,
-            "default": str(Reading.model_fields[name].default),
+            "type": in_words(key.type),
+            "default": _written(Reading.model_fields[name].default),
             "meaning": key.meaning,
         }
         for name, key in keys(Reading).items()

@@ -26,8 +26,9 @@ results = click.option(
     "[env: ABLATE_RESULTS]",
 )  # fmt: skip
 data = click.option(
-    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA",
-    help="The folder with the data sets, one folder each.  [env: ABLATE_DATA]",
+    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False), envvar="ABLATE_DATA", metavar="FOLDER",
+    help="The folder that holds the data sets, one folder each, or the folder of the one set that is asked for. There "
+    "is no default.  [env: ABLATE_DATA]",
 )  # fmt: skip
 stored = click.option(
     "--results", type=click.Path(file_okay=False), metavar="FOLDER|URL", envvar="ABLATE_RESULTS",

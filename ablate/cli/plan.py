@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @options.study_file
 @options.scale
 @options.results
+@options.data
 @options.device
 @click.option(
     "--devices", type=click.IntRange(1), multiple=True,
@@ -47,13 +48,12 @@ if TYPE_CHECKING:
 @options.as_json
 @options.as_csv
 def command(
-    study: Path, scale: str | None, results: str, device: str | None, arm: str | None, devices: tuple[int, ...],
-    nodes: int,
-    preempted_every: float | None, back_after: float, as_json: bool, as_csv: bool,
+    study: Path, scale: str | None, results: str, data: Path | None, device: str | None, arm: str | None,
+    devices: tuple[int, ...], nodes: int, preempted_every: float | None, back_after: float, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Print a study's trials, their cost, the time they take, and the differences that they can show.
 
-    Trains nothing and needs no data.
+    Trains nothing, and reads --data only where the study leaves the names of joints or classes to the data's files.
 
     Example: ablate plan studies/fusion_count.yaml --scale paper --nodes 4 --devices 8 --preempted-every 24
     """
@@ -61,7 +61,7 @@ def command(
     from ablate.planning.plan import plan
     from ablate.storage import Store
 
-    store, design = Store(results, device), opened(study, scale=scale, results=results)
+    store, design = Store(results, device), opened(study, scale=scale, results=results, data=data)
     if arm is not None:
         _recipe(design, arm, as_json=as_json)
         return

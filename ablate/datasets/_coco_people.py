@@ -148,6 +148,8 @@ def _named(categories: list[dict[str, Any]], category: Chosen, file: Path) -> li
         if len(fitting) != 1:
             there = [str(entry["id" if isinstance(name, int) else "name"]) for entry in categories]
             hint = "" if fitting else f"; {nearest(name, there)}"
+            if category is None and not any(entry.get("keypoints") for entry in categories):
+                hint = "; no category has keypoints: boxes and masks are read by coco_instances"
             raise DataError(f"{file}: wanted one category named {name!r}, found {len(fitting)}{hint}")
         found += fitting
     return found

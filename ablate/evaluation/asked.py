@@ -6,11 +6,13 @@ Settings are written as in a study's recipe: `task.size=[256, 192]`, `evaluation
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from ablate import registry
 from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, parts_named
 from ablate.errors import DataError, PartError, StudyError, nearest
+from ablate.evaluation.reading import Reading
 from ablate.study import Part, Recipe, filled_knobs, parse
 from ablate.tasks import SomeTask, build_protocol, build_task
 
@@ -77,14 +79,35 @@ def settings(given: Sequence[str]) -> Settings:
     for word in given:
         key, equals, text = word.partition("=")
         section, dot, name = key.partition(".")
-        if section not in SECTIONS or not (equals and dot and name):
-            hint = nearest(section, SECTIONS) if equals and dot else "wanted SECTION.KEY=VALUE"
-            raise StudyError(f"--set {word}: sections are {', '.join(SECTIONS)}; {hint}")
+        if section not in SECTIONS or not (dot and name):
+            raise StudyError(f"--set {word}: wanted SECTION.KEY=VALUE; {_meant(key)}")
+        if not equals:
+            hint = f"write {key}=VALUE" if key in _keys() else _meant(key)
+            raise StudyError(f"--set {word}: has no value; {hint}")
         try:
             found[section][name] = parse(text)
         except StudyError as error:
             raise StudyError(f"--set {word}: {error}") from None
     return found
+
+
+def _keys() -> list[str]:
+    """The keys of all settings, of any task and any data set."""
+    kinds = {"task": "task", "dataset": "dataset", "evaluation": "protocol"}
+    of_parts = [
+        f"{section}.{knob.name}"
+        for section, kind in kinds.items()
+        for part in registry.names("task" if kind == "protocol" else kind)
+        for knob in registry.describe(kind, part).knobs
+    ]
+    return sorted({*of_parts, *(f"network.{name}" for name in Reading.model_fields)})
+
+
+def _meant(key: str) -> str:
+    """The end of a message about a key of no section, or a misspelt one."""
+    same = [known for known in _keys() if known.endswith(f".{key}")]
+    close = same or get_close_matches(key, _keys(), n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"sections are {', '.join(SECTIONS)}"
 
 
 def asked(

@@ -227,6 +227,8 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
             document["recipe"] = presets.expand(document["recipe"])
         study = _validated(Study, {**document, "file": str(file), "source": text}, "")
         protocols = {name: study.at(name) for name in study.scales}  # all, so that a slip in one is seen at once
+        for one in protocols.values() or [study]:
+            _check_paths(one)
         return protocols.get(scale or study.default_scale or "") or study.at(scale)
 
 
@@ -268,6 +270,47 @@ def nested(path: list[str], value: Any, *, at: str) -> dict[str, Any]:
     return dict(document)
 
 
+def _check_paths(study: Study) -> None:
+    """Every path of a level, a data set or a try leads to a key of a recipe, or to a knob of a part that may be there:
+    told when the study is read, before anybody looks for data.
+
+    Raises:
+        StudyError, PartError: where the path is written, and the nearest key or knob.
+    """
+    matched = {name: f.match.knobs(f.levels).values() for name, f in study.factors.items() if f.match}
+    written = [
+        *((f"factors.{name}", level) for name, factor in study.factors.items() for level in factor.levels.values()),
+        *((f"datasets.{name}", setting) for name, setting in (study.datasets or {}).items()),
+        *((f"factors.{name}.match", dict.fromkeys(knobs)) for name, knobs in matched.items()),
+        *([("tune", dict.fromkeys(study.tune.knobs))] if study.tune else []),
+    ]
+    parts = {kind: {getattr(study.recipe, kind).name} for kind in PARTS}
+    for at, setting in written:
+        for path, value in setting.items():
+            nested(path.split("."), value, at=at)
+            for key in value if path == "train" and isinstance(value, dict) else ():
+                nested([path, key], None, at=at)
+            if path in PARTS:
+                parts[path] |= {str(value.get("name")) if isinstance(value, dict) else str(value)}
+    own = {kind: getattr(study.recipe, kind).knobs for kind in PARTS} | {"evaluation": study.recipe.evaluation}
+    written += [("recipe", {f"{kind}.{knob}": None}) for kind, knobs in own.items() for knob in knobs]
+    for at, setting in written:
+        for path, value in setting.items():
+            section, *knob = path.split(".")
+            for name in knob[:1] or (value if isinstance(value, dict) else ()):
+                _check_knob(at, section, name, parts)
+
+
+def _check_knob(at: str, section: str, knob: str, parts: dict[str, set[str]]) -> None:
+    """One of the parts that may be in that section of a recipe has the knob."""
+    kind, names = ("protocol", parts["task"]) if section == "evaluation" else (section, parts.get(section, set()))
+    there = [registry.describe(kind, name) for name in names if name in registry.names(kind)]
+    known = {known.name for part in there for known in part.knobs}
+    if there and knob not in known | {"name"}:
+        named = " or ".join(sorted(f"{part.name!r}" for part in there))
+        raise PartError(f"{at}: {section}.{knob}: the {kind} {named} has no such knob; {nearest(knob, known)}")
+
+
 def _check_tuned(tune: Tune, factors: dict[str, Factor], seeds: list[int]) -> None:
     if TRY in factors:
         raise ValueError(f"factors: beside tune no factor is called {TRY!r}")
@@ -280,13 +323,15 @@ def _check_tuned(tune: Tune, factors: dict[str, Factor], seeds: list[int]) -> No
 
 def _check_looks(looks: list[int], seeds: int, *, sign_flip: bool, images: str) -> None:
     if len(looks) < 2 or looks[0] < 2 or sorted(set(looks)) != looks:
-        raise ValueError("looks are two or more rising numbers of seeds, the first at least 2")
+        raise ValueError(f"looks: {looks} should be two or more rising numbers of seeds, the first at least 2")
     if looks[-1] != seeds:
-        raise ValueError(f"the last look is at {looks[-1]} seeds and there are {seeds}; leave seeds out")
+        raise ValueError(f"looks: {looks} ends at {looks[-1]} seeds and there are {seeds}; leave seeds out")
     if sign_flip:
-        raise ValueError("looks need test: t; sign flips of few seeds cannot reach the levels of early looks")
+        raise ValueError(f"looks: {looks} need test: t; sign flips of few seeds cannot reach the levels of early looks")
     if images != "seeds":
-        raise ValueError("looks spend an error rate over seeds; population: seeds+images goes with fixed seeds")
+        raise ValueError(
+            f"looks: {looks} spend an error rate over seeds; population: seeds+images goes with fixed seeds"
+        )
 
 
 def _check_compare(compare: str, design: str, factors: list[str]) -> None:

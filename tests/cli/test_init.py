@@ -64,6 +64,7 @@ def test_a_written_plug_in_is_read_without_being_imported(called, tmp_path, monk
         (["study", "--to", "My-Study.yaml"], "small letters, digits and _"),
         (["dataset", "--to", "mine.txt"], "ends in .py"),
         (["study", "--to", "nowhere/b.yaml"], "nowhere/b.yaml: No such file or directory"),
+        (["study", "mine"], "a file is named by --to: ablate init study --to mine.yaml"),
         (["stduy"], "Invalid value for"),
     ],
     ids=str,

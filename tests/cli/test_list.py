@@ -26,7 +26,9 @@ def test_types_are_words(annotation, words):
     assert in_words(annotation) == words
 
 
-@pytest.mark.parametrize("what", [["keys"], ["models"], ["tasks"], ["datasets"], ["knobs", "hrnet"], ["knobs", "pose"]])
+@pytest.mark.parametrize(
+    "what", [["keys"], ["models"], ["tasks"], ["datasets"], ["knobs", "hrnet"], ["knobs", "pose"], ["knobs", "network"]]
+)
 def test_a_list_is_readable_in_80_columns(called, monkeypatch, what):
     monkeypatch.setenv("COLUMNS", "80")
     status, out, err = called("list", *what)
@@ -35,6 +37,11 @@ def test_a_list_is_readable_in_80_columns(called, monkeypatch, what):
     heads = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert len(set(heads)) == len(heads) > 1
     assert not re.search(r"\b(Literal|dict|tuple|str|StrictInt|None|True|False)\b", "\n".join(heads))
+
+
+def test_a_misspelt_part_is_told_the_nearest(called):
+    status, _, err = called("list", "knobs", "pos")
+    assert (status, err) == (2, "ablate: list knobs pos: did you mean 'pose'?\n")
 
 
 def test_an_entry_says_type_default_and_meaning(called, monkeypatch):

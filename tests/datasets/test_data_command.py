@@ -52,3 +52,17 @@ def test_mistakes_are_one_line(ablate, tmp_path):
         ran = ablate("data", *arguments)
         assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1), ran.stderr
         assert said in ran.stderr
+
+
+def test_a_folder_of_boxes_is_told_what_reads_it(ablate, tmp_path):
+    """Whatever read a folder that nobody said the part of is named, with what else there is."""
+    annotations = tmp_path / "fruit/annotations"
+    annotations.mkdir(parents=True)
+    boxes = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "apple"}]}
+    for split in ("train", "val"):
+        (annotations / f"instances_{split}.json").write_text(json.dumps(boxes))
+    said = ablate("data", "check", "fruit", "--data", tmp_path).stderr
+    assert "no category has keypoints: boxes and masks are read by coco_instances" in said
+    assert "it was read by coco_pose, --part names another: cityscapes, coco_instances, deeplabcut" in said
+    assert "it was read by" not in ablate("data", "check", "fruit", "--part", "coco_pose", "--data", tmp_path).stderr
+    assert "coco_instances" in ablate("data").stdout.rpartition("PART is one of")[2]

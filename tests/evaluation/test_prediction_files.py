@@ -111,8 +111,14 @@ def test_results_that_cannot_be_meant_are_one_line(called, people, tmp_path, cha
 def test_what_does_not_fit_is_one_line(called, people, tmp_path):
     assert "no such file" in refused(called, "absent.json", "pose", people)
     assert "did you mean evaluation.flip?" in refused(called, "off.json", "pose", people, "--set", "task.flip=0")
-    assert "did you mean 'evaluation'?" in refused(called, "off.json", "pose", people, "--set", "evaluatoin.flip=0")
-    assert "wanted SECTION.KEY=VALUE" in refused(called, "off.json", "pose", people, "--set", "flip")
+    for word, said in (
+        ("evaluatoin.flip=0", "wanted SECTION.KEY=VALUE; did you mean evaluation.flip?"),
+        ("flip", "wanted SECTION.KEY=VALUE; did you mean evaluation.flip?"),
+        ("evaluation.flip", "has no value; write evaluation.flip=VALUE"),
+        ("evaluation.flp", "has no value; did you mean evaluation.flip?"),
+        ("nothing=1", "wanted SECTION.KEY=VALUE; sections are task, dataset, evaluation, network"),
+    ):
+        assert f"--set {word}: {said}" in refused(called, "off.json", "pose", people, "--set", word)
     assert "evaluation.flop" in refused(called, "off.json", "pose", people, "--set", "evaluation.flop=false")
     assert "unknown task 'poses'" in refused(called, "off.json", "poses", people)
     (tmp_path / "empty").mkdir()

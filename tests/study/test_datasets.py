@@ -105,7 +105,7 @@ def test_arms_are_chosen_by_their_labels(tmp_path, choice, chosen):
         ({"datasets": {"few": {}, "same": {}}}, "are the same trial"),
         (
             {"datasets": {"few": {}, "many": {"dataset.trian": 40}}},
-            r"arm depth=1, dataset=many: .*no such knob; did you mean 'train'",
+            r"datasets.many: dataset.trian: .*no such knob; did you mean 'train'",
         ),
         ({"datasets": {"few": {}, "many": {"data.train": 40}}}, "datasets.many: no 'data' in a recipe"),
         ({"datasets": {"few": {}, "many": {"model.depth": 2}}}, "factors.depth and datasets both set model.depth"),

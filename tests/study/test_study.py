@@ -31,6 +31,34 @@ def recipe(**changes) -> dict:
     return small_study()["recipe"] | changes
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": {"a": {}, "b": {"datset.train": 4}}}, "datasets.b: no 'datset' in a recipe; did you mean 'dataset'?"),
+        ({"datasets": {"a": {}, "b": {"train.epoch": 4}}}, "datasets.b: no train.epoch; did you mean 'epochs'?"),
+        ({"datasets": {"a": {}, "b": {"train": {"epoch": 4}}}}, "datasets.b: no train.epoch; did you mean 'epochs'?"),
+        ({"datasets": {"a": {}, "b": {"dataset": {"trian": 4}}}}, "datasets.b: dataset.trian: the dataset 'noise' has no such"),
+        ({"tune": {"train.rl": [0.1, 0.2]}}, "tune: no train.rl; did you mean 'lr'?"),
+        ({"tune": {"model.widht": [4, 8]}}, "tune: model.widht: the model 'dots' has no such knob; did you mean 'width'?"),
+        ({"tune": {"evaluation.flp": [True, False]}}, "tune: evaluation.flp: the protocol 'brightness' has no such knob"),
+        ({"budget": {"gpu": 1}}, "budget.gpu: unknown key; did you mean 'gpus'?"),
+        ({"scales": {"big": {"tune": {"train.rl": [0.1, 0.2]}}}}, "tune: no train.rl"),
+        ({"factors": {"f": {"at": "model.depth", "levels": [1, 2], "match": {"gmacs": "control", "by": "model.widht"}}}},
+         "factors.f.match: model.widht: the model 'dots' has no such knob; did you mean 'width'?"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_path_is_told_before_anything_is_made_of_the_study(tmp_path, changes, message):
+    file = write_study(tmp_path, **changes)
+    with pytest.raises((StudyError, PartError)) as caught:
+        load(file)
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_knobs_of_a_part_that_a_level_brings_are_known(tmp_path):
+    levels = {"noise": {}, "drawn": {"dataset": "figures", "dataset.people": 1}}
+    load(write_study(tmp_path, factors={"data": {"levels": levels}}))
+
+
 def test_a_study_is_read(tmp_path):
     study = load(write_study(tmp_path, seeds=[4, 2], note="n"))
     assert (study.name, study.seeds, study.note, study.design) == ("small", [4, 2], "n", "one_at_a_time")
@@ -121,9 +149,9 @@ WRONG = [
     ({"recipe": recipe(model="dotts")}, "arm depth=1: unknown model 'dotts'; did you mean 'dots'?"),
     ({"recipe": recipe(task="brightnes")}, "arm depth=1: unknown task 'brightnes'; did you mean 'brightness'?"),
     ({"recipe": recipe(dataset="noize")}, "arm depth=1: unknown dataset 'noize'; did you mean 'noise'?"),
-    ({"recipe": recipe(model={"name": "dots", "widht": 2})}, "arm depth=1: model.widht: the model 'dots' has no such knob; did you mean 'width'?"),
+    ({"recipe": recipe(model={"name": "dots", "widht": 2})}, "recipe: model.widht: the model 'dots' has no such knob; did you mean 'width'?"),
     ({"recipe": recipe(model={"name": "dots", "width": "wide"})}, "arm depth=1: model.width: "),
-    ({"recipe": recipe(evaluation={"flp": True})}, "arm depth=1: evaluation.flp: the protocol 'brightness' has no such knob; did you mean 'flip'?"),
+    ({"recipe": recipe(evaluation={"flp": True})}, "recipe: evaluation.flp: the protocol 'brightness' has no such knob; did you mean 'flip'?"),
     ({"recipe": recipe(dataset="figures")}, "recipe.dataset: 'figures' has no labels for the task 'brightness'; it serves pose"),
     ({"recipe": recipe(task="pose")}, "metrics: the task 'pose' has no 'closeness'; "),
     ({"metrics": ["closenes"]}, "metrics: the task 'brightness' has no 'closenes'; did you mean 'closeness'?"),
@@ -136,7 +164,7 @@ WRONG = [
     ({"factors": {"f": {"at": "modle.depth", "levels": [1, 2]}}}, "factors.f: no 'modle' in a recipe; did you mean 'model'?"),
     ({"factors": {"f": {"at": "", "levels": [1, 2]}}}, "factors.f: no '' in a recipe"),
     ({"factors": {"f": {"at": "train.epoch", "levels": [1, 2]}}}, "factors.f: no train.epoch; did you mean 'epochs'?"),
-    ({"factors": {"f": {"at": "model.dept", "levels": [1, 2]}}}, "arm f=1: model.dept: the model 'dots' has no such knob; did you mean 'depth'?"),
+    ({"factors": {"f": {"at": "model.dept", "levels": [1, 2]}}}, "factors.f: model.dept: the model 'dots' has no such knob; did you mean 'depth'?"),
     ({"factors": {"f": {"at": "model.depth", "levels": [1, 3]}}}, "arm f=3: model.depth: "),
     ({"factors": {"f": {"at": "model.depth.deep", "levels": [1, 2]}}}, "arm f=1: model.depth: "),
     ({"factors": {"f": {"at": "train.epochs", "levels": [1, 0]}}}, "arm f=0: recipe.train.epochs: "),
@@ -152,10 +180,10 @@ WRONG = [
     ({"budget": {"cpus": 0}}, "budget.cpus: "), ({"budget": {"gpus": -1}}, "budget.gpus: "),
     ({"budget": {"cpus": float("inf")}}, "budget.cpus: "), ({"budget": {"parallel": 0}}, "budget.parallel: "),
     ({"design": "all"}, "design: should be 'one_at_a_time' or 'full_factorial', not 'all'"),
-    ({"looks": [1, 2]}, "looks are two or more rising numbers of seeds"), ({"looks": [4]}, "looks are two or more"),
-    ({"looks": [8, 6]}, "looks are two or more rising"), ({"looks": [4, 8]}, "the last look is at 8 seeds and there are 2"),
-    ({"looks": [2, 4], "seeds": 4, "test": "sign_flip"}, "looks need test: t"),
-    ({"looks": [2, 4], "seeds": 4, "population": "seeds+images"}, "looks spend an error rate over seeds"),
+    ({"looks": [1, 2]}, "looks: [1, 2] should be two or more rising numbers of seeds"), ({"looks": [4]}, "looks: [4] should be two or more"),
+    ({"looks": [8, 6]}, "looks: [8, 6] should be two or more rising"), ({"looks": [4, 8]}, "looks: [4, 8] ends at 8 seeds and there are 2"),
+    ({"looks": [2, 4], "seeds": 4, "test": "sign_flip"}, "looks: [2, 4] need test: t"),
+    ({"looks": [2, 4], "seeds": 4, "population": "seeds+images"}, "looks: [2, 4] spend an error rate over seeds"),
     ({"pairing": "none", "test": "sign_flip"}, "test: sign flips are of paired seeds"),
     ({"margin": 0}, "margin: "), ({"margin": -1}, "margin: "), ({"test": "z"}, "test: should be 'sign_flip', 't' or 'e_value', not 'z'"),
     ({"compare": "effects"}, "compare: effects needs the design full_factorial"),
