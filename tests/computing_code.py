@@ -28,14 +28,18 @@ def digests() -> dict[str, dict[str, int | str]]:
         return _digests()
 
 
-def _digests() -> dict[str, dict[str, int | str]]:
-    found = {
-        f"{kind} {name}": {"meaning": part.meaning, "digest": _of_part(part.path)}
+def parts() -> dict[str, registry.Description]:
+    """The shipped parts, by shelf and name."""
+    return {
+        f"{kind} {name}": registry.describe(kind, name)
         for kind in SHELVES
         for name in registry.names(kind)
         if not registry.module_of(kind, name)
-        for part in [registry.describe(kind, name)]
     }
+
+
+def _digests() -> dict[str, dict[str, int | str]]:
+    found = {name: {"meaning": part.meaning, "digest": _of_part(part.path)} for name, part in parts().items()}
     found["corridor"] = {"meaning": recipe.CORRIDOR_MEANING, "digest": _together(CORRIDOR)}
     found["weights"] = {"meaning": recipe.WEIGHTS_MEANING, "digest": _together(["training/weights.py"])}
     return dict(sorted(found.items()))

@@ -56,6 +56,7 @@ def id_of(said: str) -> str:
     return re.search("^([0-9a-f]{16}) done", said, re.MULTILINE)[1]
 
 
+@pytest.mark.slow
 def test_a_changed_plugin_is_trained_anew_and_a_reformatted_one_is_not(ablate, folder):
     file = study(folder)
     assert "2 trials ran, none failed" in ablate("run", file, "--local").stderr
@@ -164,6 +165,7 @@ def test_names_that_cannot_be_told_apart_are_one_line(fresh, tmp_path):
 # -- on the shelves of commands --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_commands_know_plugins_by_a_flag_and_by_a_study(ablate, folder):
     file = study(folder)
     for flag in ("outside.py", "./outside.py", folder / "outside.py", file):
@@ -176,6 +178,7 @@ def test_commands_know_plugins_by_a_flag_and_by_a_study(ablate, folder):
     assert "the dataset 'noise' has no such knob" in checked.stderr  # a set of its own: it has no folder
 
 
+@pytest.mark.slow
 def test_reproduce_names_the_flag_and_imports_nothing_without_it(ablate, folder):
     (folder / "outside.py").write_text((folder / "outside.py").read_text() + "open('imported', 'a').close()\n")
     run = ablate("trial", study(folder), "--seed", "0")
@@ -224,6 +227,7 @@ def test_installed_parts_are_listed_without_an_import(ablate, tmp_path):
 # -- in other processes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_further_processes_of_a_trial_load_the_file(ablate, folder):
     """Without PYTHONPATH; and one that finds other content trains nothing."""
     run = ablate("trial", study(folder, budget={"processes": 2}), "--seed", "0", timeout=900)

@@ -402,6 +402,7 @@ def test_what_was_taken_in_says_so_wherever_it_is_shown(called, tmp_path):
     assert {result.imported.source for result in third} == {"published"}
 
 
+@pytest.mark.slow
 def test_results_of_parts_that_nobody_named_are_taken_in_unchecked(ablate, tmp_path):
     study = write_study(tmp_path)
     assert ablate("run", study, "--local", "--results", "theirs").returncode == 0

@@ -31,7 +31,9 @@ def test_a_reader_of_both_streams_goes_away(ablate, tmp_path, flags):
     assert (tmp_path / "results" / "reports" / "small" / "report.html").exists()
 
 
-@pytest.mark.parametrize("streams", [">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", "2>&-"])
+@pytest.mark.parametrize(
+    "streams", ["2>&-", *(pytest.param(s, marks=pytest.mark.slow) for s in (">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"))]
+)
 def test_a_run_without_a_log(ablate, tmp_path, streams):
     write_study(tmp_path, seeds=1)
     script = f'exec "$@" {streams}'

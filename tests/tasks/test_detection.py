@@ -280,6 +280,7 @@ def test_padding_is_zero_after_normalisation():
     assert (images[0, :, :, :width] != 0).all()
 
 
+@pytest.mark.slow
 def test_a_few_images_are_overfitted():
     """FCOS, which samples nothing, finds what it was shown."""
     data = build_dataset(part("dataset", "figures", train=4, val=4, size=[64, 64]))

@@ -424,6 +424,7 @@ def test_settings_of_the_process_do_not_leak_into_the_next_trial(tmp_path):
 # -- what a result says ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_result_says_what_it_cost_and_where_it_ran(tmp_path):
     trial = trials(tmp_path)[0]
     result = finish(trial, site(tmp_path))[1]
