@@ -70,7 +70,7 @@ class SegmentationProtocol:
     input="size",
     dataset="cityscapes",
     preset="segmentation",
-    later=("resize",),
+    later=("resize", "ocr_channels"),
 )
 @dataclass(frozen=True)
 class Segmentation:
@@ -86,6 +86,7 @@ class Segmentation:
     scale_step: float = 0.1  # augmentation: between sizes, all of them equally likely
     flip: float = 0.5  # augmentation: how often the crop is mirrored
     head_: Literal["linear", "mixing", "ocr"] = "linear"  # classifier alone; HRNetV2's (PAMI III-C); object contexts
+    ocr_channels: int = 512  # of OCR's pixels, twice those of its keys (512 beside W48; a narrow network wants fewer)
     class_weights: bool = True  # weigh classes in the loss as the data set publishes, if it does
     ohem: bool = False  # learn from hard pixels only: those whose class is given less than a probability
     ohem_threshold: float = 0.9  # this probability
@@ -101,6 +102,8 @@ class Segmentation:
         for knob, value in knobs.items():
             if value <= 0:
                 raise PartError(f"{knob}: must be positive, not {value}")
+        if self.ocr_channels < 2:
+            raise PartError(f"ocr_channels: must be two or more, not {self.ocr_channels}")
         if self.scale[0] > self.scale[1]:
             raise PartError(f"scale: the least comes first, not {self.scale[0]} before {self.scale[1]}")
 
@@ -109,7 +112,10 @@ class Segmentation:
     ) -> nn.Module:
         """Maps -> logits (B, C, h, w), or a list of them whose last are the main ones (OCR; intermediate maps)."""
         classes = len(info.need_classes())
-        main = HEADS[self.head_](channels, classes=classes)
+        widths = (
+            {"mid_channels": self.ocr_channels, "key_channels": self.ocr_channels // 2} if self.head_ == "ocr" else {}
+        )
+        main = HEADS[self.head_](channels, classes=classes, **widths)
         between = [LinearHead(channels, classes=classes, place=place) for place in intermediate if place]
         return Supervised(between, main) if between else main
 

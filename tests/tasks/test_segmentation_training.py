@@ -189,6 +189,16 @@ def test_every_head_gives_logits_of_the_first_map(build_task, head):
     assert isinstance(outputs, list) == (head == "ocr")
 
 
+def test_object_contexts_are_as_wide_as_asked(build_task):
+    """Beside W48 they have 512 channels, of keys half; beside a narrow network they would be most of the cost."""
+    head = build_task("segmentation", head="ocr", ocr_channels=80).head(INFO, (24,), (4,))
+    assert head.conv3x3_ocr[0].out_channels == 80
+    assert head.ocr_distri_head.object_context_block.f_down[0].out_channels == 40
+    assert build_task("segmentation", head="ocr").head(INFO, (24,), (4,)).conv3x3_ocr[0].out_channels == 512
+    with pytest.raises(PartError, match="ocr_channels: must be two or more, not 1"):
+        build_task("segmentation", head="ocr", ocr_channels=1)
+
+
 def test_intermediate_maps_are_supervised_in_training_only(build_task):
     task = build_task("segmentation", auxiliary_weight=0.5)
     net = task.head(INFO, (8, 16, 32), (4, 8, 16), intermediate=(0, 2))
