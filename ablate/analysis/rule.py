@@ -74,7 +74,12 @@ class Rule:
 
     def seeds_for(self, effect: float, sd: float, *, power: float = 0.8) -> int | None:
         """The fewest seeds that show a true effect with the given power; None when 1000 are too few."""
-        return _first(lambda n: self.detectable(sd, n, power=power) < abs(effect), self.seeds_needed)
+        return _first(lambda n: self._detects(effect, sd, n, power), self.seeds_needed)
+
+    def _detects(self, effect: float, sd: float, n: int, power: float) -> bool:
+        if self.test == "sign_flip":
+            return stats.detects(effect, sd, n, comparisons=self.comparisons, power=power)
+        return self.detectable(sd, n, power=power) < abs(effect)
 
     def equivalence_power(self, sd: float, n: int) -> float:
         """How often n seeds show that there is no difference beyond the margin, where there is none at all.

@@ -210,9 +210,18 @@ def seeds_for(
 ) -> int | None:
     """The fewest paired seeds that detect a true effect with the given power; None when 1000 are too few."""
     for n in range(seeds_needed(comparisons, alpha=alpha), _MOST_SEEDS + 1):
-        if minimum_detectable(sd_diff, n, comparisons=comparisons, alpha=alpha, power=power) < abs(effect):
+        if detects(effect, sd_diff, n, comparisons=comparisons, alpha=alpha, power=power):
             return n
     return None
+
+
+def detects(
+    effect: float, sd_diff: float, n: int, *, comparisons: int, alpha: float = 0.05, power: float = 0.8
+) -> bool:
+    """Whether `minimum_detectable` is below a true effect; simulated only where the t interval leaves that open."""
+    if n <= _SIMULATED_SEEDS and sd_diff * float(np.quantile(_interval_effects(n, alpha), power)) >= abs(effect):
+        return False
+    return minimum_detectable(sd_diff, n, comparisons=comparisons, alpha=alpha, power=power) < abs(effect)
 
 
 def draws_of_images(image_count: int, *, rng: np.random.Generator, resamples: int = 1000) -> NDArray[np.int64]:
@@ -349,11 +358,23 @@ def _critical_effects(n: int, *, comparisons: int, alpha: float) -> Array:
     d <= -mean(z over the subset) (the typical values of Hartigan, 1969). So p falls with d, and is low enough
     above minus the (allowed + 1)-th smallest subset mean. The t interval excludes 0 above margin - mean(z).
     """
-    noise = np.random.default_rng(0).standard_normal((_SIMULATIONS, n))  # a plan is a number, not a draw
-    margin = stdtrit(n - 1, 1 - alpha / 2) * noise.std(axis=1, ddof=1) / math.sqrt(n)
+    noise = _noise(n)
     subsets = (np.arange(1, 2**n)[:, None] >> np.arange(n)) & 1  # (2^n - 1, n)
     weights = (subsets / subsets.sum(axis=1, keepdims=True)).T
     allowed = math.ceil(alpha * 2**n / (2 * comparisons)) - 2  # other sign assignments that may reach the sum
     lowest = [_smallest_but(part @ weights, allowed) for part in np.split(noise, 20)]
-    shifts: Array = np.maximum(-np.concatenate(lowest), margin - noise.mean(axis=1))
+    shifts: Array = np.maximum(-np.concatenate(lowest), _interval_effects(n, alpha))
     return shifts  # (simulations,)
+
+
+def _noise(n: int) -> Array:
+    """The scores of all simulated studies (simulations, n): a plan is a number, not a draw."""
+    return np.random.default_rng(0).standard_normal((_SIMULATIONS, n))
+
+
+@cache
+def _interval_effects(n: int, alpha: float) -> Array:
+    """For each simulated study (simulations,) the shift above which its t interval excludes 0."""
+    noise = _noise(n)
+    margin: Array = stdtrit(n - 1, 1 - alpha / 2) * noise.std(axis=1, ddof=1) / math.sqrt(n)
+    return np.asarray(margin - noise.mean(axis=1))

@@ -2,13 +2,14 @@
 
 Two countings run side by side. Layers are counted as the papers' tool does it, convolution and linear modules alone;
 operators are counted as they run. What the second finds beyond the first are matrix products outside such layers,
-those of attention above all. The shapes that convolutions and normalisations give are worked out here: torch's own meta
-kernels for them are slow, and the first of them imports a second's worth of compiler.
+those of attention above all. The shapes that convolutions, pooling, joined maps and normalisations give are worked out
+here: torch's own meta kernels for them are slow, and the first of them imports a second's worth of compiler.
 """
 
 import math
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -95,14 +96,8 @@ class Counter(TorchDispatchMode):
             self._products += products
         elif (said := plain.removeprefix("_").removeprefix("native_")) not in SILENT:
             self.uncounted.add(said)
-        if name in NORMS:
-            few = args[0].new_empty(args[0].shape[1])  # mean and deviation: their number does not matter here
-            return args[0].new_empty(args[0].shape), few, few
-        if name in RESIZED:
-            return args[0].new_empty(*args[0].shape[:2], *args[1])
-        if plain in ELEMENTWISE and not any(_differ(args[0], other) for other in args[1:]):
-            return args[0] if name.endswith("_") else args[0].new_empty(args[0].shape)
-        return func(*args, **(kwargs or {}))
+        found = _worked_out(name, args)
+        return func(*args, **(kwargs or {})) if found is None else found
 
     def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None, *how: Call) -> Tensor:
         stride, padding, dilation, transposed, more, groups = how
@@ -116,9 +111,48 @@ class Counter(TorchDispatchMode):
         return image.new_empty(len(image), weight.shape[1] * groups if transposed else weight.shape[0], *shape)
 
 
+def _worked_out(name: str, args: Call) -> Call:
+    """What an operator gives, by the rules for its shape; None of one that is left to torch."""
+    if name in NORMS:
+        few = args[0].new_empty(args[0].shape[1])  # mean and deviation: their number does not matter here
+        return args[0].new_empty(args[0].shape), few, few
+    if name in RESIZED:
+        return args[0].new_empty(*args[0].shape[:2], *args[1])
+    if name == "cat" and (shape := _joined(*args)):
+        return args[0][0].new_empty(shape)
+    if name == "max_pool2d_with_indices" and (shape := _pooled(*args)):
+        return args[0].new_empty(shape), args[0].new_empty(shape, dtype=torch.int64)
+    if name.removesuffix("_") in ELEMENTWISE and not any(_differ(args[0], other) for other in args[1:]):
+        return args[0] if name.endswith("_") else args[0].new_empty(args[0].shape)
+    return None
+
+
 def _differ(one: Tensor, other: object) -> bool:
     """Whether an elementwise operator on the two may give another shape or type than the first's."""
     return isinstance(other, Tensor) and (one.shape != other.shape or one.dtype != other.dtype)
+
+
+def _joined(parts: list[Tensor], dim: int = 0) -> list[int] | None:
+    """The shape of maps of one type that are alike but for the dimension they are joined along; None of others."""
+    first = parts[0]
+    rest = [(part.dtype, part.shape[:dim], part.shape[dim:][1:]) for part in parts] if -first.dim() <= dim else []
+    if not first.dim() or any(part.dim() != first.dim() for part in parts) or any(one != rest[0] for one in rest):
+        return None
+    shape = list(first.shape)
+    shape[dim] = sum(part.shape[dim] for part in parts)
+    return shape
+
+
+def _pooled(
+    image: Tensor, kernel: list[int], stride: Call = (), padding: Call = (0,), dilation: Call = (1,), ceil: bool = False
+) -> list[int] | None:
+    """The shape of pooled maps; None where a fault is torch's to tell."""
+    knobs = [list(values) * (2 // len(values)) for values in (kernel, stride or kernel, padding, dilation)]
+    shape = []
+    for size, own, step, margin, apart in zip(image.shape[-2:], *knobs, strict=True):
+        places = _convolved(size + (step - 1) * ceil, own, step, margin, apart, 0, transposed=False)
+        shape.append(places - (ceil and (places - 1) * step >= size + margin))  # none begins beyond the maps
+    return None if min(shape) < 1 else [*image.shape[:-2], *shape]
 
 
 def _convolved(  # the arguments are those of torch's convolution, for one dimension

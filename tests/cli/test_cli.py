@@ -315,7 +315,8 @@ def test_costs_are_measured_when_asked(called, tmp_path):
 
 def test_pricing_loads_no_compiler():
     """A second of imports, more than most networks take to be counted."""
-    assert loaded(("torch._dynamo", "sympy", "ray", "mlflow"), "cost", "hrnet", "--json") == []
+    for model in ("hrnet", "hourglass", "unet"):  # additions, pooling and joined maps
+        assert loaded(("torch._dynamo", "sympy", "ray", "mlflow"), "cost", model, "--json") == []
 
 
 @pytest.mark.slow

@@ -102,6 +102,10 @@ def test_a_linear_layer_of_the_papers_tool_is_ours_for_one_vector():
         (nn.Sequential(nn.BatchNorm2d(6), nn.GroupNorm(2, 6), nn.GELU(), nn.Hardswish(inplace=True)), (2, 6, 4, 4)),
         (nn.LayerNorm(5), (2, 6, 5)),
         (nn.Upsample(scale_factor=2), (1, 6, 5, 4)),
+        (nn.MaxPool2d(3, 2, 1), (2, 6, 11, 8)),
+        (nn.MaxPool2d(2, ceil_mode=True), (2, 6, 11, 8)),
+        (nn.MaxPool2d(3, (2, 3), 1, ceil_mode=True), (2, 6, 8, 12)),
+        (nn.MaxPool2d(2, 3, 1, dilation=2, ceil_mode=True), (6, 8, 13)),
         (nn.Upsample(size=(7, 9), mode="bilinear", align_corners=True), (1, 6, 5, 4)),
     ],
     ids=str,
@@ -114,6 +118,30 @@ def test_shapes_and_graphs_are_those_of_torch(layer, shape):
     assert worked_out.shape == real.shape
     assert worked_out.dtype == real.dtype
     assert cost.used_parameters(worked_out) == parameters
+
+
+@pytest.mark.parametrize("dim", [1, -1, 0, -4])
+def test_joined_maps_are_those_of_torch(dim):
+    class Joined(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, x.relu(), x], dim)
+
+    assert counted(Joined(), 2, 3, 4, 5)[1].shape == Joined()(torch.rand(2, 3, 4, 5)).shape
+
+
+def test_what_cannot_be_joined_as_it_is_is_left_to_torch():
+    class Joined(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, (x[:, :1] > 0).long(), x.new_empty(0)], dim=1)
+
+    class Unlike(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, x[:, :, 1:]], dim=1)
+
+    found = counted(Joined(), 2, 3, 4, 5)[1]
+    assert (found.shape, found.dtype) == ((2, 4, 4, 5), torch.float32)
+    with pytest.raises(RuntimeError, match=r"[Ss]izes of tensors must match"):
+        counted(Unlike(), 2, 3, 4, 5)
 
 
 def test_elementwise_operators_of_unlike_shapes_are_left_to_torch():
