@@ -36,6 +36,7 @@ def found(people: int, *, off: float = 0.0) -> list[dict]:
     return predictions
 
 
+@pytest.mark.slow
 def test_a_report_shows_what_was_evaluated_on_its_own_test_images(called, report, tmp_path):
     assert "Other networks" not in report()
     for name, people, off in (("truth", 200, 0.0), ("moved", 200, 3.0), ("elsewhere", 50, 0.0)):

@@ -55,7 +55,7 @@ def wanted(checkpoint, colours):
     return logits.softmax(dim=1).numpy(), np.array(data.targets)
 
 
-@pytest.mark.parametrize("form", ["checkpoint", "onnx"])
+@pytest.mark.parametrize("form", ["checkpoint", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_network_scores_what_torchvision_says(called, checkpoint, colours, tmp_path, form):
     probabilities, right = wanted(checkpoint, colours)
     file, words = checkpoint, ()

@@ -63,6 +63,7 @@ def test_settings_of_one_alone(compare, tmp_path):
     assert of(found, "PCK")["difference"] != 0
 
 
+@pytest.mark.slow
 def test_three_kinds_of_things_by_groups_with_a_page(called, people, tmp_path):
     readers.of_joints(tmp_path / "n.onnx", stride=2)
     asked = ["--task", "pose", "--data", people, "--set", "dataset.group_field=clip"]

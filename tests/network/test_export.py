@@ -15,6 +15,7 @@ def recipe(**changes) -> dict:
     return small_study()["recipe"] | changes
 
 
+@pytest.mark.slow
 def test_a_trained_backbone_becomes_the_start_of_another_study(called, tmp_path):
     study = write_study(tmp_path, budget={"keep_weights": True}, seeds=[0])
     assert called("run", study, "--local")[0] == 0

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.usefixtures("small_shelf")
 SETS = {"few": {}, "other": {"dataset.val": 12, "train.epochs": 2}}
 
 
+@pytest.mark.slow
 def test_from_plan_to_report(called, tmp_path):
     file = write_study(tmp_path, datasets=SETS, seeds=6, test="t")
     status, out, err = called("plan", file)

@@ -64,6 +64,7 @@ def test_tries_come_first_and_choose(called, tmp_path):
     assert {row["status"] for row in rows} == {"done"}
 
 
+@pytest.mark.slow
 def test_the_best_mean_score_is_chosen_and_shown(called, tmp_path):
     file = write_study(tmp_path, tune=TUNE | {"seeds": 2}, seeds=2)
     assert called("run", file, "--local")[0] == 0
@@ -84,6 +85,7 @@ def test_the_best_mean_score_is_chosen_and_shown(called, tmp_path):
     assert (tmp_path / "results/asked/small_tuning").is_dir()
 
 
+@pytest.mark.slow
 def test_tries_are_scored_on_training_images_alone(called, tmp_path):
     file = write_study(tmp_path, tune=TUNE, seeds=2)
     assert called("run", file, "--local")[0] == 0
@@ -93,6 +95,7 @@ def test_tries_are_scored_on_training_images_alone(called, tmp_path):
         assert len(images) == (5 if result.recipe.train.held_out else 8)  # of 20 training and of 8 test images
 
 
+@pytest.mark.slow
 def test_arms_whose_tries_all_fail_stand_by_the_first(called, tmp_path):
     factors = {"fault": {"at": "model.fault", "levels": ["", "nan"]}}
     file = write_study(tmp_path, tune=TUNE, seeds=2, factors=factors)
@@ -104,6 +107,7 @@ def test_arms_whose_tries_all_fail_stand_by_the_first(called, tmp_path):
     assert "No try of nan has a score: the first one stands for it." in report
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(called, tmp_path):
     """Stopped after the first epochs; the second run trains the rest of the tries and then what they chose."""
     file = write_study(tmp_path, tune=TUNE, seeds=2)
@@ -134,6 +138,7 @@ def test_speeds_are_of_the_networks_that_the_tries_chose(called, tmp_path):
     assert {label for label, _ in found} == set(arms)
 
 
+@pytest.mark.slow
 def test_an_arm_with_a_failed_try_waits(called, tmp_path):
     """Out of memory says nothing of a rate: the arm is trained once --retry has given the try a score."""
     file = write_study(tmp_path, tune=TUNE, seeds=2)
