@@ -98,6 +98,64 @@ def test_the_map_before_the_classifier_is_that_of_segmentation_models_pytorch(na
 
 
 @torch.no_grad()
+def test_unetpp_has_the_nodes_and_the_parameters_of_its_paper():
+    """Equation 1 of arXiv 1807.10165 written out; 9,041,601 is what its authors' code counts: one channel in, one
+    class, a bias in every convolution, no normalisation."""
+    net = build("unetpp", encoder=None).eval()
+    outputs = 2 * (5 * 32 + 4 * 64 + 3 * 128 + 2 * 256 + 512)  # of all normalised convolutions
+    further = (2 - 1) * outputs + 2 * 9 * 32  # a scale and a shift for each bias, two more colours
+    assert sum(p.numel() for p in net.parameters()) + 33 == 9_041_601 + further
+    net = build("unetpp", encoder=None, width=0.125, deep_supervision=True).train()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum, layer.track_running_stats = 0.0, False
+    images = torch.rand(2, 3, 30, 47, generator=torch.Generator().manual_seed(0))
+    padded = nn.functional.pad(images, (0, 1, 0, 2))
+    x = {(0, 0): net.down[0](padded)}
+    for i in range(1, 5):
+        x[i, 0] = net.down[i](nn.functional.max_pool2d(x[i - 1, 0], 2))
+    for i, j in [(3, 1), (2, 1), (1, 1), (0, 1), (2, 2), (1, 2), (0, 2), (1, 3), (0, 3), (0, 4)]:
+        up = net.decoder.up[f"{i}_{j}"](x[i + 1, j - 1])
+        x[i, j] = net.decoder.blocks[f"{i}_{j}"](torch.cat([up, *(x[i, k] for k in range(j))], 1))
+    wanted = [x[0, j][..., :30, :47] for j in (4, 3, 2, 1)]
+    found = net(images)
+    assert [one.shape for one in found] == [(2, 4, 30, 47)] * 4
+    torch.testing.assert_close(found, wanted)
+    assert (net.intermediate, net.strides) == ((1, 2, 3), (1, 1, 1, 1))
+    torch.testing.assert_close(net.eval()(images), [net(images)[0]])
+
+
+@torch.no_grad()
+def test_unetpp_by_levels_reads_the_encoder_s_maps(images):
+    net = build("unetpp", encoder="resnet18", nodes="levels", width=0.25).eval()
+    maps = [None, *net.encoder(images)]
+    assert [tuple(one.shape[2:]) for one in maps[1:]] == [(64 >> i, 96 >> i) for i in range(1, 6)]
+    nodes = {(i, 0): one for i, one in enumerate(maps)}
+    for j in range(1, 6):
+        for i in range(5 - j, -1, -1):
+            if i or j == 5:  # the encoder has no map of the image's size
+                up = nn.functional.interpolate(nodes[i + 1, j - 1], scale_factor=2, mode="nearest")
+                beside = [nodes[i, k] for k in range(j) if i]
+                nodes[i, j] = net.decoder.blocks[f"{i}_{j}"](torch.cat([up, *beside], 1))
+    torch.testing.assert_close(net(images), [nodes[0, 5]])
+    assert [nodes[i, 5 - i].shape[1] for i in range(5)] == [4, 8, 16, 32, 64]
+
+
+@torch.no_grad()
+def test_unetpp_by_levels_takes_encoders_without_a_map_at_half_the_size(images):
+    net = build("unetpp", encoder="convnext_atto", nodes="levels", width=0.25).eval()
+    assert net.encoder.level_channels[1] == 0
+    assert [one.shape for one in net(images[..., :50, :])] == [(1, 4, 50, 96)]
+
+
+def test_what_unetpp_cannot_be():
+    with raises(PartError, match=r"deep_supervision: is of the plain network"):
+        build("unetpp", deep_supervision=True)
+    with raises(PartError, match=r"nodes: of a named encoder"):
+        build("unetpp", encoder=None, nodes="levels")
+
+
+@torch.no_grad()
 def test_segformer_is_that_of_segmentation_models_pytorch(images):
     reference = smp.Segformer("mit_b0", encoder_weights=None, classes=CLASSES, upsampling=1).eval()
     with torch.device("meta"):  # which draws no weights
