@@ -33,7 +33,8 @@ def hard_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, *, thres
         labelled = labels != IGNORED
         own = logits.softmax(dim=1).gather(1, (labels * labelled)[:, None])[:, 0]
         own = own.masked_fill(~labelled, 2.0)  # never hard
-        place = min(min_kept, int(labelled.sum()) - 1)
-        limit = own.flatten().kthvalue(max(0, place) + 1).values.clamp(min=threshold)
+        wanted = own.flatten().kthvalue(min(min_kept, own.numel() - 1) + 1).values
+        largest = own.masked_fill(~labelled, 0.0).max()  # where fewer are labelled; to count them would wait for a GPU
+        limit = torch.minimum(wanted, largest).clamp(min=threshold)
         hard = (own < limit) & labelled
     return (losses * hard).sum() / hard.sum().clamp(min=1)

@@ -85,8 +85,8 @@ class Training:
         loss = self.team.add_up(self.net.parameters(), loss.detach())
         updates.clip(self.net, self.spec)
         self.optimizer.step()
-        if self.average:
-            self.average.update_parameters(self.net)
+        if self.average and self.spec.ema:
+            updates.follow(self.average, self.net, self.spec.ema)
         return loss
 
     def state(self) -> bytes:

@@ -135,7 +135,24 @@ def average(net: nn.Module, spec: TrainSpec, device: torch.device, layout: torch
     if not spec.ema:
         return None
     made = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(spec.ema), use_buffers=True)
-    return made.to(device, memory_format=layout)  # type: ignore[call-overload, no-any-return]  # stubs lack it
+    made.to(device, memory_format=layout)  # type: ignore[call-overload]  # stubs lack it
+    made.n_averaged = made.n_averaged.cpu()  # it is read at every step
+    return made
+
+
+@torch.no_grad()
+def follow(average: AveragedModel, net: nn.Module, decay: float) -> None:
+    """Move the running average towards the network, as `update_parameters` does, which would wait for a GPU: it sends
+    it the number of updates, for averages that depend on it."""
+    if not int(average.n_averaged):
+        average.update_parameters(net)
+        return
+    move = get_ema_multi_avg_fn(decay)
+    pairs = [*zip(*([*module.parameters(), *module.buffers()] for module in (average.module, net)), strict=True)]
+    for real in (True, False):
+        if some := [pair for pair in pairs if pair[0].is_floating_point() == real]:
+            move([own for own, _ in some], [theirs for _, theirs in some], None)
+    average.n_averaged += 1
 
 
 def averaged(tensors: dict[str, Tensor], own: AveragedModel | None) -> dict[str, Tensor]:

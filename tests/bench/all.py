@@ -14,6 +14,7 @@ from pathlib import Path
 from ratios import MARK
 
 from ablate.machine import origin
+from ablate.training.batches import AHEAD
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs/speed.md"
@@ -25,6 +26,11 @@ ratio says how many times as long the peer takes, so above 1 ours is quicker; be
 ours. Both sides ran in turns in the same run, on the same inputs, and where they compute scores these are equal.
 `make speed` writes this page; the benchmarks are `tests/bench/*.py`, and each says at its top what is compared. What
 was tried and dropped is in DECISIONS.md.
+
+On a GPU no step of one process waits for the processor to read a number, hard pixels and running averages included.
+What still waits: detectors, whose second stages take as many boxes as there are; processes that share a trial, which
+tell each other at every step which parameters have a gradient; the end of an epoch, where losses are read; and a step
+that is {ahead} behind the last one launched.
 
 """
 
@@ -52,7 +58,7 @@ def page(rows: list[list[str]], load: float) -> str:
         else f" Others were at work on it as the run began (load {load:.1f}): take the ratios as rough."
     )
     lines = [f"Measured on {machine}.{free}", "", "| work | peer | ratio | limit |", "|---|---|---:|---|"]
-    return HEAD + "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]) + "\n"
+    return HEAD.format(ahead=AHEAD) + "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]) + "\n"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A GPU does not wait for the processor: a step reads nothing, batches are copied beside it, losses are read late."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,11 @@ TASKS = {
     "classification": {"size": [64, 64]},
     "bottom_up_pose": {"size": [64, 64]},
 }
+CASES = {
+    **{name: (name, {}, {}) for name in TASKS},
+    "hard pixels": ("segmentation", {"ohem": True, "ohem_min_kept": 100}, {}),
+    "a running average": ("pose", {}, {"ema": 0.9, "clip_norm": 1.0}),
+}  # task, its knobs, and those of training
 
 
 @pytest.fixture
@@ -35,12 +40,14 @@ def forbidden() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def training(name: str, precision: str = "bf16") -> tuple[Training, Recipe]:
+def training(
+    name: str, precision: str = "bf16", knobs: Mapping[str, object] = {}, train: Mapping[str, object] = {}
+) -> tuple[Training, Recipe]:
     recipe = Recipe(
-        task=Part(name=name, knobs=TASKS[name]),
+        task=Part(name=name, knobs=TASKS[name] | dict(knobs)),
         dataset=Part(name="figures", knobs={"train": 32, "val": 8}),
         model=Part(name="hrnet", knobs={"width": 8, "blocks": 1, "stage1_blocks": 1}),
-        train=TrainSpec(epochs=2, batch=8, precision=precision),
+        train=TrainSpec(epochs=2, batch=8, precision=precision, **train),
     ).settled(on_gpu=True)
     of = Trial(arm={}, seed=0, recipe=recipe, meanings=recipe.meanings())
     return Training(of, build(recipe).train(), torch.device("cuda")), recipe
@@ -53,9 +60,10 @@ def loaded(recipe: Recipe, folder: Path) -> tuple:
     return task, batches(encoded, 8, at(folder, gpus=1), task)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_a_step_does_not_wait(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
-    made, recipe = training(name)
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_does_not_wait(tmp_path: Path, case: str, request: pytest.FixtureRequest) -> None:
+    name, knobs, train = CASES[case]
+    made, recipe = training(name, knobs=knobs, train=train)
     task, loader = loaded(recipe, tmp_path)
     here = list(placed(loader, made.device))
     made.step(task, here[0], 1e-3)  # constants are made, kernels chosen

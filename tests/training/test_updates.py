@@ -331,6 +331,18 @@ def test_the_average_is_timms_buffers_included():
             assert not torch.equal(value, made.net.state_dict()[name]), name
 
 
+def test_the_average_is_torchs_bit_for_bit():
+    made = training(network(), ema=0.8)
+    torchs = updates.average(made.net, made.spec, torch.device("cpu"), made.layout)
+    for batch in drawn(4):
+        stepped(made, [batch])
+        torchs.update_parameters(made.net)
+    own = made.average.state_dict()
+    assert own.keys() == torchs.state_dict().keys()
+    assert all(torch.equal(own[name], value) for name, value in torchs.state_dict().items())
+    assert own["n_averaged"] == 4
+
+
 def test_without_an_average_the_network_itself_is_evaluated():
     made = training(network())
     assert made.evaluated is made.net
