@@ -100,7 +100,7 @@ def one_line(answer: tuple[int, str, str]) -> str:
         (["plan", "absent.yaml"], "absent.yaml: No such file or directory"),
         (["plan"], "Missing argument 'STUDY'."),
         (["list", "modles"], "Invalid value for"),
-        (["list", "knobs", "hrnett"], "list knobs NAME: choose from"),
+        (["list", "knobs", "hrnett"], "list knobs hrnett: did you mean 'hrnet'?"),
         (["list", "knobs"], "list knobs NAME: choose from"),
         (["list", "datasets", "figures"], "list datasets: takes no name; a part's knobs: ablate list knobs figures"),
         (["show", "../x"], "'../x' is not a trial's id"),
