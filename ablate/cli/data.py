@@ -60,13 +60,13 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
     A remark names what changes scores and may be meant: nobody but the set's owner can tell.
     Example: ablate data check camvid --data ~/datasets --knobs '{"test": "test"}'
     """
-    from ablate.datasets import SPLITS, Assumes, Remarks, catalog, parts_named, unnamed
+    from ablate.datasets import SPLITS, Assumes, Remarks, as_published, catalog, parts_named, unnamed
     from ablate.datasets._both_sides import both_sides
     from ablate.study import Part
 
     guessed = part is None and name not in catalog()
     part = part or (USUAL if guessed else catalog()[name].part)
-    chosen = registry.check_knobs("dataset", part, {"set": name} | _object(knobs))
+    chosen = registry.check_knobs("dataset", part, as_published(part, {"set": name} | _object(knobs)))
     dataset = registry.build("dataset", part, chosen)
     if knob := unnamed(chosen):
         chosen = registry.check_knobs("dataset", part, parts_named(Part(name=part, knobs=chosen), data))
@@ -138,6 +138,7 @@ def make(name: str, archive: Path, data: Path | None, as_json: bool) -> None:
     from ablate.datasets.make.drive import make_drive
     from ablate.datasets.make.isbi2012 import make_isbi2012
     from ablate.datasets.make.lspet import make_lspet
+    from ablate.datasets.make.pascal_context import make_pascal_context
     from ablate.datasets.make.voc import make_voc
 
     makers = {
@@ -146,6 +147,7 @@ def make(name: str, archive: Path, data: Path | None, as_json: bool) -> None:
         "isbi2012": make_isbi2012,
         "drive": make_drive,
         "voc": make_voc,
+        "pascal_context": make_pascal_context,
     }
     if name not in makers:
         raise AblateError(f"data make {name}: {nearest(name, makers)}")

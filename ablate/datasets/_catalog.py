@@ -1,6 +1,7 @@
 """Joint sets, classes and the sets that we know, kept as data in the JSON files of this folder."""
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,12 @@ def image_classes() -> dict[str, Classes]:
 def catalog() -> dict[str, KnownSet]:
     """The known sets by name: what `ablate data` lists."""
     return {name: KnownSet(**entry) for name, entry in _load("catalog.json").items()}
+
+
+def as_published(part: str, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of a part, `set` among them, before those that the catalog has of the set."""
+    known = catalog().get(str(knobs.get("set")))
+    return {**(known.knobs if known and known.part == part else {}), **knobs}
 
 
 def _load(name: str) -> dict[str, Any]:

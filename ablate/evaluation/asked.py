@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ablate import registry
-from ablate.datasets import Info, Samples, build_dataset, catalog, groups_of, parts_named
+from ablate.datasets import Info, Samples, as_published, build_dataset, catalog, groups_of, parts_named
 from ablate.errors import DataError, PartError, StudyError, nearest
 from ablate.evaluation.reading import Reading
 from ablate.study import Part, Recipe, filled_knobs, parse
@@ -188,7 +188,7 @@ def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[
     found = part or _part_of(data, serving) or (known[named[0]].part if named and name is None else None)
     if found and name is None:
         own["set"] = next((n for n in named if known[n].part == found), data.name)
-        return str(found), _as_published(str(found), own), data.parent
+        return str(found), as_published(str(found), own), data.parent
     if name is None:
         there = [folder.name for folder in sorted(data.iterdir()) if folder.is_dir() and _part_of(folder, serving)]
         hint = f"folders in it laid out for {task}: {', '.join(there)}" if there else _wanted(serving)
@@ -201,13 +201,7 @@ def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[
         raise DataError(
             f"{data}: holds no set {str(name)!r} for {task}; {nearest(str(name), there)}; {_wanted(serving)}"
         )
-    return str(found), _as_published(str(found), own), data
-
-
-def _as_published(part: str, own: dict[str, object]) -> dict[str, object]:
-    """The knobs, before those that the catalog has of a known set."""
-    known = catalog().get(str(own["set"]))
-    return {**(known.knobs if known and known.part == part else {}), **own}
+    return str(found), as_published(str(found), own), data
 
 
 def _part_of(folder: Path, serving: Sequence[str]) -> str | None:

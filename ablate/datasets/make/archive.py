@@ -5,6 +5,7 @@ members that grow without end do harm.
 """
 
 import posixpath
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from ablate.errors import DataError, one_line
 
 Reader = Callable[[str], bytes]  # content of a file by its path beside the known file; raises DataError
+NAME = re.compile(r"[\w][\w.\-]*")  # of an image in a list of VOC's
 
 
 @contextmanager
@@ -62,6 +64,20 @@ def making(target: Path) -> Iterator[Path]:
         raise DataError(f"{target}: cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def listed(content: bytes, split: str, archive: Path) -> list[str]:
+    """The names of images in ImageSets/Main/SPLIT.txt of Pascal VOC, the first word of each line.
+
+    Raises:
+        DataError: a name that is none, no name, or one twice.
+    """
+    names = [line.split()[0] for line in content.decode("utf-8", "replace").splitlines() if line.strip()]
+    odd = [name for name in names if not NAME.fullmatch(name)]
+    if odd or not names or len(set(names)) < len(names):
+        what = f"{odd[0]!r} is no image's name" if odd else "it is empty or repeats itself"
+        raise DataError(f"{archive}: ImageSets/Main/{split}.txt: {what}")
+    return names
 
 
 def _file(file: Path, archive: Path, limits: dict[str, int]) -> bytes:

@@ -6,17 +6,15 @@ that are marked as difficult count in VOC's evaluation nowhere: they become crow
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ablate.datasets.make.archive import Reader, making, opened
+from ablate.datasets.make.archive import Reader, listed, making, opened
 from ablate.errors import DataError, one_line
 
 LIMITS = {".txt": 4 * 2**20, ".xml": 2**20, ".jpg": 32 * 2**20}  # bytes of a member; the real ones are smaller
 SPLITS = ("train", "val")
-NAME = re.compile(r"[\w][\w.\-]*")
 
 
 def make_voc(archive: Path, target: Path) -> str:
@@ -26,7 +24,7 @@ def make_voc(archive: Path, target: Path) -> str:
         DataError: the archive is not laid out so or is damaged; `target` exists already.
     """
     with making(target) as part, opened(archive, beside="ImageSets/Main/train.txt", limits=LIMITS) as read:
-        names = {split: _listed(read(f"{split}.txt"), split, archive) for split in SPLITS}
+        names = {split: listed(read(f"{split}.txt"), split, archive) for split in SPLITS}
         objects = {split: [_annotated(read, name, archive) for name in names[split]] for split in SPLITS}
         classes = sorted({one["class"] for split in SPLITS for image in objects[split] for one in image["objects"]})
         if not classes:
@@ -41,16 +39,6 @@ def make_voc(archive: Path, target: Path) -> str:
             (part / "annotations" / f"instances_{split}.json").write_text(json.dumps(document), encoding="utf-8")
     counts = ", ".join(f"{len(names[split])} {split}" for split in SPLITS)
     return f"{target}: {counts}; coco_instances reads it with classes: [{', '.join(classes)}]"
-
-
-def _listed(content: bytes, split: str, archive: Path) -> list[str]:
-    """The names of a list's images, the first word of each line."""
-    names = [line.split()[0] for line in content.decode("utf-8", "replace").splitlines() if line.strip()]
-    odd = [name for name in names if not NAME.fullmatch(name)]
-    if odd or not names or len(set(names)) < len(names):
-        what = f"{odd[0]!r} is no image's name" if odd else "it is empty or repeats itself"
-        raise DataError(f"{archive}: ImageSets/Main/{split}.txt: {what}")
-    return names
 
 
 def _annotated(read: Reader, name: str, archive: Path) -> dict[str, Any]:
