@@ -115,6 +115,12 @@ def elsewhere(design: Design) -> list[dict[str, str]]:
     return [*of_task, *own]
 
 
+def without_study() -> list[dict[str, str]]:
+    """Tables of the papers that no shipped study stands for: `table`, `what` it is of, `why`."""
+    found: list[dict[str, str]] = _facts()["no_study"]
+    return found
+
+
 def same(ours: Any, official: Any) -> bool:
     """Equal, numbers up to rounding, a digest as far as it is published."""
     if isinstance(ours, list) and isinstance(official, list):

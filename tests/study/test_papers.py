@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from ablate.planning.open_study import opened
 from ablate.study import TrainSpec, papers, presets, shipped
 
+ROMAN = ["II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII"]
+ROMAN += ["XV", "XVI", "XX", "XXI", "XXII", "XXIII", "XXIV"]
 ROOT = Path(__file__).parents[2]
 FACTS = json.loads((ROOT / "ablate/study/official_recipes.json").read_text(encoding="utf-8"))
 
@@ -95,6 +98,24 @@ def test_arms_whose_recipe_is_not_known_say_so(designs):
     found = {one.arm: one.caution for one in papers.protocols(designs["pose_baselines"])}
     assert found["hourglass_8"] == found["cpn"] == "HRNet's recipe; the row's own is not known"
     assert found["hrnet_w32"] == found["simple_baseline_r50"] == ""
+
+
+def test_every_published_table_is_named_with_its_study_or_the_reason(designs):
+    """By the numbers that both papers print, as far as their tables are of images or costs."""
+    page = (ROOT / "docs/protocols.md").read_text(encoding="utf-8")
+    listed = page.partition("## Published tables")[2].partition("\n## ")[0]
+    for number in range(1, 7):
+        assert f"1902.09212, Table {number}" in listed, number
+    for number in ROMAN:
+        assert re.search(rf"1908.07919, (Table|Tables) ({number}\b|\w+ and {number}\b)", listed), number
+    papered = {name for name, design in designs.items() if design.study.paper}
+    assert {line.split("`")[1] for line in listed.splitlines() if "| `" in line} == papered
+    row = next(line for line in listed.splitlines() if "`pascal_context`" in line)
+    found = [value for one in papers.protocols(designs["pascal_context"]) for value in one.values]
+    assert f"| {sum(papers.same(v.ours, v.official) for v in found)} of {len(found)} |" in row
+    assert "recipe of its own not known: unetpp, pspnet" in row
+    why = next(line for line in listed.splitlines() if "1902.09212, Table 3" in line)
+    assert "six scales that no source states" in why
 
 
 def test_a_plan_says_what_differs(called):
