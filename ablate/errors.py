@@ -109,7 +109,14 @@ def invalid(error: "ValidationError") -> tuple[str, str]:
         return where, "is missing"
     what = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     what = re.sub("a valid dictionary( or instance of .*)?$", "a mapping", what)
-    return where, what if isinstance(first["input"], dict | list) else f"{what}, not {first['input']!r:.100}"
+    return where, what if isinstance(first["input"], dict | list) else f"{what}, not {as_written(first['input']):.100}"
+
+
+def as_written(value: object) -> str:
+    """A value in a message as a study file writes it: null, true, [64, 48]; texts in quotes."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"[{', '.join(map(as_written, value))}]" if isinstance(value, list | tuple) else repr(value)
 
 
 def without_credentials(text: str, *, of: str = "") -> str:

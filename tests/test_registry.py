@@ -80,7 +80,7 @@ def test_a_written_default_is_the_default(plugin):
         ({}, "needed: is missing"),
         ({"needed": 1, "widht": 2}, "widht: the model 'mine' has no such knob; did you mean 'width'?"),
         ({"needed": "one"}, "needed: should be a valid integer, not 'one'"),
-        ({"needed": 1, "width": True}, "width: should be a valid integer, not True"),
+        ({"needed": 1, "width": True}, "width: should be a valid integer, not true"),
         ({"needed": 1, "width": "8"}, "width: should be a valid integer, not '8'"),
         ({"needed": 1, "width": 8.5}, "width: should be a valid integer, not 8.5"),
         ({"needed": 1, "ratio": "1e-3"}, "ratio: should be a valid number, not '1e-3'"),

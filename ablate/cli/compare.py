@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import options
+from ablate.cli.scores import named, uncounted
 from ablate.cli.tables import Row, document, show
 from ablate.cli.talk import say, tell
+from ablate.errors import as_written
 
 if TYPE_CHECKING:
     from ablate.analysis import redrawn
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 PART = "/"  # in the name of a score of one class or joint
 MOST_PARTS = 30  # of them that a terminal shows
+MOST_HEAD = 14  # characters of a label that may head a column
 
 
 class Side:
@@ -60,7 +63,9 @@ def command(
     settings = _settings(chosen, own, len(what))
     names = _names(what, labels)
     questions = [options.asked(chosen=one, **asked) for one in settings]  # type: ignore[arg-type]  # its options
-    sides = [_side(word, questions[place], names[place], results) for place, word in enumerate(what)]
+    quick_first = sorted(range(len(what)), key=lambda place: _predicts(what[place]))  # so that slips are told soon
+    by_place = {place: _side(what[place], questions[place], names[place], results) for place in quick_first}
+    sides = [by_place[place] for place in range(len(what))]
     found = _compared(_told_apart(sides))
     if page:
         write_atomically(page, html.render(compared.blocks(found)).encode())
@@ -69,19 +74,36 @@ def command(
         return
     for line in _lines(found):
         tell(line)
-    rows, parts = ([row for row in _rows(found) if (PART in row["score"]) == of_part] for of_part in (False, True))
-    show(rows)
-    show(parts[:MOST_PARTS])
-    if len(parts) > MOST_PARTS:
-        tell(f"{len(parts) - MOST_PARTS} more scores of classes or joints: --json or --page")
-    for second, images in found.apart.items():
-        if not images:
-            continue
-        tell(f"The images that differ most, by {found.primary} on the image alone:")
-        show([{"image": i.image, found.scored[0].label: i.scores[0], second: i.scores[1]} for i in images])
+    task = str(sides[0].of["task"])
+    for second in found.apart:
+        _show_pair(found, second, task)
+    if missing := uncounted(task, [score for score in found.scored[0].scores if _nowhere(found, score)]):
+        tell(*missing)
     tell(found.spread, compared.MEANING)
     if page:
         say(page)
+
+
+def _show_pair(found: "Compared", second: str, task: str) -> None:
+    """One of the others beside the first: scores, those of classes or joints, and the images that differ most."""
+    first, images = found.scored[0].label, found.apart[second]
+    heads = (first, second) if max(len(first), len(second)) <= MOST_HEAD else ("first", "second")
+    if len(found.apart) > 1 or heads[0] != first:
+        tell("", f"{second}{' (second)' * (heads[0] != first)}", f"against {first}{' (first)' * (heads[0] != first)}:")
+    rows = _rows(found, second, heads, task)
+    parts = [row for row in rows if PART in row["score"]]
+    show([row for row in rows if PART not in row["score"]])
+    show(parts[:MOST_PARTS])
+    if len(parts) > MOST_PARTS:
+        tell(f"{len(parts) - MOST_PARTS} more scores of classes or joints: --json or --page")
+    if images:
+        tell(f"The images that differ most, by {found.primary} on the image alone:")
+        show([{"image": i.image, heads[0]: i.scores[0], heads[1]: i.scores[1]} for i in images])
+
+
+def _nowhere(found: "Compared", score: str) -> bool:
+    """Whether a score is no number of any network."""
+    return all(math.isnan(one.scores.get(score, math.nan)) for one in found.scored)
 
 
 def _settings(chosen: tuple[str, ...], own: tuple[tuple[str, str], ...], count: int) -> list[tuple[str, ...]]:
@@ -106,6 +128,11 @@ def _told_apart(sides: list[Side]) -> list[Side]:
             side.scored = replace(side.scored, label=f"{side.scored.label} ({place + 1})")
         taken.append(side.scored.label)
     return sides
+
+
+def _predicts(word: str) -> bool:
+    """Whether it is a network, which has yet to predict."""
+    return Path(word).is_file() and Path(word).suffix != ".json"
 
 
 def _side(word: str, question: "Question", label: str, results: str) -> Side:
@@ -187,10 +214,15 @@ def _with_settings(sides: list[Side]) -> list["Scored"]:
     """What each is, with the settings that they do not share."""
     names = dict.fromkeys(name for side in sides for name in side.settings)
     differing = [name for name in names if len({str(side.settings.get(name, "")) for side in sides}) > 1]
-    shown = [[f"{name}={side.settings[name]}" for name in differing if name in side.settings] for side in sides]
+    shown = [[f"{name}={_typed(side.settings[name])}" for name in differing if name in side.settings] for side in sides]
     return [
         replace(side.scored, what="; ".join([side.scored.what, *more])) for side, more in zip(sides, shown, strict=True)
     ]
+
+
+def _typed(value: object) -> str:
+    """A setting's value as --set takes it."""
+    return value if isinstance(value, str) else as_written(value)
 
 
 def _compared(sides: list[Side]) -> "Compared":
@@ -224,17 +256,13 @@ def _lines(found: "Compared") -> list[str]:
     return [f"{found.title}, {found.images:,} images{groups}", *named, "", *found.answer]
 
 
-def _rows(found: "Compared") -> list[Row]:
-    several = len(found.scored) > 2
+def _rows(found: "Compared", second: str, heads: tuple[str, str], task: str) -> list[Row]:
+    """The scores of a pair that are numbers, with their units."""
     return [
-        {"score": one.score, **({"network": one.second} if several else {}), one.first: one.scores[0]}
-        | {
-            ("other" if several else one.second): one.scores[1],
-            "difference": one.diff,
-            "95 %": _ends(one.low, one.high),
-        }
+        {"score": named(one.score, task), heads[0]: one.scores[0], heads[1]: one.scores[1]}
+        | {"difference": one.diff, "95 %": _ends(one.low, one.high)}
         for one in found.differences
-        if not all(map(math.isnan, one.scores))
+        if one.second == second and not all(map(math.isnan, one.scores))
     ]
 
 

@@ -24,8 +24,9 @@ PRICED = [name for name, facts in FACTS.items() if {"dataset", "preset"} <= fact
 DEFINITIONS = (
     "Of one image. GMACs: 10^9 multiply-adds of convolution and linear layers. GFLOPs: the same in units of 2^30, as "
     "the HRNet papers print them; their tool counts transposed convolutions by their output's size. Attention: matrix "
-    "products outside such layers. Activations: elements of such layers' outputs. Memory: parameters, gradients, "
-    "moments and what autograd keeps of a batch, without the loss and the workspace of kernels."
+    "products outside such layers. Activations: elements of such layers' outputs. Training memory: what a step on "
+    "the batch beside it keeps, in GiB (2^30 bytes): parameters, gradients, the optimizer's moments and what autograd "
+    "saves, without the loss and the workspace of kernels."
 )
 PAPER = (
     "Our GFLOPs: multiply-adds of convolution and linear layers in the row's unit; of 2^30 as the papers' tool counts "
@@ -171,7 +172,7 @@ def _row(name: str, recipe: "Recipe", cost: "Cost", size: tuple[int, int] | None
         "GFLOPs (papers' tool)": round(cost.tool_gflops, 4), "attention (10^9)": round(cost.matmul_macs / 1e9, 4),
         "activations (10^6)": round(cost.activations / 1e6, 3),
         "training memory (GiB)": round(training_memory(recipe, size=size) / 2**30, 3),
-        "with a batch of": f"{recipe.train.batch} {recipe.train.precision}",
+        "with a batch of": f"{recipe.train.batch} images, {recipe.train.precision}",
     }  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ablate.cli import completion, options
-from ablate.cli.tables import Row, document, show
+from ablate.cli.scores import named, uncounted
+from ablate.cli.tables import Row, cell, document, show
 from ablate.cli.talk import say, tell
 
 if TYPE_CHECKING:
@@ -108,15 +109,21 @@ def lines(found: "Evaluated") -> list[str]:
     said = [
         f"{found.label} ({found.subject.kind} {found.subject.file}, sha256 {found.subject.sha256[:8]}...){network}",
         f"{found.task.name} on {name}: {samples}{found.images:,} images",
-        *(f"{kind}: {', '.join(f'{key} {value}' for key, value in of.items())}" for kind, of in knobs.items() if of),
+        *(
+            f"{kind}: {', '.join(f'{key} {cell(value)}' for key, value in of.items())}"
+            for kind, of in knobs.items()
+            if of
+        ),
         *(f"note: {note}" for note in found.notes),
         "",
     ]
-    width = max(map(len, found.scores))
-    for score, value in found.scores.items():
+    names = {score: named(score, found.task.name) for score, value in found.scores.items() if not math.isnan(value)}
+    width = max(map(len, names.values()), default=0)
+    for score, name in names.items():
         low, high = found.intervals.get(score, (math.nan, math.nan))
         ends = "" if math.isnan(low) else f"  [{low:.4f}, {high:.4f}]"
-        said.append(f"{score:<{width}}  -" if math.isnan(value) else f"{score:<{width}}  {value:.4f}{ends}")
+        said.append(f"{name:<{width}}  {found.scores[score]:.4f}{ends}")
+    said += uncounted(found.task.name, [score for score in found.scores if score not in names])
     redrawn = f"{found.groups:,} groups of images" if found.groups else "images"
     meaning = f"In brackets: 95 % of the scores on redrawn {redrawn}, which says how far it depends on the test set."
     rows = published.lines(found.reported, found.scores, name)

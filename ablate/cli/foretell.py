@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 @options.as_json
 @options.as_csv
 def command(study: Path, results: str, device: str | None, as_json: bool, as_csv: bool) -> None:
-    """Every comparison on every scale that has results, and in how many larger scales a shown sign held.
+    """Check whether a study's small scales showed what its larger ones show.
 
-    Scales are taken in the order of the study's file, which goes from small to large. Where a difference is shown on
-    fewer than two scales nothing is known, and nothing is said.
+    A row for each comparison has its difference, in points, and its verdict on every scale with results. Every two
+    scales are a case. known: both show a difference. held: it has the same sign on both. not known: at least one of
+    them shows no difference, so that the case says nothing.
     Example: ablate foretell fusion_count
     """
     from ablate.analysis import gather, sign_held
@@ -35,7 +36,9 @@ def command(study: Path, results: str, device: str | None, as_json: bool, as_csv
 
     scales = list(load(study).scales)
     if len(scales) < 2:
-        raise StudyError(f"{study}: foretell needs two scales or more; there are {len(scales)}")
+        raise StudyError(
+            f"{study}: foretell compares scales, and needs two or more; the study has {len(scales) or 'none'}"
+        )
     store = Store(results, device)
     found: dict[str, dict[tuple[str, str], Comparison]] = {}
     for scale in scales:
@@ -66,6 +69,6 @@ def _said(comparison: "Comparison | None") -> str:
 def _sentence(held: int, known: int, unknown: int, *, scales: list[str]) -> str:
     if not known:
         there = ", ".join(scales) or "none"
-        return f"nothing is known: no comparison is shown on two of the scales with results ({there})"
-    agree = f"of {known} pairs of scales that both show a difference, {held} agree on its sign"
-    return f"{agree}; {unknown} pairs are not known"
+        return f"nothing can be said: no comparison shows a difference on two scales; scales with results: {there}"
+    cases = f"in {known} cases both scales show a difference, in {held} of them with the same sign"
+    return f"{cases}; in {unknown} more at least one of the two shows none"

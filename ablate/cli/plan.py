@@ -72,7 +72,8 @@ def command(
     past = compared(run, made.results) if run else []
     if as_json:
         arms = _rows(made, plain=True)
-        document({"arms": arms, "makespans": ends, "last run": _numbers(run) if run else None})
+        past_run = _numbers(run) if run else None
+        document({"arms": arms, "time": _time(made), "power": _power(made), "makespans": ends, "last run": past_run})
     else:
         if made.unlike_starts:
             tell(made.unlike_starts, err=as_csv)
@@ -109,6 +110,26 @@ def _numbers(run: "Run") -> Row:
         "predicted_as_it_ran": run.makespan(max(1, run.ran_at_once)),
     }
     return run.model_dump(exclude={"predicted_seconds"}) | predicted | {"planned": len(run.predicted_seconds)}
+
+
+def _time(made: "Plan") -> Row:
+    """What the missing trials take on this machine."""
+    return {
+        "trials": len(made.missing), "at once": made.parallel, "seconds": 3600 * made.makespan_hours,
+        "device seconds": 3600 * made.trial_hours * max(made.study.budget.devices, 1), "basis": made.basis,
+    }  # fmt: skip
+
+
+def _power(made: "Plan") -> Row:
+    """What the seeds can show by the study's rule."""
+    from ablate.analysis import rule_of
+
+    rule, seeds = rule_of(made.design), len(made.study.seeds)
+    testable = bool(made.design.contrasts) and rule.testable(seeds)
+    return {
+        "seeds": seeds, "comparisons": rule.comparisons, "testable": testable, "seeds needed": rule.seeds_needed,
+        "detectable (sd)": rule.detectable(1.0, seeds) if testable else math.nan, "said": made.power,
+    }  # fmt: skip
 
 
 def _rows(made: "Plan", *, plain: bool) -> list[Row]:
@@ -173,6 +194,10 @@ def _tuning(made: "Plan") -> list[str]:
     time = f", about {duration(3600 * hours)} with {tries.parallel} at once" if tries.missing and hours > 0 else ""
     count, arms = sum(arm.planned for arm in tries.arms), len(made.arms)
     said = [f"Tuned first: {arms} arms, each by {made.study.tune.said}: {len(tries.missing)} of {count} to run{time}."]
+    said.append(
+        f"The tries train on the other {100 * (1 - made.study.tune.held_out):g} %: what is held out is for choosing. "
+        "Verdicts rest on trials that train on all training images."
+    )
     if made.design.waiting:
         said.append(
             f"What {len(made.design.waiting)} arms will be trained with is not known yet; costs are as first tried."
@@ -194,7 +219,7 @@ def _sentences(made: "Plan") -> list[str]:
             f"({duration(3600 * hours * max(devices, 1))} of {unit} time), by {made.basis}."
         )
     elif made.missing:
-        lines.append(f"Time unknown: {made.basis}.")
+        lines.append(f"How long they take is unknown: {made.basis}.")
     told = (made.space, made.published, made.left_out, made.estimated, made.little_trained, made.lopsided)
     lines += [line for line in told if line]
     if study.budget.share and made.missing:

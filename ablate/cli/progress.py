@@ -1,5 +1,6 @@
 """What is seen while a study runs: a live table on a terminal, plain lines in a pipe."""
 
+import math
 import sys
 import time
 from contextlib import suppress
@@ -75,7 +76,7 @@ class Progress:
             )
             self._line(
                 f"{self._name(trial)}  epoch {row.epoch}/{trial.recipe.train.epochs}  loss {row.loss:.5f}{scores}"
-                f"  {row.images_per_second:.0f} img/s  {duration(self._left())} left"
+                f"  {row.images_per_second:.0f} img/s  {self._until_done()}"
             )
         self._refresh()
 
@@ -104,6 +105,10 @@ class Progress:
     def _shown(self, trial: Trial) -> str:
         return f"  {self.study.metrics[0]} {self.scores[trial.id]:.3f}" if trial.id in self.scores else ""
 
+    def _until_done(self) -> str:
+        left = self._left()
+        return "time left unknown" if math.isnan(left) else f"{duration(left)} left"
+
     def _left(self) -> float:
         """Seconds until all trials are done, at the pace of the epochs so far."""
         if not self.epochs_seen:
@@ -130,7 +135,7 @@ class Progress:
             self.live.update(self._table())
 
     def _table(self) -> Table:
-        title = f"{len(self.ends)} of {len(self.waiting)} trials, {duration(self._left())} left"
+        title = f"{len(self.ends)} of {len(self.waiting)} trials, {self._until_done()}"
         table = Table(box=box.SIMPLE, pad_edge=False, caption=title, caption_justify="left")
         for name in ("trial", "epoch", "loss", self.study.metrics[0], "img/s", "status"):
             table.add_column(escape(cell(name)), justify="left" if name in ("trial", "status") else "right")

@@ -8,6 +8,7 @@ import click
 from ablate.cli import options
 from ablate.cli.tables import Row, show
 from ablate.cli.talk import say
+from ablate.cli.track import same_study
 from ablate.planning.open_study import opened
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     say(f"{done} of {len(rows)} trials done in {results}")
     if design.waiting:
         lost = sum(row["status"] == "failed" for row in rows[: len(trials) - len(design.trials)])
-        more = f"; {lost} tries have failed, and ablate run --retry trains them again" if lost else ""
+        more = f"; {lost} tries have failed; to train them again: {same_study('run', '--retry')}" if lost else ""
         say(f"{len(design.waiting)} of {len(design.arms)} arms are not tuned yet{more}")
     if needless := sum(row["status"] == NEEDLESS for row in rows):
         say(f"{needless} are not needed: a look has decided their comparisons")
@@ -71,7 +72,10 @@ def command(study: Path, scale: str | None, results: str, device: str | None, as
     if others := left_out(design.trials, everything, kind):
         say(others)
     if any(theirs):
-        say(f"{sum(map(bool, theirs))} of them were imported, not trained here; ablate show ID says when")
+        say(
+            f"{sum(map(bool, theirs))} of them were imported, not trained here; "
+            f"ablate show ID --results {results} says when"
+        )
     for line in shelf.spare:
         say(f"counts nowhere: {line}")
     for line in shelf.damaged + damage(store):

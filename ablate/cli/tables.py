@@ -20,6 +20,7 @@ from ablate.errors import printable
 Row = dict[str, Any]
 LONG = 500  # rows, beyond which a table is printed plainly
 INDENT = 4  # characters before what stands below a head
+COPIED = ("seed", "id", "image")  # columns of numbers that are names
 PLAIN = ("meaning", "what", "type")  # columns that need no name
 GAP = 2  # characters between columns, and around them all
 
@@ -76,7 +77,7 @@ def document(value: Any) -> None:
 def _lines(rows: list[Row]) -> list[str]:
     """A table of thousands of rows, each on one line that the terminal may wrap: rich takes two milliseconds a row."""
     names = [cell(name) for name in rows[0]]
-    cells = [names, *([cell(value) for value in row.values()] for row in rows)]
+    cells = [names, *([cell(value, name) for name, value in row.items()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     right = [isinstance(value, int | float) for value in rows[0].values()]
     return [
@@ -91,9 +92,9 @@ def _lines(rows: list[Row]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """A time in its natural unit; '?' when unknown."""
+    """A time in its natural unit."""
     if math.isnan(seconds):
-        return "?"
+        return "unknown"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -103,7 +104,7 @@ def duration(seconds: float) -> str:
 
 def _widths(rows: list[Row], width: int) -> dict[str, int]:
     """Characters of each column that fit into `width` and break no word and no number; none where nothing does."""
-    cells = {name: [cell(name), *(cell(row[name]) for row in rows)] for name in rows[0]}
+    cells = {name: [cell(name), *(cell(row[name], name) for row in rows)] for name in rows[0]}
     widths = {name: max(map(len, column)) for name, column in cells.items()}
     spare = {
         name: widths[name] - max(len(word) for cell in column for word in cell.split() or [""])
@@ -123,7 +124,7 @@ def _table(rows: list[Row], widths: dict[str, int]) -> Table:
         justify: Literal["left", "right"] = "right" if isinstance(value, int | float) else "left"
         table.add_column(escape(cell(name)), justify=justify, width=widths[name])
     for row in rows:
-        table.add_row(*(escape(cell(value)) for value in row.values()))
+        table.add_row(*(escape(cell(value, name)) for name, value in row.items()))
     return table
 
 
@@ -132,7 +133,7 @@ def _records(rows: list[Row]) -> Table:
     table = Table.grid(padding=(0, GAP))
     for row in rows:
         for name, value in row.items():
-            table.add_row(escape(cell(name)), escape(cell(value)))
+            table.add_row(escape(cell(name)), escape(cell(value, name)))
         table.add_row()
     return table
 
@@ -163,10 +164,17 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def cell(value: Any) -> str:
-    """A value as people read it."""
+def cell(value: Any, column: str = "") -> str:
+    """A value as people read it; numbers that name something stand as they are typed."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if column in COPIED:
+        return printable(str(value))
     if isinstance(value, float):
         return f"{value:,.4g}" if not math.isnan(value) else ""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, list | tuple):
+        is_size = len(value) == 2 and all(isinstance(side, int) for side in value)
+        return "x".join(map(str, value)) if is_size else ", ".join(map(cell, value))
     return printable(str(value))

@@ -41,10 +41,15 @@ def command(
 
 
 def track_later() -> str:
-    """The command that writes to MLflow what the one that runs now could not: with the same study and flags."""
+    """The command that writes to MLflow what the one that runs now could not."""
+    return same_study("track")
+
+
+def same_study(command: str, *flags: str) -> str:
+    """Another command on the study of the one that runs now, where that has one, with the flags that it was given."""
     given = click.get_current_context()
-    words = ["ablate", "track", str(given.params["study"])]
+    words = ["ablate", command, *flags, str(given.params["study"])]
     for name in ("scale", "results", "mlflow", "experiment"):
-        if given.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in given.params and given.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words += [f"--{name}", str(given.params[name])]
     return shlex.join(without_credentials(word, of=word) for word in words)

@@ -42,8 +42,8 @@ class Figures:
         PartError: a split without people, pictures too small to show them, too many people in each, or no such joint.
     """
 
-    train: int = 500  # people in the training split
-    val: int = 200  # people in the evaluation split
+    train: int = 500  # people in the training split, not images: usually five people are in four images
+    val: int = 200  # people in the evaluation split, not images
     size: tuple[int, int] = (112, 112)  # height and width of a picture, pixels
     people: int = 0  # in each picture, side by side; 0: one, and in every fourth picture two
     norm: tuple[str, str] | None = None  # two joints in whose distance NME and PCKh measure errors; none: no such score

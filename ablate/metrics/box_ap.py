@@ -8,6 +8,7 @@ from ablate.registry import metric
     "box_ap",
     meaning=1,
     scores=("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
+    unless="no box of that size is on these images",
     columns={
         "instances": ("int", "instances", "annotated instances that count: no crowds"),
         "matched": ("int", "instances", "of these, found with an overlap of at least .5"),

@@ -25,6 +25,7 @@ FAILED = 0.1  # NME beyond which a face counts as failed
     "joint_distance",
     meaning=1,
     scores=("NME", "FR10", "PCKh", "PCKh01", "RMSE", "RMSE_cut", "pixel_error", "pixel_error_cut"),
+    unless="the set names no length of a person to measure in (norm)",
     errors={
         "NME": "of the length that the set names",
         "FR10": "",

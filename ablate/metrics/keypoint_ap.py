@@ -25,6 +25,7 @@ RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools m
     "keypoint_ap",
     meaning=1,
     scores=("AP", "AP50", "AP75", "APM", "APL", "AR"),
+    unless="no labelled person of that size is on these images",
     columns={
         "people": ("int", "people", "annotated people that count: with labelled joints, and no crowds"),
         "matched": ("int", "people", "of these, found with a similarity of at least .5"),

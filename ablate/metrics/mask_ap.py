@@ -21,6 +21,7 @@ from ablate.registry import metric
         "mask_ARM",
         "mask_ARL",
     ),
+    unless="no masks were predicted, or no mask of that size is on these images",
     columns={
         "mask_instances": ("int", "instances", "annotated instances with masks that count: no crowds"),
         "mask_matched": ("int", "instances", "of these, found with an overlap of at least .5"),

@@ -24,6 +24,7 @@ DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
     "pck",
     meaning=1,
     scores=("PCK",),
+    unless="nobody on these images has a torso whose ends are labelled",
     columns={
         "joints": ("int", "joints", "labelled joints of the people who have a size"),
         "joints_found": ("int", "joints", "of these, found within the fraction of the torso that PCK takes"),

@@ -77,7 +77,10 @@ def export(network: nn.Module, file: Path, sizes: Sequence[Size]) -> list[Agreem
             raise PartError(f"{file}: what was written differs from the network by {worst:.2g} of its largest output")
         part.replace(file)
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
-        raise PartError(f"{file}: the network cannot be exported: {one_line(error)}") from None
+        raise PartError(
+            f"{file}: the network cannot be exported: {one_line(error)}; "
+            "its weights can be, to a file that ends in .safetensors"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return found

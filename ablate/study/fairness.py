@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ablate import registry
-from ablate.errors import StudyError
+from ablate.errors import StudyError, as_written
 from ablate.study.design import Arm, Design
 from ablate.study.presets import presets
 from ablate.study.recipe import Recipe, TrainSpec
@@ -126,8 +126,8 @@ def refuse_different_protocols(design: Design) -> None:
         for name in dict.fromkeys([*first, *this]):
             if first.get(name) != this.get(name):
                 raise StudyError(
-                    f"arm {arm.label} is evaluated with {name} {this.get(name)!r}, "
-                    f"the control with {first.get(name)!r}: these are not scores of one table"
+                    f"arm {arm.label} is evaluated with {name} {as_written(this.get(name))}, "
+                    f"the control with {as_written(first.get(name))}: these are not scores of one table"
                 )
 
 

@@ -315,7 +315,7 @@ def _check_tuned(tune: Tune, factors: dict[str, Factor], seeds: list[int]) -> No
     if TRY in factors:
         raise ValueError(f"factors: beside tune no factor is called {TRY!r}")
     if max(seeds) >= TRIED:
-        raise ValueError(f"seeds from {TRIED:,} on are those of tune")
+        raise ValueError(f"seeds from {TRIED} on are those of tune")
     for path in tune.knobs if any(factor.match for factor in factors.values()) else ():
         if path.startswith("model.") or path in ("task.size", "task.head"):
             raise ValueError(f"tune: {path} changes what an arm costs, which match has made equal; tune other paths")

@@ -7,6 +7,7 @@ from typing import Any
 from ablate.datasets import Samples, is_whole, refuse
 from ablate.errors import DataError
 
+SHOWN = 3  # names of unknown images
 FILE = "classifications.json"  # as the task writes it
 
 
@@ -21,18 +22,21 @@ def read_classifications(place: Path, samples: Samples) -> tuple[list[dict[str, 
     by_name = {samples.name(image_id): image_id for image_id in samples.image_ids()}
     known, place_of = set(by_name.values()), {name: n for n, name in enumerate(samples.info.need_image_classes())}
     refuse(file, [f"entry {n}: {said}" for n, entry in enumerate(entries) if (said := _problem(entry, place_of))])
-    found = []
+    found, strange = [], list[str]()
     for entry in entries:
         image_id = int(entry["image_id"]) if "image_id" in entry else by_name.get(entry["name"], -1)
         if image_id in known:
             found.append({"image_id": image_id, "classes": [place_of[name] for name in entry["classes"]]})
+        else:
+            strange.append(str(entry.get("image_id", entry.get("name"))))
+    first = ", ".join(strange[:SHOWN]) + " ..." * (len(strange) > SHOWN)
     if entries and not found:
-        raise DataError(f"{file}: no entry on the split's images, among {len(entries)} predictions")
+        raise DataError(f"{file}: no entry on the split's images, but on {first}, among {len(entries)} predictions")
     twice = len(found) - len({entry["image_id"] for entry in found})
     if twice:
         raise DataError(f"{file}: {twice} images are there more than once")
-    other = len(entries) - len(found)
-    return found, [f"{other} predictions are on images that the split does not have: not scored"] if other else []
+    left_out = f"{len(strange)} predictions are on images that the split does not have ({first}): not scored"
+    return found, [left_out] if strange else []
 
 
 def _entries(file: Path) -> list[Any]:

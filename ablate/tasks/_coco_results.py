@@ -5,7 +5,7 @@ read.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ablate.tasks._detected_people import categories_of_people
 
 PEOPLE = "keypoints_results.json"  # as the tasks write them
 INSTANCES = "instances_results.json"
+SHOWN = 3  # ids of unknown images
 FIELDS = ("image_id", "category_id", "keypoints", "score")
 
 
@@ -39,13 +40,18 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
         if int(entry["image_id"]) in known
     ]
     if entries and not kept:
-        what = f"no entry of category {own}, the set's people" if not people else "no entry on the split's images"
+        what = f"no entry of category {own}, the set's people" if not people else _strange(people, known)
         raise DataError(f"{file}: {what}, among {len(entries)} predictions")
     left_out = {
         f"are of other categories than {own}, the set's people": len(entries) - len(people),
-        "are on images that the split does not have": len(people) - len(kept),
+        f"are on images that the split does not have ({_ids(people, known)})": len(people) - len(kept),
     }
-    return kept, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+    notes = [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+    if kept:
+        notes.append("the file does not say which person a prediction is of: PCK and distances take the nearest one")
+    if kept and all(value in (0, 1, 2) for entry in kept for value in entry["keypoints"][2::3]):
+        notes.append("its joints have 0, 1 or 2 for their confidence: RMSE_cut and pixel_error_cut say nothing")
+    return kept, notes
 
 
 def write_people_results(predictions: list[dict[str, Any]], samples: Samples, folder: Path) -> None:
@@ -75,7 +81,7 @@ def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[d
     known = [entry for entry in entries if int(entry["image_id"]) in sizes]
     kept = [entry for entry in known if int(entry["category_id"]) in places]
     if entries and not kept:
-        what = "no entry of the set's categories" if known else "no entry on the split's images"
+        what = "no entry of the set's categories" if known else _strange(entries, sizes)
         raise DataError(f"{file}: {what}, among {len(entries)} predictions")
     found = []
     for entry in kept:
@@ -86,10 +92,20 @@ def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[d
         own["bbox"] = own["bbox"] or runs.toBbox(own["segmentation"]).tolist()
         found.append(own)
     left_out = {
-        "are on images that the split does not have": len(entries) - len(known),
+        f"are on images that the split does not have ({_ids(entries, sizes)})": len(entries) - len(known),
         "are of other categories than the set's": len(known) - len(kept),
     }
     return found, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+
+
+def _ids(entries: list[dict[str, Any]], known: Container[int]) -> str:
+    """The first ids of images that are not known."""
+    unknown = dict.fromkeys(number for entry in entries if (number := int(entry["image_id"])) not in known)
+    return ", ".join(map(str, [*unknown][:SHOWN])) + (" ..." if len(unknown) > SHOWN else "")
+
+
+def _strange(entries: list[dict[str, Any]], known: Container[int]) -> str:
+    return f"no entry on the split's images, but on {_ids(entries, known)}"
 
 
 def _entries(file: Path, what: str, problem: Callable[[Any, int], str | None]) -> list[dict[str, Any]]:

@@ -113,5 +113,6 @@ def test_data_that_break_a_rule_are_named():
     opposed = {seed: 1.2 - score for seed, score in calm.items()}
     assert doubts(Rule(1), {"a": calm, "b": dict(enumerate(LEVEL))}, []) == []
     assert "Arms spread unlike" in doubts(Rule(1), {"a": calm, "b": wide}, [])[0]
+    assert "7 to 13 % of studies" in doubts(Rule(1, "e_value"), {"a": calm, "b": wide}, [])[0]  # calibration.md
     effect = stats.contrast([list(calm.values()), list(opposed.values())], [-1, 1], test="t", pairing="none")
     assert "correlate by -1.00" in doubts(Rule(1, test="t", pairing="none"), {}, [effect])[0]

@@ -47,23 +47,23 @@ def test_shown_signs_are_counted_over_all_pairs_of_scales(called, study, tmp_pat
     assert [rows["depth=2"][key] for key in ("held", "known", "not known")] == [3, 3, 0]
     assert [rows["width=8"][key] for key in ("held", "known", "not known")] == [0, 1, 2]
     assert [rows["width=8"][scale].split()[1] for scale in SCALES] == ["lower", "not", "higher"]
-    assert "of 4 pairs of scales that both show a difference, 3 agree on its sign; 2 pairs are not known" in err
+    assert "in 4 cases both scales show a difference, in 3 of them with the same sign; in 2 more at least one" in err
 
 
 def test_it_abstains_where_nothing_can_be_known(called, study, tmp_path):
     status, out, err = called("foretell", study, "--json")
     assert (status, json.loads(out)) == (0, [])
-    assert "nothing is known: no comparison is shown on two of the scales with results (none)" in err
+    assert "no comparison shows a difference on two scales; scales with results: none" in err
     trained(study, tmp_path, "laptop")
     status, out, err = called("foretell", study, "--json")
     assert [row["known"] for row in json.loads(out)] == [0, 0]
-    assert "(laptop)" in err
+    assert "scales with results: laptop" in err
 
 
 def test_one_scale_is_none_to_compare(called, tmp_path):
     status, _, err = called("foretell", write_study(tmp_path))
     assert status == 2
-    assert "foretell needs two scales or more; there are 0" in err
+    assert "foretell compares scales, and needs two or more; the study has none" in err
 
 
 def test_comparisons_with_other_controls_are_others(called, tmp_path):

@@ -141,3 +141,19 @@ def test_paired_differences_are_narrower_than_unpaired_ones():
 def test_different_images_are_not_compared():
     with pytest.raises(StoreError, match="scored on different images"):
         redrawn.differences(images("first"), images("second", count=11))
+
+
+def test_a_terminal_shows_each_pair_in_80_columns(called, people, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("a_network_with_a_long_name_256x192", "another_network_with_a_long_name"):
+        (tmp_path / f"{name}.json").write_text((tmp_path / "far.json").read_text())
+    words = ("near.json", "a_network_with_a_long_name_256x192.json", "another_network_with_a_long_name.json")
+    status, out, err = called("compare", *words, "--task", "pose", "--data", people)
+    assert status == 0, err
+    tables = [line for line in out.splitlines() if line.startswith(" ")]
+    assert max(map(len, tables)) <= 80
+    assert out.count("against near (first):") == 2
+    assert sum(line.split()[:3] == ["score", "first", "second"] for line in tables) == 4  # scores, and those of joints
+    assert sum(line.startswith(" RMSE (px) ") for line in tables) == 2
+    assert not any(line.startswith(" NME ") for line in tables)
+    assert "no NME, FR10, PCKh, PCKh01: the set names no length of a person" in out

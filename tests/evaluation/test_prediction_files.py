@@ -96,7 +96,7 @@ def refused(called, place, task, folder, *more):
         (lambda entries: [{**entries[0], "score": float("nan")}], "no finite number"),
         (lambda entries: [{k: v for k, v in entries[0].items() if k != "score"}], "entry 0 has no 'score'"),
         (lambda entries: [{**entries[0], "image_id": "7"}], "has the image_id '7', no whole number"),
-        (lambda entries: [{**entries[0], "image_id": 700}], "no entry on the split's images"),
+        (lambda entries: [{**entries[0], "image_id": 700}], "no entry on the split's images, but on 700"),
         (lambda entries: [{**entries[0], "category_id": 3}], "no entry of category 1"),
         (lambda entries: [7], "entry 0 is a int"),
     ],
@@ -131,7 +131,10 @@ def test_predictions_elsewhere_are_passed_over_and_said(evaluate, people, tmp_pa
     (tmp_path / "more.json").write_text(json.dumps(painted.results(people, off=2.0) + more))
     found, plain = evaluate("more.json", "pose", people), evaluate("off.json", "pose", people)
     assert found["scores"] == plain["scores"]
-    assert [note.split(" predictions ")[0] for note in found["notes"]] == ["1", "1"]
+    assert found["notes"][:2] == [
+        "1 predictions are of other categories than 1, the set's people: not scored",
+        "1 predictions are on images that the split does not have (99): not scored",
+    ]
 
 
 def test_maps_are_scored_as_cityscapesscripts_scores_the_files(evaluate, tmp_path):
@@ -182,3 +185,19 @@ def test_a_difference_from_the_official_scores_is_shown(evaluate, people, tmp_pa
     monkeypatch.setattr(official, "STATS", ("nothing", "AP", "-", "--", "---", "AR"))  # AP50 as AP
     found = evaluate("off.json", "pose", people, "--check", "official", status=1)
     assert [row["equal"] for row in found["check"]] == [False, True]
+
+
+def test_what_a_file_cannot_tell_is_said(evaluate, called, people, tmp_path):
+    """Joints whose third number is COCO's visibility have no confidence, by which the cut errors leave joints out."""
+    assert any("0, 1 or 2 for their confidence" in note for note in evaluate("off.json", "pose", people)["notes"])
+    sure = [
+        one | {"keypoints": [0.9 if place % 3 == 2 else value for place, value in enumerate(one["keypoints"])]}
+        for one in painted.results(people)
+    ]
+    (tmp_path / "sure.json").write_text(json.dumps(sure))
+    notes = evaluate("sure.json", "pose", people)["notes"]
+    assert len(notes) == 1
+    assert notes[0].endswith("PCK and distances take the nearest one")
+    out = called("evaluate", "--predictions", "sure.json", "--task", "pose", "--data", people)[1]
+    assert "no NME, FR10, PCKh, PCKh01: the set names no length of a person" in out
+    assert "\nRMSE (px) " in out

@@ -227,13 +227,13 @@ def test_predictions_are_read_as_they_were_written(figures, build_task, build_pr
     file.write_text(json.dumps([{"name": name, "classes": ["akimbo"]} for name in (val.name(2), "other")]))
     assert task.read_predictions(file, val) == (
         [{"image_id": 2, "classes": [2]}],
-        ["1 predictions are on images that the split does not have: not scored"],
+        ["1 predictions are on images that the split does not have (other): not scored"],
     )
     for content, said in (
         ([{"name": "x"}], "entry 0: has no list of classes"),
         ([{"classes": ["akimbo"]}], "names no image"),
         ([{"image_id": 1, "classes": ["flying"]}], "the set has no class 'flying'"),
-        ([{"image_id": 999, "classes": ["akimbo"]}], "no entry on the split's images"),
+        ([{"image_id": 999, "classes": ["akimbo"]}], "no entry on the split's images, but on 999"),
         ([{"image_id": 1, "classes": ["akimbo"]}] * 2, "1 images are there more than once"),
         ({}, "wanted a list"),
     ):

@@ -342,7 +342,7 @@ def test_results_of_other_systems_score_as_pycocotools_says(ablate_data, tmp_pat
     opened, task = data.open("val", ablate_data), task_of("mask_rcnn")
     read, remarks = task.read_predictions(place, opened)
     assert [remark.split(":")[0] for remark in remarks] == [
-        "1 predictions are on images that the split does not have",
+        "1 predictions are on images that the split does not have (1)",
         "1 predictions are of other categories than the set's",
     ]
     for name, kind in (("box_ap", "bbox"), ("mask_ap", "segm")):
