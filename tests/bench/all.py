@@ -30,7 +30,8 @@ was tried and dropped is in DECISIONS.md.
 On a GPU no step of one process waits for the processor to read a number, hard pixels and running averages included.
 What still waits: detectors, whose second stages take as many boxes as there are; processes that share a trial, which
 tell each other at every step which parameters have a gradient; the end of an epoch, where losses are read; and a step
-that is {ahead} behind the last one launched.
+that is {ahead} behind the last one launched. What a trial costs on a GPU, `tests/gpu/price.py` measures; it has not run
+on one yet, so its figures are missing here.
 
 """
 
