@@ -44,6 +44,9 @@ class HigherHead(nn.Module):
     from the map and the first outputs side by side, twice as large and C wide, after four basic blocks.
     """
 
+    output_names = ("heatmaps_and_tags", "heatmaps")  # in files of the whole network
+    only_size = None  # images of any size
+
     def __init__(
         self, channels: Sequence[int], *, joints: int, kernel: int = 1, blocks: int = 4, norm: Norm | None = None
     ) -> None:

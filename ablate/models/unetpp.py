@@ -116,7 +116,7 @@ def unetpp(
     encoder: str | None = "resnet101",  # a name of timm's, or mit_b0 to mit_b5; none: the published plain network
     width: float = 1.0,  # times the published channel counts, of encoder and decoder
     nodes: Literal["levels"] | None = None,  # width of the decoder's: levels: by level (authors' code); none: smp's
-    deep_supervision: bool = False,  # of the plain network's finest nodes in training (its paper; losses weigh 1)
+    deep_supervision: bool = False,  # of the plain network's finest nodes; its paper: task.auxiliary_weight: 1
 ) -> Plain | OnEncoder:
     """UNet++: a U-Net whose skip connections are dense blocks of convolutions."""
     if width <= 0:

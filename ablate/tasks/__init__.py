@@ -187,7 +187,7 @@ class NamedOutputs(Protocol):
     """Optional: a head whose outputs all count, in files of the whole network by these names."""
 
     output_names: tuple[str, ...]
-    only_size: tuple[int, int]  # height and width of the images that it is made for
+    only_size: tuple[int, int] | None  # height and width of the images that it is made for; None: any
 
 
 @runtime_checkable

@@ -181,3 +181,33 @@ def test_simcc_is_written_with_both_outputs_at_its_size(called, tmp_path):
         status, out, err = called("evaluate", file, *words, "--task", "pose", "--json")
         assert status == 0, err
         assert json.loads(out)["scores"] == pytest.approx(scores, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_higher_hrnet_is_written_with_its_tags(called, tmp_path):
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    from hrnet_core import HigherHead, HRNet, HRNetConfig, from_checkpoint
+
+    body = HRNet(
+        HRNetConfig(
+            width=4, modules=(1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=8, stem_width=8,
+            multi_scale_output=False,
+        )
+    )  # fmt: skip
+    head = HigherHead(body.channels, joints=17)
+    torch.save(body.state_dict() | head.state_dict(), tmp_path / "net.pth")
+    status, _, err = called("export", "net.pth", "--to", "net.onnx", "--size", "64", "96")
+    assert status == 0, err
+    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).normal(size=(2, 3, 96, 64)).astype(np.float32)
+    names = [output.name for output in session.get_outputs()]
+    found = session.run(names, {"images": images})
+    assert names == ["heatmaps_and_tags", "heatmaps"]
+    with torch.inference_mode():
+        wanted = from_checkpoint(tmp_path / "net.pth")(torch.from_numpy(images))
+    assert [one.shape for one in found] == [(2, 34, 24, 16), (2, 17, 48, 32)]
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-3, atol=1e-4)
