@@ -63,7 +63,7 @@ class Drawing:
     def svg(self, *, transparent: bool = False) -> bytes:
         """The same bytes whatever was asked for before."""
         content = _saved(self._figure, self._canvas, "svg", transparent=transparent)
-        self._canvas.set_layout_engine("none")  # what is laid out stays
+        self._canvas.set_layout_engine(None)  # what is laid out stays, and need not be drawn to find out
         return content
 
 
