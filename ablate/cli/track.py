@@ -48,8 +48,8 @@ def track_later() -> str:
 def same_study(command: str, *flags: str) -> str:
     """Another command on the study of the one that runs now, where that has one, with the flags that it was given."""
     given = click.get_current_context()
-    words = ["ablate", command, *flags, str(given.params["study"])]
+    words = ["ablate", command, str(given.params["study"])]
     for name in ("scale", "results", "mlflow", "experiment"):
         if name in given.params and given.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words += [f"--{name}", str(given.params[name])]
-    return shlex.join(without_credentials(word, of=word) for word in words)
+    return shlex.join(without_credentials(word, of=word) for word in [*words, *flags])

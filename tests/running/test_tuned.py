@@ -150,8 +150,9 @@ def test_an_arm_with_a_failed_try_waits(called, tmp_path):
     assert status == 1, err
     assert "depth=1 waits, for a try of it has failed: --retry trains that again" in err
     assert ended(tmp_path) == {(True, 10.0): 2, (True, 0.01): 2, (False, 0.01): 2}
-    _, _, err = called("status", file)
-    assert "1 of 2 arms are not tuned yet; 1 tries have failed, and ablate run --retry trains them again" in err
+    _, _, err = called("status", file, "--results", "results")
+    again = f"ablate run {file} --results results --retry"
+    assert f"1 of 2 arms are not tuned yet; 1 tries have failed; to train them again: {again}" in err
     assert called("run", file, "--local", "--retry")[0] == 0
     assert ended(tmp_path) == {(True, 10.0): 2, (True, 0.01): 2, (False, 0.01): 4}
     assert not gather(opened(file, scale=None, results=tmp_path / "results"), store).standing.sentences
