@@ -276,7 +276,10 @@ class Detector(nn.Module):
     def plain(self, maps: Sequence[Tensor]) -> Tensor:
         """See `PlainOutputs`."""
         if isinstance(self.head, TwoStage):
-            raise PartError("a detector of two stages is no graph: what the second looks at, the first finds")
+            raise PartError(
+                "a detector of two stages is no graph: what the second looks at, the first finds; its weights can be "
+                "written to a file that ends in .safetensors"
+            )
         return self.head.plain(maps[self.first :])
 
     def forward(self, maps: Sequence[Tensor], *given: Tensor) -> list[Tensor]:

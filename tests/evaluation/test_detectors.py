@@ -208,6 +208,7 @@ def test_detectors_as_graphs(called, tmp_path):
         assert [one["size"] for one in json.loads(out)["compared"]] == [[128, 160], [192, 224]]
         status, _, err = called("export", "faster.safetensors", "--to", f"faster.{suffix}", "--size", "64", "96")
         assert (status, err.count("\n"), "a detector of two stages is no graph" in err) == (2, 1, True)
+        assert "its weights can be written to a file that ends in .safetensors" in err
         assert not (tmp_path / f"faster.{suffix}").exists()
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
