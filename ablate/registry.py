@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
@@ -305,17 +305,40 @@ def _knob(name: str, annotation: ast.expr | None, default: ast.expr | None, line
     return Knob(name, ast.unparse(annotation) if annotation else "Any", value, doc)
 
 
+TYPES: dict[str, Any] = {"Any": Any, "Literal": Literal, "str": str, "bool": bool, "list": list, "tuple": tuple}
+TYPES |= {"dict": dict, "int": StrictInt, "float": StrictFloat}  # `true` is not 1, '3' not 3
+
+
+def _type(written: ast.expr) -> Any:
+    """What an annotation says, of these few names and nothing else: it is read and never run.
+
+    Raises:
+        NameError, TypeError: another name; something that is no type.
+    """
+    match written:
+        case ast.Constant() | ast.UnaryOp():
+            return ast.literal_eval(written)
+        case ast.Name(name) if name in TYPES:
+            return TYPES[name]
+        case ast.Name(name):
+            raise NameError(f"name {name!r} is not defined")
+        case ast.Tuple(several):
+            return tuple(_type(one) for one in several)
+        case ast.BinOp(left, ast.BitOr(), right):
+            return Union[_type(left), _type(right)]  # noqa: UP007 - `|` of values
+        case ast.Subscript(outer, inner):
+            return _type(outer)[_type(inner)]
+    raise TypeError(f"{ast.unparse(written)!r} is no type")
+
+
 @cache
 def _knob_model(kind: str, name: str) -> type[BaseModel]:
-    """A pydantic model of a part's knobs. Annotations are evaluated with these few names and nothing else."""
-    space = {"__builtins__": {}, "Any": Any, "Literal": Literal}
-    space |= {kind.__name__: kind for kind in (str, bool, list, tuple, dict)}
-    space |= {"int": StrictInt, "float": StrictFloat}  # `true` is not 1, '3' not 3
+    """A pydantic model of a part's knobs."""
     part = describe(kind, name)
     fields: dict[str, Any] = {}
     for knob in part.knobs:
         try:
-            fields[knob.name] = (eval(knob.type, space), knob.default)
+            fields[knob.name] = (_type(ast.parse(knob.type, mode="eval").body), knob.default)
         except (NameError, TypeError, AttributeError) as error:
             raise PartError(f"{part.path}: knob {knob.name!r}: annotation {knob.type!r}: {error}") from None
     config = ConfigDict(

@@ -162,6 +162,7 @@ def test_an_unknown_part_has_a_nearest_name():
     [
         ("*, width: int = 4 * 2", "must be literals"),
         ("*, width: Path = None", "annotation 'Path'"),
+        ("*, width: print('run') = None", r"annotation \"print\('run'\)\": .* is no type"),
         ("width: int = 8", "keyword-only"),
         ("*widths", "keyword-only"),
         ("**knobs", "keyword-only"),
@@ -173,6 +174,24 @@ def test_a_builder_that_breaks_the_contract_is_named(plugin, signature, message)
     )
     with pytest.raises(PartError, match=message):
         registry.check_knobs("model", "broken_part", {})
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "wrong"),
+    [
+        ("int | tuple[int, int] | None", [3, 4], [3, True]),
+        ("Literal['a', -1] | None", -1, "b"),
+        ("dict[str, list[float]]", {"a": [0.5]}, {"a": 0.5}),
+        ("tuple[float, ...]", [1.0, 2.0], ["1"]),
+    ],
+)
+def test_annotations_mean_what_they_mean_to_python(plugin, written, value, wrong):
+    """They are read and not run, so that every version of Python reads the same."""
+    made = f'@model("typed_part")\ndef typed_part(*, knob: {written} = 0):\n    return None\n'
+    plugin("typed", f"from typing import Literal\n\n{made}")
+    assert registry.check_knobs("model", "typed_part", {"knob": value}) == {"knob": value}
+    with pytest.raises(PartError, match="knob"):
+        registry.check_knobs("model", "typed_part", {"knob": wrong})
 
 
 @pytest.mark.parametrize("name", ["no_such_module_here", ".relative", "", "no.such.package"])
