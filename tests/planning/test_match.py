@@ -172,7 +172,7 @@ MISTAKES = [
      "factors.depth: level 'deep matched' has the name of a level that the match makes"),
     ({"design": "full_factorial"}, "match needs the design one_at_a_time"),
     ({"match": {"gmacs": "control", "by": "model.widht"}},
-     "factors.depth.match: level '2': the model 'dots' has no knob 'widht'; did you mean 'width'?"),
+     "factors.depth.match: model.widht: the model 'dots' has no such knob; did you mean 'width'?"),
     ({"match": {"gmacs": "control", "by": "model.fault"}},
      "factors.depth.match: level '2': model.fault is '', no number to solve for"),
     ({"levels": {"plain": {}, "other": {"model": "scaled"}}, "match": {"gmacs": "control", "by": "model.shape"}},
