@@ -123,10 +123,15 @@ def describe(kind: str, name: str) -> Description:
     raise PartError(f"{path}: no function or class decorated with @{kind}({name!r})")
 
 
+def error_units(task: str) -> dict[str, str]:
+    """Those of a task's scores of which less is better, with their units."""
+    metrics = describe("task", task).facts.get("metrics", ())
+    return {score: unit for name in metrics for score, unit in describe("metric", name).facts.get("errors", {}).items()}
+
+
 def less_is_better(task: str, score: str) -> bool:
     """Whether a score of a task is an error."""
-    metrics = describe("task", task).facts.get("metrics", ())
-    return any(score in describe("metric", str(name)).facts.get("errors", {}) for name in metrics)
+    return score in error_units(task)
 
 
 def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ablate import registry
 from ablate.cli import options
 from ablate.cli.scores import named, uncounted
 from ablate.cli.tables import Row, document, show
@@ -247,6 +248,7 @@ def _compared(sides: list[Side]) -> "Compared":
         scored=_with_settings(sides),
         differences=[one for other in images[1:] for one in redrawn.differences(images[0], other)],
         apart={other.label: redrawn.most_apart(images[0], other, primary) for other in images[1:]},
+        errors=registry.error_units(str(first.of["task"])),
     )
 
 

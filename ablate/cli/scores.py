@@ -11,8 +11,7 @@ PART = "/"  # before the class or joint that a score is of
 
 def named(score: str, task: str) -> str:
     """A score's name, with its unit where it has one."""
-    errors = {name: unit for metric in _metrics(task) for name, unit in metric.facts.get("errors", {}).items()}
-    return f"{score} (px)" if errors.get(score.partition(PART)[0]) == PIXELS else score
+    return f"{score} (px)" if registry.error_units(task).get(score.partition(PART)[0]) == PIXELS else score
 
 
 def uncounted(task: str, scores: Iterable[str]) -> list[str]:

@@ -118,6 +118,12 @@ def interval(low: float, high: float, digits: int) -> str:
     return f"[{signed(low, digits)}, {signed(high, digits)}]" if math.isfinite(low) else ""
 
 
+def errors_in_words(errors: dict[str, str]) -> str:
+    """What is said of scores that are errors, by their units."""
+    units = "; ".join(f"{name} is in {unit}" for name, unit in errors.items() if unit)
+    return f"{listed(errors)}: less is better. × 100 like all scores{': ' * bool(units)}{units}."
+
+
 def probability(p: float) -> str:
     """A p value to two significant digits, not below 0.001."""
     if not math.isfinite(p):

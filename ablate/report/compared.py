@@ -15,6 +15,7 @@ from ablate.report.blocks import (
     Series,
     Table,
     Text,
+    errors_in_words,
     interval,
     listed,
     percent,
@@ -49,6 +50,7 @@ class Compared:
     scored: Sequence[Scored]  # the first is what the others are compared with
     differences: Sequence[redrawn.Difference]
     apart: dict[str, Sequence[redrawn.Apart]]  # by the second's label
+    errors: dict[str, str]  # scores of which less is better, with their units
 
     @property
     def answer(self) -> list[str]:
@@ -109,7 +111,18 @@ def _table(own: Sequence[redrawn.Difference], caption: str, found: Compared) -> 
         ]
         for one in own
     ]
-    return Table(f"{caption} Differences are {second} minus {first}, in points.", columns, rows, [found.spread])
+    return Table(
+        f"{caption} Differences are {second} minus {first}, in points.",
+        columns,
+        rows,
+        [found.spread, *_units(own, found)],
+    )
+
+
+def _units(own: Sequence[redrawn.Difference], found: Compared) -> list[str]:
+    shown = {one.score.partition("/")[0] for one in own}
+    errors = {score: unit for score, unit in found.errors.items() if score in shown}
+    return [errors_in_words(errors)] if errors else []
 
 
 def _figure(own: Sequence[redrawn.Difference], number: int) -> Figure:

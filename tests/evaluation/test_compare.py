@@ -148,8 +148,11 @@ def test_a_terminal_shows_each_pair_in_80_columns(called, people, tmp_path, monk
     for name in ("a_network_with_a_long_name_256x192", "another_network_with_a_long_name"):
         (tmp_path / f"{name}.json").write_text((tmp_path / "far.json").read_text())
     words = ("near.json", "a_network_with_a_long_name_256x192.json", "another_network_with_a_long_name.json")
-    status, out, err = called("compare", *words, "--task", "pose", "--data", people)
+    page = tmp_path / "page.html"
+    status, out, err = called("compare", *words, "--task", "pose", "--data", people, "--page", page)
     assert status == 0, err
+    assert "less is better. × 100 like all scores" in page.read_text()
+    assert "RMSE is in pixels" in page.read_text()
     tables = [line for line in out.splitlines() if line.startswith(" ")]
     assert max(map(len, tables)) <= 80
     assert out.count("against near (first):") == 2

@@ -5,8 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ablate.analysis import Comparison, Evidence, Row, declared
-from ablate.registry import describe, section
-from ablate.report.blocks import MISSING, Block, Cell, Column, Table, Text, decimals, interval, listed, percent, signed
+from ablate.registry import describe, error_units, section
+from ablate.report.blocks import (
+    MISSING,
+    Block,
+    Cell,
+    Column,
+    Table,
+    Text,
+    decimals,
+    errors_in_words,
+    interval,
+    percent,
+    signed,
+)
 
 
 @section("table", meaning=1, place=20)
@@ -167,8 +179,7 @@ def _notes(evidence: Evidence) -> list[str]:
         evidence.one_recipe,
     ]
     if errors := _errors(evidence):
-        units = "; ".join(f"{name} is in {unit}" for name, unit in errors.items() if unit)
-        notes.insert(1, f"{listed(errors)}: less is better. × 100 like all scores{': ' * bool(units)}{units}.")
+        notes.insert(1, errors_in_words(errors))
     if evidence.published:
         table = evidence.published
         notes.append(f"Paper: {table.source}; its protocol: {table.protocol}.")
@@ -177,9 +188,7 @@ def _notes(evidence: Evidence) -> list[str]:
 
 def _errors(evidence: Evidence) -> dict[str, str]:
     """Those of the study's metrics that are errors, with their units."""
-    known: dict[str, str] = {}
-    for metric in describe("task", evidence.recipe.task.name).facts.get("metrics", ()):
-        known |= describe("metric", metric).facts.get("errors", {})
+    known = error_units(evidence.recipe.task.name)
     return {name: known[name] for name in evidence.study.metrics if name in known}
 
 
