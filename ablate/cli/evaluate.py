@@ -119,10 +119,10 @@ def lines(found: "Evaluated") -> list[str]:
     ]
     names = {score: named(score, found.task.name) for score, value in found.scores.items() if not math.isnan(value)}
     width = max(map(len, names.values()), default=0)
-    for score, name in names.items():
+    for score, shown in names.items():
         low, high = found.intervals.get(score, (math.nan, math.nan))
         ends = "" if math.isnan(low) else f"  [{low:.4f}, {high:.4f}]"
-        said.append(f"{name:<{width}}  {found.scores[score]:.4f}{ends}")
+        said.append(f"{shown:<{width}}  {found.scores[score]:.4f}{ends}")
     said += uncounted(found.task.name, [score for score in found.scores if score not in names])
     redrawn = f"{found.groups:,} groups of images" if found.groups else "images"
     meaning = f"In brackets: 95 % of the scores on redrawn {redrawn}, which says how far it depends on the test set."
