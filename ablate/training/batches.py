@@ -7,6 +7,7 @@ independent of arm, of the number of data workers, and of how many processes sha
 import hashlib
 import os
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -155,6 +156,8 @@ def batches(
         encoded,
         batch_sampler=own,
         num_workers=site.budget.workers,
+        # As before Python 3.14, whose server for new processes has loaded no plugin and heeds signals at once.
+        multiprocessing_context="fork" if site.budget.workers and sys.platform == "linux" else None,
         worker_init_fn=partial(_begin_loading, pictures=pictures_kept()),
         generator=torch.Generator(),  # of loading processes; the network's draws are not to depend on their number
         collate_fn=task.collate,
