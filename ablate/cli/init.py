@@ -16,24 +16,24 @@ TEMPLATES = Path(__file__).with_name("templates")
 FILES = {"study": (".yaml",), "model": (".py", ".yaml"), "dataset": (".py", ".yaml")}  # the first is FILE
 
 
-@click.command("init")
+@click.command("init", context_settings={"allow_extra_args": True})
 @click.argument("what", type=click.Choice(list(FILES)))
-@click.argument("further", nargs=-1, metavar="")
 @click.option(
     "--to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="The file to write.  [default: my_study.yaml, my_model.py or my_dataset.py]",
 )  # fmt: skip
 @options.as_json
-def command(what: str, further: tuple[str, ...], to: Path | None, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, what: str, to: Path | None, as_json: bool) -> None:
     """Write a commented file that runs as it is.
 
     study: a study's YAML file. model, dataset: a plug-in (a Python file) with a study beside it. The name of what is
     written is its file's, which --to gives. Nothing is overwritten. Example: ablate init model --to my_network.py
     """
-    if further:
-        named = f"{Path(further[0]).with_suffix('')}{FILES[what][0]}"
+    if context.args:
+        named = f"{Path(context.args[0]).with_suffix('')}{FILES[what][0]}"
         raise AblateError(
-            f"init {what} {further[0]}: a file is named by --to: ablate init {what} --to {shlex.quote(named)}"
+            f"init {what} {context.args[0]}: a file is named by --to: ablate init {what} --to {shlex.quote(named)}"
         )
     target = to or Path(f"my_{what}{FILES[what][0]}")
     _refuse_name(what, target)
