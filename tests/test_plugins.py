@@ -76,6 +76,7 @@ def test_shipped_parts_know_nothing_of_a_plugin_beside_them(ablate, folder):
     assert ids(ablate, with_plugin) == ids(ablate, without)
 
 
+@pytest.mark.slow
 def test_a_result_says_which_plugins_it_used(ablate, folder):
     run = ablate("trial", study(folder), "--seed", "0")
     assert run.returncode == 0, run.stderr

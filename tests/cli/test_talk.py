@@ -8,8 +8,6 @@ import subprocess
 import pytest
 from small_studies import COMMAND, write_study
 
-BOTH = pytest.mark.parametrize("flags", [["--local"], pytest.param([], marks=pytest.mark.slow)], ids=["here", "ray"])
-
 
 def done(ablate) -> int:
     rows = json.loads(ablate("status", "small.yaml", "--json").stdout)
@@ -17,7 +15,8 @@ def done(ablate) -> int:
     return len(rows)
 
 
-@BOTH
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--local"], []], ids=["here", "ray"])
 def test_a_reader_of_both_streams_goes_away(ablate, tmp_path, flags):
     write_study(tmp_path, seeds=1)
     process = subprocess.Popen(

@@ -254,6 +254,7 @@ def test_photographs_with_boxes_are_scored_as_pycocotools_does(called, tmp_path,
     assert json.loads(out)["scores"]["AR10"] > 0
 
 
+@pytest.mark.slow
 def test_masks_of_any_system_are_checked_by_pycocotools(called, tmp_path, ablate_data):
     """COCO's own annotations, some of them moved, on some of its photographs."""
     annotated = json.loads((ablate_data / "coco_mini/annotations/instances_val2017.json").read_bytes())["annotations"]

@@ -75,6 +75,7 @@ def test_maps_of_any_stride_are_read_in_pixels_of_the_picture(evaluate, people, 
     assert found["scores"]["AP50"] > 0.9
 
 
+@pytest.mark.slow
 def test_what_a_protocol_leaves_out_changes_the_score(evaluate, people, tmp_path):
     file = readers.of_joints(tmp_path / "n.onnx", stride=4)
     plain = evaluate(file, "pose", people, *CROP)

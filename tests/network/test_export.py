@@ -31,6 +31,7 @@ def test_a_trained_backbone_becomes_the_start_of_another_study(called, tmp_path)
     assert all(result.env["starting weights"].startswith("checkpoints.safetensors: ") for result in results)
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_not_exported(called, tmp_path):
     study = write_study(tmp_path, budget={"keep_weights": True}, seeds=[0])
     assert called("run", study, "--local")[0] == 0
@@ -50,6 +51,7 @@ def one_line(answer: tuple[int, str, str]) -> str:
     return err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_one_line(called, tmp_path):
     study = write_study(tmp_path, seeds=[0])
     assert called("run", study, "--local")[0] == 0

@@ -244,6 +244,7 @@ def test_a_place_that_cannot_be_is_one_line(called, s3, tmp_path, where, words):
         assert "secret" not in err
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_one_line(called, s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     S3FileSystem.clear_instance_cache()

@@ -175,7 +175,9 @@ def test_cost_is_counted_with_a_stated_number_of_boxes(detector):
     assert found.macs - price(few).macs == stages * 900 * of_a_box
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize(
+    "detector", [pytest.param(name, marks=pytest.mark.slow) if "cascade" in name else name for name in DETECTORS]
+)
 def test_every_loss_reaches_the_image_and_every_layer_is_drawn_by_seed(detector):
     net, other = (build(recipe(detector)) for _ in range(2))
     for one in (net, other):
