@@ -141,7 +141,7 @@ def test_nodes_that_are_not_ready_are_named_before_any_trial(ablate, ray_cluster
     folder.mkdir()
     (shadow / "pycocotools-9.9.dist-info").mkdir(parents=True)
     (shadow / "pycocotools-9.9.dist-info" / "METADATA").write_text("Name: pycocotools\nVersion: 9.9\n")
-    (shadow / "small_parts.py").write_text((TESTS / "small_parts.py").read_text() + "# an older copy\n")
+    (shadow / "small_parts.py").write_text((TESTS / "small_parts.py").read_text() + "older = True\n")
     path = ray_cluster.environment["PYTHONPATH"]
     hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder))
     ray_cluster.worker(before=hide, PYTHONPATH=f"{shadow}{os.pathsep}{path}")

@@ -39,7 +39,7 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_state(ablate, tmp_path
 def test_a_trial_that_always_hangs_is_a_failed_result_that_says_so(ablate, tmp_path):
     factors = {"fault": {"at": "model.fault", "levels": {"none": "", "hang": "hang"}}}
     run = ablate("run", write_study(tmp_path, factors=factors, seeds=1, budget={"retries": 1, "hang_minutes": TINY}))
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 1, run.stderr
     found = rows(ablate)
     assert found["none"]["status"] == "done"
     assert found["hang"]["status"] == "failed"
