@@ -31,7 +31,8 @@ def command(context: click.Context, what: str, to: Path | None, as_json: bool) -
     written is its file's, which --to gives. Nothing is overwritten. Example: ablate init model --to my_network.py
     """
     if context.args:
-        named = f"{Path(context.args[0]).with_suffix('')}{FILES[what][0]}"
+        stem = re.sub("[^a-z0-9_]+", "_", Path(context.args[0]).stem.lower()).strip("_") or f"my_{what}"
+        named = f"{stem}{FILES[what][0]}"
         raise AblateError(
             f"init {what} {context.args[0]}: a file is named by --to: ablate init {what} --to {shlex.quote(named)}"
         )

@@ -278,11 +278,12 @@ def _check_paths(study: Study) -> None:
         StudyError, PartError: where the path is written, and the nearest key or knob.
     """
     matched = {name: f.match.knobs(f.levels).values() for name, f in study.factors.items() if f.match}
+    tried = study.tune.knobs if study.tune else {}
     written = [
         *((f"factors.{name}", level) for name, factor in study.factors.items() for level in factor.levels.values()),
         *((f"datasets.{name}", setting) for name, setting in (study.datasets or {}).items()),
         *((f"factors.{name}.match", dict.fromkeys(knobs)) for name, knobs in matched.items()),
-        *([("tune", dict.fromkeys(study.tune.knobs))] if study.tune else []),
+        *(("tune", {path: value}) for path, values in tried.items() for value in values),
     ]
     parts = {kind: {getattr(study.recipe, kind).name} for kind in PARTS}
     for at, setting in written:
@@ -290,8 +291,8 @@ def _check_paths(study: Study) -> None:
             nested(path.split("."), value, at=at)
             for key in value if path == "train" and isinstance(value, dict) else ():
                 nested([path, key], None, at=at)
-            if path in PARTS:
-                parts[path] |= {str(value.get("name")) if isinstance(value, dict) else str(value)}
+            if (kind := path.removesuffix(".name")) in PARTS:
+                parts[kind] |= {str(value.get("name")) if isinstance(value, dict) else str(value)}
     own = {kind: getattr(study.recipe, kind).knobs for kind in PARTS} | {"evaluation": study.recipe.evaluation}
     written += [("recipe", {f"{kind}.{knob}": None}) for kind, knobs in own.items() for knob in knobs]
     for at, setting in written:

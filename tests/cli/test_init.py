@@ -65,6 +65,8 @@ def test_a_written_plug_in_is_read_without_being_imported(called, tmp_path, monk
         (["dataset", "--to", "mine.txt"], "ends in .py"),
         (["study", "--to", "nowhere/b.yaml"], "nowhere/b.yaml: No such file or directory"),
         (["study", "mine"], "a file is named by --to: ablate init study --to mine.yaml"),
+        (["study", "."], "a file is named by --to: ablate init study --to my_study.yaml"),
+        (["study", "My Study.yml"], "a file is named by --to: ablate init study --to my_study.yaml"),
         (["stduy"], "Invalid value for"),
     ],
     ids=str,

@@ -108,6 +108,16 @@ def changed(archive, file, content):
         ),
         (lambda home: changed(home, "JPEGImages/2008_000003.jpg", b"no picture"), "JPEGImages/2008_000003.jpg: "),
         (
+            lambda home: changed(
+                home, "labels.txt", labels_txt().replace("397: table", "99999999999999: table").encode()
+            ),
+            "labels.txt: has no line NUMBER: table",
+        ),
+        (
+            lambda home: changed(home, "labels.txt", labels_txt().replace("397: table", "\u00b2: table").encode()),
+            "labels.txt: has no line NUMBER: table",
+        ),
+        (
             lambda home: changed(home, "labels.txt", labels_txt().replace("397: table\n", "").encode()),
             "labels.txt: has no line NUMBER: table",
         ),

@@ -57,6 +57,9 @@ def test_a_misspelt_path_is_told_before_anything_is_made_of_the_study(tmp_path, 
 def test_knobs_of_a_part_that_a_level_brings_are_known(tmp_path):
     levels = {"noise": {}, "drawn": {"dataset": "figures", "dataset.people": 1}}
     load(write_study(tmp_path, factors={"data": {"levels": levels}}))
+    named = {"noise": {}, "drawn": {"dataset.name": "figures", "dataset.people": 1}}
+    load(write_study(tmp_path, factors={"data": {"levels": named}}))
+    load(write_study(tmp_path, tune={"model.name": ["dots", "hrnet"], "model.blocks": [1, 2]}, seeds=3))
 
 
 def test_a_study_is_read(tmp_path):

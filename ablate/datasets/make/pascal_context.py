@@ -8,6 +8,7 @@ that are written have 1 to 59 for the classes of the benchmark, in the order of 
 """
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,13 @@ def make_pascal_context(archive: Path, target: Path) -> str:
     return f"{target}: {counts}; the study pascal_context trains on it, ablate evaluate --data {target} scores on it"
 
 
+NUMBER = re.compile("[0-9]{1,5}")  # of a class, which a pixel of 16 bits holds
+
+
 def _classes(content: bytes, archive: Path) -> np.ndarray:
     """What each number in the annotations becomes, uint8: the place of its class from 1 on, or 0."""
     lines = [line.partition(":") for line in content.decode("utf-8", "replace").splitlines() if line.strip()]
-    number_of = {name.replace(" ", ""): int(number) for number, _, name in lines if number.strip().isdigit()}
+    number_of = {name.replace(" ", ""): int(number) for number, _, name in lines if NUMBER.fullmatch(number.strip())}
     wanted = [OTHERWISE.get(name, name) for name in catalog()["pascal_context"].knobs["classes"]]
     if absent := [name for name in wanted if name not in number_of]:
         raise DataError(f"{archive}: labels.txt: has no line NUMBER: {absent[0]}")
