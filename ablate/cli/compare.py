@@ -10,7 +10,7 @@ import click
 
 from ablate import registry
 from ablate.cli import options
-from ablate.cli.scores import named, uncounted
+from ablate.cli.scores import PART, named, uncounted
 from ablate.cli.tables import Row, document, show
 from ablate.cli.talk import say, tell
 from ablate.errors import as_written
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ablate.evaluation.evaluate import Answer, Question
     from ablate.report.compared import Compared, Scored
 
-PART = "/"  # in the name of a score of one class or joint
 MOST_PARTS = 30  # of them that a terminal shows
 MOST_HEAD = 14  # characters of a label that may head a column
 

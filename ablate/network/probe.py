@@ -159,7 +159,7 @@ def _fault(part: Part, thing: object, found: str, expected: str) -> PartError:
     try:
         source = Path(inspect.getsourcefile(thing) or "")  # type: ignore[arg-type]  # what has none is a TypeError
         if source.is_relative_to(file.parent):
-            file, line = source, inspect.getsourcelines(thing)[1]  # type: ignore[arg-type]
+            file, line = source, inspect.getsourcelines(thing)[1]  # type: ignore[arg-type]  # as above
     except (OSError, TypeError):
         pass
     return PartError(f"{file}:{line}: {part[0]} {part[1]!r}: {found}; expected: {expected}")
