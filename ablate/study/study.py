@@ -15,7 +15,7 @@ from ablate.machine import modules
 from ablate.study import presets, yaml_subset
 from ablate.study.budget import Budget
 from ablate.study.factor import Factor, RecipePath, Tune
-from ablate.study.recipe import FROZEN, Recipe, TrainSpec
+from ablate.study.recipe import FROZEN, Recipe, TrainSpec, Weights
 from ablate.study.study_file import find, read
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,6 +24,7 @@ SET_BY_LOAD = {"scale", "file", "source"}
 REPLACED = ("tune", "datasets", "paper")  # by a scale that has them, if only as null
 RULE = ("compare", "test", "pairing", "looks", "margin", "population")  # how verdicts come about
 PARTS = ("task", "dataset", "model")
+SECTIONS = {"train": TrainSpec.model_fields, "weights": Weights.model_fields}  # of fixed keys
 TRIED = 1_000_000  # the first seed of tries, which have seeds of their own
 DATASET = "dataset"  # what an arm's levels say of the data set, where a study has several
 TRY = "try"  # what the levels of an arm of tries say of the try
@@ -227,8 +228,9 @@ def load(path: Path | str, *, scale: str | None = None) -> Study:
             document["recipe"] = presets.expand(document["recipe"])
         study = _validated(Study, {**document, "file": str(file), "source": text}, "")
         protocols = {name: study.at(name) for name in study.scales}  # all, so that a slip in one is seen at once
-        for one in protocols.values() or [study]:
-            _check_paths(one)
+        common = _paths(study)
+        for name, one in protocols.items() if study.default_scale else [("", study), *protocols.items()]:
+            _check_paths(one, [((at if (at, s) in common else f"scales.{name}.{at}"), s) for at, s in _paths(one)])
         return protocols.get(scale or study.default_scale or "") or study.at(scale)
 
 
@@ -262,54 +264,66 @@ def nested(path: list[str], value: Any, *, at: str) -> dict[str, Any]:
     known = list(Recipe.model_fields)
     if path[0] not in known:
         raise StudyError(f"{at}: no {path[0]!r} in a recipe; {nearest(path[0], known)}")
-    if path[0] == "train" and len(path) > 1 and path[1] not in TrainSpec.model_fields:
-        raise StudyError(f"{at}: no train.{path[1]}; {nearest(path[1], TrainSpec.model_fields)}")
+    if path[:2] == ["train", "preset"]:
+        raise StudyError(f"{at}: a preset stands in the train of a recipe, not in a level; write its keys here")
+    if path[0] in SECTIONS and len(path) > 1 and path[1] not in SECTIONS[path[0]]:
+        raise StudyError(f"{at}: no {path[0]}.{path[1]}; {nearest(path[1], SECTIONS[path[0]])}")
     document: Any = value
     for step in reversed(path):
         document = {step: document}
     return dict(document)
 
 
-def _check_paths(study: Study) -> None:
+Written = list[tuple[str, dict[str, Any]]]  # where in a study file, and what it sets: path -> value
+
+
+def _paths(study: Study) -> Written:
+    """What a study sets at paths of a recipe: its levels, data sets and tries, and the knobs of its own recipe."""
+    matched = {name: f.match.knobs(f.levels).values() for name, f in study.factors.items() if f.match}
+    tried = study.tune.knobs if study.tune else {}
+    own = {kind: getattr(study.recipe, kind).knobs for kind in PARTS} | {"evaluation": study.recipe.evaluation}
+    return [
+        *((f"factors.{name}", level) for name, factor in study.factors.items() for level in factor.levels.values()),
+        *((f"datasets.{name}", setting) for name, setting in (study.datasets or {}).items()),
+        *((f"factors.{name}.match", dict.fromkeys(knobs)) for name, knobs in matched.items()),
+        *(("tune", {path: value}) for path, values in tried.items() for value in values),
+        *(("recipe", {f"{kind}.{knob}": value}) for kind, knobs in own.items() for knob, value in knobs.items()),
+    ]
+
+
+def _check_paths(study: Study, written: Written) -> None:
     """Every path of a level, a data set or a try leads to a key of a recipe, or to a knob of a part that may be there:
     told when the study is read, before anybody looks for data.
 
     Raises:
         StudyError, PartError: where the path is written, and the nearest key or knob.
     """
-    matched = {name: f.match.knobs(f.levels).values() for name, f in study.factors.items() if f.match}
-    tried = study.tune.knobs if study.tune else {}
-    written = [
-        *((f"factors.{name}", level) for name, factor in study.factors.items() for level in factor.levels.values()),
-        *((f"datasets.{name}", setting) for name, setting in (study.datasets or {}).items()),
-        *((f"factors.{name}.match", dict.fromkeys(knobs)) for name, knobs in matched.items()),
-        *(("tune", {path: value}) for path, values in tried.items() for value in values),
-    ]
     parts = {kind: {getattr(study.recipe, kind).name} for kind in PARTS}
     for at, setting in written:
         for path, value in setting.items():
             nested(path.split("."), value, at=at)
-            for key in value if path == "train" and isinstance(value, dict) else ():
+            for key in value if path in SECTIONS and isinstance(value, dict) else ():
                 nested([path, key], None, at=at)
             if (kind := path.removesuffix(".name")) in PARTS:
                 parts[kind] |= {str(value.get("name")) if isinstance(value, dict) else str(value)}
-    own = {kind: getattr(study.recipe, kind).knobs for kind in PARTS} | {"evaluation": study.recipe.evaluation}
-    written += [("recipe", {f"{kind}.{knob}": None}) for kind, knobs in own.items() for knob in knobs]
     for at, setting in written:
         for path, value in setting.items():
             section, *knob = path.split(".")
-            for name in knob[:1] or (value if isinstance(value, dict) else ()):
+            for name in [".".join(knob)] if knob else value if isinstance(value, dict) else ():
                 _check_knob(at, section, name, parts)
 
 
-def _check_knob(at: str, section: str, knob: str, parts: dict[str, set[str]]) -> None:
-    """One of the parts that may be in that section of a recipe has the knob."""
+def _check_knob(at: str, section: str, path: str, parts: dict[str, set[str]]) -> None:
+    """One of the parts that may be in that section of a recipe has the knob, and what lies below it in a mapping."""
     kind, names = ("protocol", parts["task"]) if section == "evaluation" else (section, parts.get(section, set()))
     there = [registry.describe(kind, name) for name in names if name in registry.names(kind)]
-    known = {known.name for part in there for known in part.knobs}
-    if there and knob not in known | {"name"}:
-        named = " or ".join(sorted(f"{part.name!r}" for part in there))
+    known = {known.name: known.type for part in there for known in part.knobs}
+    knob, _, below = path.partition(".")
+    named = " or ".join(sorted(f"{part.name!r}" for part in there))
+    if there and knob not in known and not (knob == "name" and section in PARTS):
         raise PartError(f"{at}: {section}.{knob}: the {kind} {named} has no such knob; {nearest(knob, known)}")
+    if there and below and not re.search("dict|Any", known.get(knob, "")):
+        raise PartError(f"{at}: {section}.{path}: {section}.{knob} is no mapping, nothing lies below it")
 
 
 def _check_tuned(tune: Tune, factors: dict[str, Factor], seeds: list[int]) -> None:
