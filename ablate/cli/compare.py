@@ -22,15 +22,25 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 30  # of them that a terminal shows
 MOST_HEAD = 14  # characters of a label that may head a column
+KNOWN = "its PCK and distances know whose each prediction is, others' here do not: they are not of one rule"
 
 
 class Side:
     """One of the compared: what it scored, and on what."""
 
     def __init__(
-        self, scored: "Scored", images: "redrawn.TestImagesOf", of: dict[str, object], settings: dict[str, object]
-    ) -> None:
+        self, scored: "Scored", images: "redrawn.TestImagesOf", of: dict[str, object], settings: dict[str, object],
+        answer: "Answer | None" = None,
+    ) -> None:  # fmt: skip
         self.scored, self.images, self.of, self.settings = scored, images, of, settings
+        self.answer = answer  # None: it was stored, and its predictions are not at hand
+
+    @property
+    def names_people(self) -> bool:
+        """Whether its predictions say of which annotated person they are."""
+        if self.answer:
+            return self.answer.names_people
+        return self.of["task"] == "pose" and self.settings.get("evaluation.boxes") == "ground_truth"
 
 
 @click.command("compare")
@@ -62,10 +72,11 @@ def command(
         raise click.UsageError("give two or more of networks, files of predictions and ids")
     settings = _settings(chosen, own, len(what))
     names = _names(what, labels)
+    _refuse_idle(what, own)
     questions = [options.asked(chosen=one, **asked) for one in settings]  # type: ignore[arg-type]  # its options
     quick_first = sorted(range(len(what)), key=lambda place: _predicts(what[place]))  # so that slips are told soon
     by_place = {place: _side(what[place], questions[place], names[place], results) for place in quick_first}
-    sides = [by_place[place] for place in range(len(what))]
+    sides = _by_one_rule([by_place[place] for place in range(len(what))])
     found = _compared(_told_apart(sides))
     if page:
         write_atomically(page, html.render(compared.blocks(found)).encode())
@@ -114,10 +125,35 @@ def _settings(chosen: tuple[str, ...], own: tuple[tuple[str, str], ...], count: 
     return [(*chosen, *(word for number, word in own if int(number) == place + 1)) for place in range(count)]
 
 
+def _refuse_idle(what: tuple[str, ...], own: tuple[tuple[str, str], ...]) -> None:
+    """How a network predicts is nothing to what is finished."""
+    for number, word in own:
+        if word.startswith(("evaluation.", "network.")) and not _predicts(what[int(number) - 1]):
+            raise click.UsageError(f"--set-of {number} {word}: {what[int(number) - 1]} is no network, it has predicted")
+
+
 def _names(what: tuple[str, ...], labels: tuple[str, ...]) -> list[str]:
     """A label for each, no two alike."""
+    if len(labels) > len(what) or "" in labels:
+        raise click.UsageError(f"--label: {'one is empty' if '' in labels else f'{len(labels)} for {len(what)}'}")
     given = [*labels, *(Path(word).stem for word in what[len(labels) :])]
     return [name if given.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(given)]
+
+
+def _by_one_rule(sides: list[Side]) -> list[Side]:
+    """The same, none of them told whose each prediction is where others are not: PCK and distances depend on that."""
+    from ablate.evaluation import evaluate
+
+    if all(side.names_people for side in sides):
+        return sides
+    made = [
+        _of(evaluate.nameless(side.answer), side.scored.label) if side.answer and side.names_people else side
+        for side in sides
+    ]
+    for side in made:
+        if side.names_people:
+            side.scored = replace(side.scored, what=f"{side.scored.what}; {KNOWN}")
+    return made
 
 
 def _told_apart(sides: list[Side]) -> list[Side]:
@@ -150,7 +186,7 @@ def _of(answer: "Answer", label: str) -> Side:
     from ablate.analysis import redrawn
 
     images = redrawn.TestImagesOf.of(label, answer.statistics, answer.found.parts)
-    return Side(_scored(label, answer.found), images, _on(answer.found), _settings_of(answer.found))
+    return Side(_scored(label, answer.found), images, _on(answer.found), _settings_of(answer.found), answer)
 
 
 def _scored(label: str, found: object) -> "Scored":

@@ -56,6 +56,8 @@ def command(
     if (what is None) == (predictions is None):
         raise click.UsageError("give one of CHECKPOINT, STUDY and --predictions")
     if predictions is not None:
+        if idle := [f"{of}.{key}" for of in ("evaluation", "network") for key in question.chosen[of]]:
+            raise click.UsageError(f"--set {idle[0]}: is how a network predicts; --predictions are scored as they are")
         answer = evaluate.of_predictions(predictions, question, label=label)
     elif what is not None and options.is_study(what):
         answer = _of_arm(what, arm, weights, scale, question, label)

@@ -18,10 +18,12 @@ from ablate.evaluation.scoring import Predicted, evaluated
 from ablate.machine import clock
 from ablate.study import Budget, Recipe
 from ablate.tasks import Forward, Outputs, Prediction
+from ablate.tasks._coco_results import NEAREST
 from ablate.training.batches import Encoded, batches, served, to_device
 from ablate.training.site import Site
 
 SIZE = re.compile(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)")  # height and width in a file's name, as the pose zoos write it
+NAMES = "annotation_id"  # in a prediction: whose it is; -1: nobody said
 Said = Callable[[int, int], None]  # how many samples of how many are predicted
 
 
@@ -48,6 +50,11 @@ class Answer:
     asked: Asked
     predicted: Predicted
 
+    @property
+    def names_people(self) -> bool:
+        """Whether its predictions say of which annotated person they are."""
+        return any(int(str(one.get(NAMES, -1))) >= 0 for one in self.predicted.predictions)
+
 
 def of_predictions(place: Path, question: Question, *, label: str = "") -> Answer:
     """What somebody's files of predictions score.
@@ -57,6 +64,15 @@ def of_predictions(place: Path, question: Question, *, label: str = "") -> Answe
     """
     opened = _wanting(asked(question.task, question.data, question.chosen), question.scores)
     return _answer(opened, prediction_files.read(place, opened), label or place.stem)
+
+
+def nameless(answer: Answer) -> Answer:
+    """The same, scored as files of results are, whose predictions do not say of which annotated person they are."""
+    made, notes = answer.predicted, [f"as for files of predictions, {NEAREST}"]
+    predictions = [{key: value for key, value in one.items() if key != NAMES} for one in made.predictions]
+    made = replace(made, predictions=predictions, notes=[*made.notes, *notes])
+    found, statistics = evaluated(answer.asked, made, label=answer.found.label)
+    return Answer(found, statistics, answer.asked, made)
 
 
 def of_network(file: Path, question: Question, *, label: str = "") -> Answer:

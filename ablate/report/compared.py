@@ -27,6 +27,7 @@ MEANING = (
     "another seed of the same training is another network, and how far seeds differ was not looked at."
 )
 MOST_DRAWN = 40  # rows of the figure
+LENGTH = 0.01  # one of a unit in what is shown times 100
 SPREAD = "Intervals: 95 % of the differences on {count} redrawn {what}, paired: both were scored on the same draws."
 
 
@@ -70,10 +71,11 @@ def blocks(found: Compared) -> list[Block]:
     said += [Text(line, "answer") for line in found.answer]
     said += [Text(MEANING, "warning"), _networks(found)]
     for second in found.scored[1:]:
-        own = [one for one in found.differences if one.second == second.label]
+        own = [one for one in found.differences if one.second == second.label and not all(map(math.isnan, one.scores))]
         whole, parts = [[one for one in own if ("/" in one.score) == of_part] for of_part in (False, True)]
         said += [Text(f"{second.label} against {found.scored[0].label}", "heading"), _table(whole, "Scores.", found)]
-        said += [_figure(parts or whole, len(said))]
+        points = [one for one in parts or whole if not _is_length(one, found)]
+        said += [_figure(points, len(said))] if points else []
         said += [_table(parts, "By class or joint.", found)] if parts else []
         said += [_images(found, second.label)] if found.apart.get(second.label) else []
     return said
@@ -103,13 +105,14 @@ def _table(own: Sequence[redrawn.Difference], caption: str, found: Compared) -> 
     columns = [Column("Score", "left"), Column(first), Column(second), Column("Δ"), Column("95 %", "center")]
     rows = [
         [
-            Cell(one.score),
-            Cell(percent(one.scores[0], 2)),
-            Cell(percent(one.scores[1], 2)),
-            Cell(signed(one.diff, 2), strong=one.told_apart),
-            Cell(interval(one.low, one.high, 2) or MISSING),
+            Cell(f"{one.score} (px)" if _unit(one, found) == "pixels" else one.score),
+            Cell(percent(scale * one.scores[0], 2)),
+            Cell(percent(scale * one.scores[1], 2)),
+            Cell(signed(scale * one.diff, 2), strong=one.told_apart),
+            Cell(interval(scale * one.low, scale * one.high, 2) or MISSING),
         ]
         for one in own
+        for scale in [LENGTH if _is_length(one, found) else 1.0]
     ]
     return Table(
         f"{caption} Differences are {second} minus {first}, in points.",
@@ -119,10 +122,22 @@ def _table(own: Sequence[redrawn.Difference], caption: str, found: Compared) -> 
     )
 
 
+def _unit(one: redrawn.Difference, found: Compared) -> str:
+    return found.errors.get(one.score.partition("/")[0], "")
+
+
+def _is_length(one: redrawn.Difference, found: Compared) -> bool:
+    """Whether it is an error in pixels or millimetres, which are no points."""
+    return _unit(one, found).startswith("pixels")
+
+
 def _units(own: Sequence[redrawn.Difference], found: Compared) -> list[str]:
-    shown = {one.score.partition("/")[0] for one in own}
+    lengths = {one.score.partition("/")[0]: _unit(one, found) for one in own if _is_length(one, found)}
+    shown = {one.score.partition("/")[0] for one in own} - lengths.keys()
     errors = {score: unit for score, unit in found.errors.items() if score in shown}
-    return [errors_in_words(errors)] if errors else []
+    by_unit = {unit: [name for name, of in lengths.items() if of == unit] for unit in lengths.values()}
+    said = [f"{listed(names)}: less is better, in {unit}." for unit, names in by_unit.items()]
+    return [*said, *([errors_in_words(errors)] if errors else [])]
 
 
 def _figure(own: Sequence[redrawn.Difference], number: int) -> Figure:

@@ -20,6 +20,7 @@ PEOPLE = "keypoints_results.json"  # as the tasks write them
 INSTANCES = "instances_results.json"
 SHOWN = 3  # ids of unknown images
 FIELDS = ("image_id", "category_id", "keypoints", "score")
+NEAREST = "PCK and distances give each, best first, to the nearest person who has none yet"
 
 
 def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, Any]], list[str]]:
@@ -33,25 +34,27 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
     categories = categories_of_people(samples)
     own = " or ".join(map(str, categories))
     entries = _entries(file, "keypoints", lambda entry, place: _problem(entry, place, len(joints)))
-    people = [entry for entry in entries if entry["category_id"] in categories]
+    of_people = [entry for entry in entries if entry["category_id"] in categories]
     kept = [
         {field: entry[field] for field in FIELDS} | {"image_id": int(entry["image_id"]), "category_id": 1}
-        for entry in people
+        for entry in of_people
         if int(entry["image_id"]) in known
     ]
     if entries and not kept:
-        what = f"no entry of category {own}, the set's people" if not people else _strange(people, known)
+        what = f"no entry of category {own}, the set's people" if not of_people else _strange(of_people, known)
         raise DataError(f"{file}: {what}, among {len(entries)} predictions")
     left_out = {
-        f"are of other categories than {own}, the set's people": len(entries) - len(people),
-        f"are on images that the split does not have ({_ids(people, known)})": len(people) - len(kept),
+        f"are of other categories than {own}, the set's people": len(entries) - len(of_people),
+        f"are on images that the split does not have ({_ids(of_people, known)})": len(of_people) - len(kept),
     }
     notes = [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
     if kept:
-        notes.append("the file does not say which person a prediction is of: PCK and distances take the nearest one")
+        notes.append(f"the file does not say which person a prediction is of: {NEAREST}")
     if kept and all(value in (0, 1, 2) for entry in kept for value in entry["keypoints"][2::3]):
         notes.append("its joints have 0, 1 or 2 for their confidence: RMSE_cut and pixel_error_cut say nothing")
-    return kept, notes
+    people: Any = samples.ground_truth()["annotations"]
+    annotated = [one for one in people if any(one["keypoints"][2::3])]
+    return kept, [*notes, *_missing(kept, annotated, "people"), *_repeated(kept, "keypoints")]
 
 
 def write_people_results(predictions: list[dict[str, Any]], samples: Samples, folder: Path) -> None:
@@ -95,7 +98,23 @@ def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[d
         f"are on images that the split does not have ({_ids(entries, sizes)})": len(entries) - len(known),
         "are of other categories than the set's": len(known) - len(kept),
     }
-    return found, [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+    notes = [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+    missing = _missing(found, samples.instance_truth()["annotations"], "instances")
+    return found, [*notes, *missing, *_repeated(found, "bbox", "segmentation")]
+
+
+def _missing(found: list[dict[str, Any]], annotated: Any, what: str) -> list[str]:
+    """A remark where images with annotations have no prediction, as in a file of a part of the split."""
+    wanted = {one["image_id"] for one in annotated if not one.get("iscrowd", 0)}
+    without = len(wanted - {one["image_id"] for one in found})
+    return [f"nothing is predicted on {without} of the {len(wanted)} images with {what}"] if without else []
+
+
+def _repeated(found: list[dict[str, Any]], *shape: str) -> list[str]:
+    """A remark where predictions are there twice, as in files of several processes that were joined."""
+    different = {str([one["image_id"], one["category_id"], *map(one.get, shape)]) for one in found}
+    again = len(found) - len(different)
+    return [f"{again} predictions repeat another one of the same image: they count as false positives"] if again else []
 
 
 def _ids(entries: list[dict[str, Any]], known: Container[int]) -> str:

@@ -1,6 +1,7 @@
 """`ablate compare`: differences are paired by image, and say what they are about."""
 
 import json
+import re
 
 import numpy as np
 import painted
@@ -64,6 +65,32 @@ def test_settings_of_one_alone(compare, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_network_against_the_file_that_it_wrote_has_no_difference(called, compare, people, tmp_path):
+    """Everybody's box is around the other, so that whose a prediction is depends on who says it."""
+    file = people / "annotations" / "person_keypoints_val.json"
+    truth = json.loads(file.read_text())
+    of_image = {one["image_id"]: [] for one in truth["annotations"]}
+    for one in truth["annotations"]:
+        of_image[one["image_id"]].append(one)
+    for pair in of_image.values():
+        boxes = [one["bbox"] for one in pair]
+        for one, box in zip(pair, boxes[::-1], strict=True):
+            one["bbox"] = box
+    file.write_text(json.dumps(truth))
+    readers.of_joints(tmp_path / "n.onnx", stride=2)
+    words = ("--task", "pose", "--data", people, "--set", "task.size=[96, 64]", "--set", "evaluation.flip=false")
+    assert called("predict", "n.onnx", *words, "--to", "found")[0] == 0
+    kept = json.loads(called("evaluate", "n.onnx", *words, "--results", "results", "--json")[1])
+    assert kept["scores"]["PCK"] < 0.5
+    found = compare("n.onnx", "found/keypoints_results.json", *words[4:])
+    assert of(found, "PCK")["scores"] == pytest.approx([1, 1], abs=0.05)
+    assert {row["difference"] for row in found["differences"]} == {0, None}
+    assert "as for files of predictions" in found["networks"][0]["what"]
+    stored = compare(kept["id"], "found/keypoints_results.json", *words[4:])
+    assert "not of one rule" in stored["networks"][0]["what"]
+
+
+@pytest.mark.slow
 def test_three_kinds_of_things_by_groups_with_a_page(called, people, tmp_path):
     readers.of_joints(tmp_path / "n.onnx", stride=2)
     asked = ["--task", "pose", "--data", people, "--set", "dataset.group_field=clip"]
@@ -96,6 +123,9 @@ def test_what_cannot_be_compared_is_one_line(called, people, tmp_path):
     assert "not of one content of the set" in refused("near.json", kept)
     assert "no trial with an id that begins 'abcdef'" in refused("near.json", "abcdef")
     assert "two or more" in refused("near.json")
+    assert "far.json is no network" in refused("near.json", "far.json", "--set-of", "2", "evaluation.flip=false")
+    assert "--label: 3 for 2" in refused("near.json", "far.json", "--label", "a", "--label", "b", "--label", "c")
+    assert "--label: one is empty" in refused("near.json", "far.json", "--label", "")
     assert "a number from 1 to 2" in refused("near.json", "far.json", "--set-of", "3", "evaluation.flip=false")
 
 
@@ -151,8 +181,14 @@ def test_a_terminal_shows_each_pair_in_80_columns(called, people, tmp_path, monk
     page = tmp_path / "page.html"
     status, out, err = called("compare", *words, "--task", "pose", "--data", people, "--page", page)
     assert status == 0, err
-    assert "less is better. × 100 like all scores" in page.read_text()
-    assert "RMSE is in pixels" in page.read_text()
+    assert "RMSE, RMSE_cut, pixel_error and pixel_error_cut: less is better, in pixels." in page.read_text()
+    by_eye = [line.split()[3] for line in out.splitlines() if line.startswith(" RMSE (px) ")]  # of the second
+    row = re.search(r"RMSE \(px\)</td>(.*?)</tr>", page.read_text(), re.S)
+    assert f"{float(by_eye[0]):.2f}" in row[1]
+    assert "NME" not in page.read_text()
+    rows = [re.findall(r">([^<>]*/[^<>]*)</text>", drawn) for drawn in page.read_text().split("<figure")[1:]]
+    assert rows
+    assert all(name.startswith("PCK/") for names in rows for name in names)
     tables = [line for line in out.splitlines() if line.startswith(" ")]
     assert max(map(len, tables)) <= 80
     assert out.count("against near (first):") == 2

@@ -197,7 +197,38 @@ def test_what_a_file_cannot_tell_is_said(evaluate, called, people, tmp_path):
     (tmp_path / "sure.json").write_text(json.dumps(sure))
     notes = evaluate("sure.json", "pose", people)["notes"]
     assert len(notes) == 1
-    assert notes[0].endswith("PCK and distances take the nearest one")
+    assert notes[0].endswith("to the nearest person who has none yet")
     out = called("evaluate", "--predictions", "sure.json", "--task", "pose", "--data", people)[1]
     assert "no NME, FR10, PCKh, PCKh01: the set names no length of a person" in out
     assert "\nRMSE (px) " in out
+
+
+def test_a_file_of_a_part_of_the_images_and_repeated_predictions_are_told(evaluate, people, tmp_path):
+    found = painted.results(people, off=2.0)
+    several = {"none": [], "some": [one for one in found if one["image_id"] < 5], "joined": [*found, *found[:2]]}
+    notes = {}
+    for name, results in several.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+        notes[name] = " ".join(evaluate(f"{name}.json", "pose", people)["notes"])
+    assert "nothing is predicted on 6 of the 6 images with people" in notes["none"]
+    assert "nothing is predicted on 2 of the 6 images with people" in notes["some"]
+    assert "2 predictions repeat another one of the same image" in notes["joined"]
+    whole = " ".join(evaluate("off.json", "pose", people)["notes"])
+    assert "repeat" not in whole
+    assert "nothing is predicted" not in whole
+    boxes = [{"image_id": one["image_id"], "category_id": 1, "bbox": one["bbox"], "score": 0.5} for one in
+             painted.truth(people) if one["image_id"] > 1]  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps([*boxes, boxes[0] | {"score": 0.4}]))
+    (people / "annotations" / "instances_val.json").write_bytes(
+        (people / "annotations" / "person_keypoints_val.json").read_bytes()
+    )
+    notes = evaluate("boxes.json", "detection", people, "--set", "dataset.classes=[person]")["notes"]
+    assert notes[0] == "nothing is predicted on 1 of the 6 images with instances"
+    assert notes[1].startswith("1 predictions repeat another one")
+
+
+def test_how_a_network_predicts_is_nothing_to_finished_predictions(called, people):
+    words = ("--task", "pose", "--data", people, "--set", "evaluation.flip=false")
+    status, out, err = called("evaluate", "--predictions", "off.json", *words)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert "evaluation.flip: is how a network predicts" in err
