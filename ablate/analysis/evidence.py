@@ -9,8 +9,10 @@ Nothing is trained, drawn or worded here. What is notable:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -147,11 +149,6 @@ class Evidence:
     failures: list[Failure]
     missing: list[tuple[str, int]]  # arm and seed of trials without a result
     damaged: list[str]  # files that could not be trusted, one line each
-    provenance: dict[str, dict[str, int]]  # fact -> value -> number of trials
-    data: dict[str, dict[str, int]]  # declared version and digests found -> value -> number of trials
-    imported: dict[str, str]  # trial id -> where from and when, of results that were not trained here
-    finished: tuple[str, str] | None  # first and last end of a trial, UTC
-    seconds: float  # training and evaluation, over all trials
     images: int  # in the evaluation split; 0 when images were not resampled
     drawn_together: str  # of which images go together when they are drawn anew; empty where each goes by itself
     published: Published | None
@@ -222,6 +219,33 @@ class Evidence:
         controls = [self.rows_on(name)[0] for name in self.datasets]
         return [row for row in controls if evaluations.asks_alike(found, row.recipe)] or controls[:1]
 
+    @cached_property
+    def provenance(self) -> dict[str, dict[str, int]]:
+        """What code and machines the results are of: fact -> value -> number of trials."""
+        return _tally(result.env | _plugins(result) for result in self.results.values())
+
+    @cached_property
+    def data(self) -> dict[str, dict[str, int]]:
+        """The data's declared version and the digests found -> value -> number of trials."""
+        return _tally({"version": r.data_version or "undeclared"} | r.data_digest for r in self.results.values())
+
+    @property
+    def imported(self) -> dict[str, str]:
+        """Where from and when, by trial id, of results that were not trained here."""
+        known = {trial: result.imported for trial, result in self.results.items()}
+        return {trial: f"from {mark.source} on {mark.when}" for trial, mark in known.items() if mark}
+
+    @property
+    def finished(self) -> tuple[str, str] | None:
+        """The first and the last end of a trial, UTC."""
+        ends = sorted(result.finished for result in self.results.values() if result.finished)
+        return (ends[0], ends[-1]) if ends else None
+
+    @property
+    def seconds(self) -> float:
+        """Training and evaluation, over all trials."""
+        return sum(result.seconds for result in self.results.values())
+
     @property
     def any_weights(self) -> bool:
         """Whether any arm starts from a checkpoint."""
@@ -262,3 +286,16 @@ class Evidence:
         """What the numbers do not have in common: states of the code, kinds of device, versions of torch."""
         found = {name: list(self.provenance.get(fact, {})) for fact, name in ALIKE.items()}
         return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def _plugins(result: Result) -> dict[str, str]:
+    return {f"plugin {plugin.name}": f"digest {plugin.digest}" for plugin in result.plugins.values()}
+
+
+def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
+    """How many trials share each value of each fact."""
+    counts: dict[str, Counter[str]] = {}
+    for trial in facts:
+        for fact, value in trial.items():
+            counts.setdefault(fact, Counter())[value] += 1
+    return {fact: dict(values.most_common()) for fact, values in counts.items()}

@@ -6,18 +6,19 @@ Results of one data set that were made from different files are refused.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ablate.analysis import stats
-from ablate.analysis.breakdown import Read, breakdowns, pictured
+from ablate.analysis.breakdown import Breakdown, Pictured, Read, breakdowns, pictured
 from ablate.analysis.cautions import cautions, together
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row
 from ablate.analysis.judging import compared
 from ablate.analysis.resample import TestImages
-from ablate.analysis.rule import doubts, rule_of
+from ablate.analysis.rule import Rule, doubts, rule_of
 from ablate.beside import Evaluated, evaluations, speeds
 from ablate.storage import RESULT, Arrays, Cost, Result, Store, kept_plans, kind_of, left_out, refuse_different_data
 from ablate.study import (
@@ -57,41 +58,23 @@ def gather(
         StoreError: results of one data set were made from different files.
         PartError: a part that no shelf has.
     """
-    study, everything = design.study, store.of(None).read()
-    kind = kind_of(study, design.trials, everything, store.kind)
-    store, shelf = store.of(kind), everything.of(kind)
-    results = {trial.id: shelf.results[trial.id] for trial in design.trials if trial.id in shelf.results}
     refuse_different_protocols(design)
-    arms_of = {name: design.on(name) for name in design.sets}
-    for arms in arms_of.values():
-        ids = {trial.id for arm in arms for trial in arm.trials}
-        refuse_different_data(result for trial, result in results.items() if trial in ids)
-    table = published(study.paper) if study.paper else None
+    study, found = design.study, _found(design, store)
+    results, primary = found.results, study.metrics[0]
     documents = {trial: (at or store).name(result.id, RESULT) for trial, result in results.items()}
+    table = published(study.paper) if study.paper else None
     rows = [_row(design, arm, results, documents, table) for arm in design.arms]
-    recipes, stored = {name: arms[0].recipe for name, arms in arms_of.items()}, _stored(store, results)
-    images_of = {
-        name: TestImages(recipe, stored, draws=study.name, wanted=study.metrics) for name, recipe in recipes.items()
-    }
-    if not images and study.population == "seeds":
-        images_of = {}
-    ends = sorted(result.finished for result in results.values() if result.finished)
-    planned = len(design.contrasts)
-    plans, damaged = kept_plans.read(store, study.name, study.scale)
-    stands = kept_plans.standing(design, plans)
-    primary = study.metrics[0]
-    rule, failures = rule_of(design), _failures(design, results, documents)
-    comparisons = compared(study, rows, design.contrasts, rule, images_of, stands.seeds)
+    drawn = _images(design, found) if images or study.population != "seeds" else {}
+    plans, unread_plans = kept_plans.read(found.store, study.name, study.scale)
+    stands, rule = kept_plans.standing(design, plans), rule_of(design)
+    comparisons = compared(study, rows, design.contrasts, rule, drawn, stands.seeds)
+    planned, failures = comparisons[: len(design.contrasts)], _failures(design, results, documents)
+    sets = [_set(design, name, rows, planned) for name in design.sets]
     lost = Counter(failure.arm for failure in failures)
-    rows_of = {name: [row for row in rows if row.dataset == name] for name in design.sets}
-    own_of = {name: [c for c in comparisons[:planned] if c.datasets == (name,)] for name in design.sets}
-    done = {
-        name: {row.label: {seed: row.ids[seed] for seed in row.scores[primary]} for row in own}
-        for name, own in rows_of.items()
-    }
-    wanted = _wanted(design, comparisons[:planned], stands.seeds)
-    evaluated, untrusted = _evaluated(store, recipes.values(), results)
-    measured, unread = speeds.of_arms(store.place, {arm.label: arm.recipe for arm in design.arms})
+    wanted = _wanted(design, planned, stands.seeds)
+    evaluated, untrusted = _evaluated(found.store, [one.recipe for one in sets], results)
+    measured, unread_speeds = speeds.of_arms(found.store.place, {arm.label: arm.recipe for arm in design.arms})
+    unread = found.damaged + unread_plans + untrusted + unread_speeds
     return Evidence(
         study=study,
         recipe=design.control.recipe,
@@ -99,47 +82,26 @@ def gather(
         one_recipe=one_recipe(design),
         command=_command(study),
         unlike_starts=unlike_starts(design),
-        device=kind,
-        left_out=left_out(design.trials, everything, kind),
+        device=found.kind,
+        left_out=found.left_out,
         rows=rows,
-        cautions=together([cautions(own, own_of[name], primary, lost=lost) for name, own in rows_of.items()]),
-        breakdowns=[
-            found
-            for name, of_arm in (done.items() if images else ())
-            for found in breakdowns(recipes[name], {arm: list(ids.values()) for arm, ids in of_arm.items()}, stored)
-        ],
-        pictured=[
-            found
-            for name, of_arm in (done.items() if images else ())
-            for found in pictured(recipes[name], of_arm, Read(stored, _kept(store, results)), primary, data, pictures)
-        ],
+        cautions=together([cautions(one.rows, one.planned, primary, lost=lost) for one in sets]),
+        breakdowns=[part for one in sets if images for part in one.breakdowns(found)],
+        pictured=[picture for one in sets if images for picture in one.pictured(found, primary, data, pictures)],
         comparisons=comparisons,
         choices=design.choices,
-        planned=planned,
+        planned=len(planned),
         rule=rule,
-        doubts=[
-            line
-            for name, own in rows_of.items()
-            for line in doubts(rule, {row.label: row.scores[primary] for row in own}, [c.effect for c in own_of[name]])
-        ],
+        doubts=[doubt for one in sets for doubt in one.doubts(rule, primary)],
         failures=failures,
         missing=[
             (label, trial.seed)
             for trial in design.trials
             if trial.id not in results and trial.seed in wanted[label := design.arm(trial).label]
         ],
-        damaged=[line.replace(f"{store.place.name}/", "") for line in shelf.damaged + damaged + untrusted + unread],
-        provenance=_tally(result.env | _plugins(result) for result in results.values()),
-        data=_tally({"version": r.data_version or "undeclared"} | r.data_digest for r in results.values()),
-        imported={
-            trial: f"from {result.imported.source} on {result.imported.when}"
-            for trial, result in results.items()
-            if result.imported
-        },
-        finished=(ends[0], ends[-1]) if ends else None,
-        seconds=sum(result.seconds for result in results.values()),
-        images=sum(found.count for found in images_of.values()),
-        drawn_together=" and ".join(found.drawn for found in images_of.values() if found.drawn),
+        damaged=[line.replace(f"{store.place.name}/", "") for line in unread],
+        images=sum(one.count for one in drawn.values()),
+        drawn_together=" and ".join(one.drawn for one in drawn.values() if one.drawn),
         published=table if any(row.published for row in rows) else None,
         results=results,
         place=(at or store).place.address,
@@ -147,6 +109,74 @@ def gather(
         evaluations=evaluated,
         speeds=measured,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a store holds for a design, of one kind of device."""
+
+    store: Store
+    kind: str
+    results: Mapping[str, Result]  # by trial id
+    left_out: str  # of other kinds, in a sentence
+    damaged: list[str]
+
+    @cached_property
+    def statistics(self) -> Callable[[str], Arrays]:
+        """Of a trial by its id, read once."""
+        return cache(lambda trial: self.store.statistics(self.results[trial].id))
+
+    def predictions(self, trial: str) -> list[dict[str, Any]] | None:
+        """Of a trial by its id, where they were kept."""
+        return self.store.predictions(self.results[trial].id)
+
+
+def _found(design: Design, store: Store) -> _Found:
+    """The results of one kind of device, and of each data set from the same files."""
+    everything = store.of(None).read()
+    kind = kind_of(design.study, design.trials, everything, store.kind)
+    shelf = everything.of(kind)
+    results = {trial.id: shelf.results[trial.id] for trial in design.trials if trial.id in shelf.results}
+    for name in design.sets:
+        ids = {trial.id for arm in design.on(name) for trial in arm.trials}
+        refuse_different_data(result for trial, result in results.items() if trial in ids)
+    return _Found(store.of(kind), kind, results, left_out(design.trials, everything, kind), list(shelf.damaged))
+
+
+def _images(design: Design, found: _Found) -> dict[str, TestImages]:
+    """The test images of each data set, to be drawn anew."""
+    study, recipes = design.study, {name: design.on(name)[0].recipe for name in design.sets}
+    return {
+        name: TestImages(recipe, found.statistics, draws=study.name, wanted=study.metrics)
+        for name, recipe in recipes.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One of the study's data sets."""
+
+    recipe: Recipe  # of its control
+    rows: list[Row]
+    planned: list[Comparison]
+    scored: dict[str, dict[int, str]]  # arm -> seed -> id, of trials with the primary score
+
+    def breakdowns(self, found: _Found) -> list[Breakdown]:
+        return breakdowns(self.recipe, {arm: list(ids.values()) for arm, ids in self.scored.items()}, found.statistics)
+
+    def pictured(self, found: _Found, primary: str, data: Path | None, allowed: bool) -> list[Pictured]:
+        read = Read(found.statistics, found.predictions)
+        return pictured(self.recipe, self.scored, read, primary, data, allowed)
+
+    def doubts(self, rule: Rule, primary: str) -> list[str]:
+        scores = {row.label: row.scores[primary] for row in self.rows}
+        return doubts(rule, scores, [comparison.effect for comparison in self.planned])
+
+
+def _set(design: Design, name: str, rows: Iterable[Row], planned: Iterable[Comparison]) -> _Set:
+    own, primary = [row for row in rows if row.dataset == name], design.study.metrics[0]
+    scored = {row.label: {seed: row.ids[seed] for seed in row.scores[primary]} for row in own}
+    return _Set(design.on(name)[0].recipe, own, [one for one in planned if one.datasets == (name,)], scored)
 
 
 def _wanted(design: Design, comparisons: list[Comparison], deciding: Sequence[int]) -> dict[str, set[int]]:
@@ -159,16 +189,6 @@ def _wanted(design: Design, comparisons: list[Comparison], deciding: Sequence[in
         for label in contrast.weights:
             until[label] = max(until[label], found.until or 0)
     return {label: set(deciding[:count]) for label, count in until.items()}
-
-
-def _stored(store: Store, results: Mapping[str, Result]) -> Callable[[str], Arrays]:
-    """The statistics of a trial by its id, read once."""
-    return cache(lambda trial: store.statistics(results[trial].id))
-
-
-def _kept(store: Store, results: Mapping[str, Result]) -> Callable[[str], list[dict[str, Any]] | None]:
-    """The predictions of a trial by its id, where they were kept."""
-    return lambda trial: store.predictions(results[trial].id)
 
 
 def _evaluated(
@@ -243,16 +263,3 @@ def _failures(design: Design, results: Mapping[str, Result], documents: Mapping[
         arm, document = design.arm(trial).label, documents[trial.id]
         failures.append(Failure(trial.id, arm, trial.seed, status, reason, result.traceback, document))
     return failures
-
-
-def _plugins(result: Result) -> dict[str, str]:
-    return {f"plugin {plugin.name}": f"digest {plugin.digest}" for plugin in result.plugins.values()}
-
-
-def _tally(facts: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
-    """How many trials share each value of each fact."""
-    counts: dict[str, Counter[str]] = {}
-    for trial in facts:
-        for fact, value in trial.items():
-            counts.setdefault(fact, Counter())[value] += 1
-    return {fact: dict(values.most_common()) for fact, values in counts.items()}

@@ -96,8 +96,10 @@ def test_missing_trials_and_damaged_files_are_named(tmp_path):
     assert evidence.provenance["torch"] == {"2.9.0": 7, "2.8.0": 1}
     whole = made_up.full(tmp_path / "other")
     assert not whole.mixed
-    devices = {"cpu": 7, "NVIDIA H100": 1}
-    assert replace(whole, provenance=whole.provenance | {"device": devices}).mixed == {"devices": list(devices)}
+    first, *_ = whole.results
+    other = whole.results[first].model_copy(update={"env": whole.results[first].env | {"device": "NVIDIA H100"}})
+    mixed = replace(whole, results=whole.results | {first: other}).mixed
+    assert mixed == {"devices": ["cpu", "NVIDIA H100"]}
 
 
 def test_image_interval_is_that_of_a_mean_of_differences(tmp_path):
