@@ -40,6 +40,7 @@ HEADS = {  # whose outputs a task reads
     "ocr": "segmentation",
     "classification": "classification",
 }
+PROGRAMS = (".onnx", ".pt2")  # files of whole networks that hold no checkpoint
 NAMED = 4  # tensors that a message names before it only counts
 REDUCTION = r"(^|\.)neck\.reduction_conv\.(0|conv)\."  # of mmdetection's pyramid
 PLACES = ("backbone.body.", "backbone.", "head.")  # of our networks, before the official names
@@ -56,7 +57,7 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
     if own := recipe_of(file):
         return _own(file, _ruled(own, chosen["task"]), given, device)
     try:
-        source, sha256 = read(file), digest(file)
+        source, sha256 = tensors_of(file), digest(file)
         if made := detector(source, sha256, entry=knobs.entry):
             return _detector(file, made, chosen, device)
         net = from_checkpoint(source, family=knobs.family, entry=knobs.entry)
@@ -83,6 +84,18 @@ def load(file: Path, chosen: Settings, device: torch.device) -> Loaded:
         knobs={"align_corners": True} if net.family == "ocr" else {},
         notes=tuple(notes if swapped else ()),
     )
+
+
+def tensors_of(file: Path) -> Mapping[str, object]:
+    """What a checkpoint holds.
+
+    Raises:
+        DataError: it is a program.
+        ValueError: as `hrnet_core.checkpoint.read`.
+    """
+    if file.suffix in PROGRAMS:
+        raise DataError(f"{file}: holds a program, not weights; evaluate, compare and predict read programs as .onnx")
+    return read(file)
 
 
 def _of_file(file: Path, error: Exception) -> str:
@@ -196,7 +209,7 @@ def of_arm(recipe: Recipe, file: Path, chosen: Settings, device: torch.device) -
     knobs = reading(chosen["network"])
     net = build(_ruled(recipe, chosen["task"]))
     try:
-        state = whole_state(net, read(file), digest(file))
+        state = whole_state(net, tensors_of(file), digest(file))
         net.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
         raise DataError(_of_file(file, error)) from None
@@ -248,7 +261,7 @@ def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
         assert net is not None  # it has a recipe
         return net, input_size(recipe)
     try:
-        source = read(file)
+        source = tensors_of(file)
         if made := detector(source, digest(file)):
             return made.network({}), input_size(made.recipe)
         return from_checkpoint(source), (256, 192)
@@ -259,13 +272,15 @@ def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
 def official_weights(file: Path) -> bytes:
     """A released checkpoint's tensors as safetensors, by the official names, without what training left beside them.
 
-    Of a detector by our names, with its recipe, which says what it is.
+    Of a detector by our names, with its recipe, which says what it is; a file of ours stays as it is.
 
     Raises:
         DataError: as `load`.
     """
+    if recipe_of(file):
+        return file.read_bytes()
     try:
-        source = read(file)
+        source = tensors_of(file)
         if made := detector(source, digest(file)):
             return packed(made.network({}), trial_id="", recipe=made.recipe)
         state = official_state(source)

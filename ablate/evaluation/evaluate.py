@@ -13,7 +13,7 @@ from ablate.datasets import Array, things
 from ablate.errors import DataError, PartError, nearest
 from ablate.evaluation import checkpoints, onnx_file, prediction_files, published
 from ablate.evaluation.asked import Asked, Settings, asked, asked_by
-from ablate.evaluation.networks import FINDS, Adapted, Loaded
+from ablate.evaluation.networks import CHANNELS, FINDS, SEVERAL, Adapted, Loaded
 from ablate.evaluation.scoring import Predicted, evaluated
 from ablate.machine import clock
 from ablate.study import Budget, Recipe
@@ -144,6 +144,8 @@ def with_what_the_file_tells(chosen: Settings, net: Loaded, file: Path, task: st
         )
     if task in FINDS and net.reading.changed.keys() & {"size", "multiple", "output"}:
         raise DataError("network.size, multiple, output: a detector sees what task.size says, and tells what it finds")
+    if task in SEVERAL and net.reading.changed.keys() & {"multiple", "output"}:
+        raise DataError(f"network.multiple, output: {task} reads all outputs, of sides that are multiples already")
     if task in FINDS and not set(things()["coco80"]) <= set(net.names) and "name" not in chosen["dataset"]:
         chosen = {**chosen, "dataset": {"classes": list(net.names), **chosen["dataset"]}}
     known, notes = dict(net.knobs), list(net.notes)
@@ -171,11 +173,9 @@ def predicted(net: Loaded, opened: Asked, question: Question) -> Predicted:
     task, parts = opened.task, opened.parts
     net = _by_name(net, parts)
     if net.outputs is not None and net.outputs != len(parts) and net.reading.channels is None:
-        what = "joints" if opened.task_part.name == "pose" else "classes"
-        raise DataError(
-            f"{net.subject.file}: has {net.outputs} {what}, the set {opened.info.name} has {len(parts)}; "
-            "--set network.channels=[...] says which of its channels stands for each"
-        )
+        what = "joints" if opened.task_part.name.endswith("pose") else "classes"
+        there = f"has {net.outputs} {what}, the set {opened.info.name} has {len(parts)}"
+        raise DataError(f"{net.subject.file}: {there}; {CHANNELS}")
     forward = Adapted(net, opened.task_part.name, parts)
     chosen = task.samples_for_evaluation(opened.samples, opened.protocol)
     site = Site(results="", data=opened.root, budget=Budget(workers=question.workers))

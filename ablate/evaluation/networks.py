@@ -22,6 +22,7 @@ Size = tuple[int, int]  # height and width
 Run = Callable[..., dict[str, Tensor]]  # pictures (B, C, H, W) as the network wants them, of detectors with their sizes
 SEVERAL = ("bottom_up_pose",)  # tasks that read several maps of a network, in their order
 FINDS = ("detection",)  # tasks whose networks say themselves what they found
+CHANNELS = "--set network.channels=[...] says which of its channels stands for each"
 LUMA = (0.299, 0.587, 0.114)  # grey of RGB, as OpenCV has it
 
 
@@ -87,10 +88,16 @@ class Adapted:
     def _several(self, outputs: dict[str, Tensor]) -> list[Tensor]:
         """Heatmaps with tags, and heatmaps of twice the size."""
         maps, count = [value.float() for value in outputs.values()], len(self.parts)
+        chosen, joints = self.net.reading.channels, maps[-1].shape[1]
+        if chosen is not None and len(maps) == 2 and maps[0].shape[1] == 2 * joints:
+            if len(chosen) != count or not 0 <= min(chosen) <= max(chosen) < joints:
+                wanted = f"one of 0 to {joints - 1} for each of {', '.join(self.parts)}"
+                raise DataError(f"network.channels: {wanted}, not {list(chosen)}")
+            maps = [maps[0][:, [*chosen, *(joints + place for place in chosen)]], maps[1][:, list(chosen)]]
         shapes = [tuple(value.shape[1:]) for value in maps]
         if not (len(maps) == 2 and shapes[0][0] == 2 * count and shapes[1] == (count, *(2 * s for s in shapes[0][1:]))):
             wanted = f"({2 * count}, h, w) of heatmaps and tags, and heatmaps ({count}, 2h, 2w)"
-            raise DataError(f"{self.net.subject.file}: wanted maps {wanted}; its outputs are {shapes}")
+            raise DataError(f"{self.net.subject.file}: wanted maps {wanted}; its outputs are {shapes}; {CHANNELS}")
         return maps
 
     def _axes(self, values: list[Tensor], sides: Size) -> list[Tensor]:
@@ -140,11 +147,10 @@ class Adapted:
 
     def _expected(self) -> str:
         kind, count = "joint" if self.task == "pose" else "class", len(self.parts)
-        hint = "--set network.channels=[...] says which of its channels stands for each"
         of_images = self.task == "classification"
         many = f"wanted scores (B, {count})" if of_images else f"wanted maps (B, {count}, h, w)"
         other = "" if of_images else f", or (B, h, w, {count})"
-        return f"{many}, one for each {kind} of the set ({', '.join(list(self.parts)[:3])} ...){other}; {hint}"
+        return f"{many}, one for each {kind} of the set ({', '.join(list(self.parts)[:3])} ...){other}; {CHANNELS}"
 
     def _as_maps(self, value: Tensor) -> Tensor | None:
         """An output as (B, parts, h, w); None where it cannot be."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import PartError, one_line
+from ablate.machine.files import in_words, make
 from ablate.network.cost import Size
 from ablate.tasks import NamedOutputs, PlainOutputs
 
@@ -56,6 +57,7 @@ def export(network: nn.Module, file: Path, sizes: Sequence[Size]) -> list[Agreem
 
     Raises:
         PartError: the network cannot be exported, or the outputs differ; no file is left then.
+        StoreError: no room, or no right to write.
     """
     net = Main(network).eval()
     auto = torch.export.Dim.AUTO
@@ -67,8 +69,10 @@ def export(network: nn.Module, file: Path, sizes: Sequence[Size]) -> list[Agreem
         sizes, free = sizes[:1], {0: auto}
     example = torch.zeros(2, 3, *sizes[0])
     part = file.with_name(f"{file.name}.part")
+    with in_words(file):
+        make(file.parent)
     try:
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        with in_words(file), torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore"):
             program = torch.export.export(net, (example,), dynamic_shapes={INPUT: free})
             run = _onnx(program, net.names, part) if file.suffix == ".onnx" else _program(program, part)
             found = [Agreement(size, _difference(net, run, size)) for size in sizes]

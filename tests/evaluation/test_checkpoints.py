@@ -284,3 +284,25 @@ def test_networks_whose_maps_are_not_of_people_with_tags_are_refused(people, tmp
     adapted = Adapted(net, "bottom_up_pose", ["left", "right"])
     with pytest.raises(DataError, match=r"net.onnx: wanted maps \(4, h, w\) of heatmaps and tags"):
         adapted(torch.zeros(1, 3, 8, 8))
+
+
+def test_the_joints_of_a_bottom_up_network_may_be_some_of_its_channels_with_their_tags(people, tmp_path):
+    subject = Subject(kind="onnx", file="net.onnx", sha256="0" * 64, network="of three joints", read={})
+    coarse, fine = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 2, 2), torch.arange(3.0).view(1, 3, 1, 1)
+    maps = {"heatmaps_and_tags": coarse, "heatmaps": fine.expand(1, 3, 4, 4)}
+
+    def called(*channels):
+        net = Loaded(subject, lambda pictures: maps, Reading(channels=channels))
+        return Adapted(net, "bottom_up_pose", ["left", "right"])(torch.zeros(1, 3, 8, 8))
+
+    found = called(2, 0)
+    assert [one[0, :, 0, 0].tolist() for one in found] == [[2, 0, 5, 3], [2, 0]]
+    with pytest.raises(DataError, match=r"one of 0 to 2 for each of left, right, not \[0, 3\]"):
+        called(0, 3)
+    with pytest.raises(DataError, match="one of 0 to 2 for each of left, right"):
+        called(0, 1, 2)
+    _, _, state = bottom_up()
+    torch.save(state, tmp_path / "higher.pth")
+    for knob in ("output=heatmaps", "multiple=32"):
+        with pytest.raises(DataError, match="bottom_up_pose reads all outputs"):
+            evaluate.of_network(tmp_path / "higher.pth", asking(people, f"network.{knob}", task=None))

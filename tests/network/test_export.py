@@ -113,6 +113,17 @@ def test_an_exported_network_scores_what_its_trial_scored(called, kept):
     found = evaluated(called, "net.safetensors")
     assert found["scores"] == pytest.approx(scores, abs=1e-5)
     assert "dots, trained by ablate" in found["subject"]["network"]
+    assert called("export", "net.safetensors", "--to", "again.safetensors")[0] == 0
+    assert evaluated(called, "again.safetensors")["scores"] == found["scores"]
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.pt2"])
+def test_a_program_is_no_checkpoint(called, tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK")
+    assert f"{name}: holds a program, not weights" in one_line(called("export", name, "--to", "more.safetensors"))
+    if name == "net.pt2":
+        words = ("--task", "pose", "--set", "dataset.name=figures")
+        assert "predict read programs as .onnx" in one_line(called("evaluate", name, *words))
 
 
 @pytest.mark.slow
@@ -201,9 +212,15 @@ def test_higher_hrnet_is_written_with_its_tags(called, tmp_path):
     )  # fmt: skip
     head = HigherHead(body.channels, joints=17)
     torch.save(body.state_dict() | head.state_dict(), tmp_path / "net.pth")
-    status, _, err = called("export", "net.pth", "--to", "net.onnx", "--size", "64", "96")
+    status, _, err = called("export", "net.pth", "--to", "new/net.onnx", "--size", "64", "96")
     assert status == 0, err
-    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    (tmp_path / "file").touch()
+    assert "file" in one_line(called("export", "net.pth", "--to", "file/net.onnx"))
+    words = [f"--set={word}" for word in ("dataset.name=figures", "dataset.val=4", "task.size=[64, 64]")]
+    both = [json.loads(called("evaluate", file, *words, "--json")[1]) for file in ("net.pth", "new/net.onnx")]
+    assert [one["task"]["name"] for one in both] == ["bottom_up_pose"] * 2  # both files say so
+    assert both[1]["scores"] == pytest.approx(both[0]["scores"], abs=1e-3, nan_ok=True)
+    session = onnxruntime.InferenceSession("new/net.onnx", providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).normal(size=(2, 3, 96, 64)).astype(np.float32)
     names = [output.name for output in session.get_outputs()]
     found = session.run(names, {"images": images})
