@@ -182,7 +182,7 @@ class LabelledFiles:
                 read_picture(self._pair(image_id).image)
             except DataError as error:
                 found.setdefault(image_id, str(error))
-        return [*self._empty(), *(found[image_id] for image_id in sorted(found))]
+        return [*self._uncounted(), *self._empty(), *(found[image_id] for image_id in sorted(found))]
 
     def remarks(self) -> list[str]:
         """See `Remarks`: pictures that viewers turn, maps without a class, classes without a pixel."""
@@ -192,9 +192,9 @@ class LabelledFiles:
         return [*self._looked.remarks, *nowhere]
 
     def verify(self) -> str:
-        wanted, declared = (self.info.images or {}).get(self.split), self.info.declared(self.split)
-        if wanted and wanted != len(self) and not declared:  # a digest says more
-            raise DataError(f"{self.folder}: {self.split} has {len(self)} images, {self.info.name} has {wanted}")
+        declared = self.info.declared(self.split)
+        if uncounted := self._uncounted():
+            raise DataError(uncounted[0])
         found = self.digest()
         refuse(self.folder, self._empty())
         if declared and found != declared:
@@ -203,6 +203,14 @@ class LabelledFiles:
                 f"a set of your own needs its own dataset.version or folder name"
             )
         return found
+
+    def _uncounted(self) -> list[str]:
+        """What is wrong where a known set has another number of images; a declared digest says more."""
+        wanted = (self.info.images or {}).get(self.split)
+        if not wanted or wanted == len(self) or self.info.declared(self.split):
+            return []
+        own = "a set of your own needs its own folder name"
+        return [f"{self.folder}: {self.split} has {len(self):,} images, {self.info.name} has {wanted:,}; {own}"]
 
     def _empty(self) -> list[str]:
         looked = self._looked

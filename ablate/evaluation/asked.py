@@ -190,7 +190,9 @@ def located(task: str, data: Path | None, knobs: Mapping[str, object]) -> tuple[
         own["set"] = next((n for n in named if known[n].part == found), data.name)
         return str(found), as_published(str(found), own), data.parent
     if name is None:
-        there = [folder.name for folder in sorted(data.iterdir()) if folder.is_dir() and _part_of(folder, serving)]
+        homes = {entry.folder or n for n, entry in known.items() if entry.part in serving}
+        folders = [folder for folder in sorted(data.iterdir()) if folder.is_dir()]
+        there = [folder.name for folder in folders if folder.name in homes or _part_of(folder, serving)]
         hint = f"folders in it laid out for {task}: {', '.join(there)}" if there else _wanted(serving)
         raise DataError(f"{data}: is no set for {task}; give a set's own folder, or its name by dataset.set; {hint}")
     if not found:

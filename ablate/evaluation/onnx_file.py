@@ -15,11 +15,11 @@ from ablate.evaluation.networks import Loaded, Size
 from ablate.evaluation.prediction_files import digest
 from ablate.evaluation.reading import Reading, reading
 from ablate.tasks._simcc import NAMES
-from hrnet_core import HigherHead
 
 KINDS = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
 }  # fmt: skip
+TAGGED = ("heatmaps_and_tags", "heatmaps")  # outputs of a HigherHRNet, as `hrnet_core` names them
 CHANNELS = (1, 3)  # of pictures
 QUIET = 3  # onnxruntime's level of its log: errors
 
@@ -61,7 +61,7 @@ def load(file: Path, given: dict[str, object], *, gpu: bool = False) -> Loaded:
     if kind is np.uint8:
         knobs = knobs.model_copy(update={"white": 255.0, "mean": (0.0,), "std": (1.0,)})
     found = Loaded(subject, run, knobs, size=size, channels=channels, likely=_likely(session, layout))
-    if tuple(names) == HigherHead.output_names:
+    if tuple(names) == TAGGED:
         joints = session.get_outputs()[1].shape[1]
         return replace(found, task="bottom_up_pose", outputs=joints if isinstance(joints, int) else None)
     return replace(found, task="pose", knobs={"head": "simcc"}) if set(NAMES) == set(names) else found

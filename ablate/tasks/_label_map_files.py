@@ -4,6 +4,7 @@ Two numberings are in use: the data set's label ids, which the Cityscapes server
 (train ids). A folder is read as label ids; where its numbers are not all of classes then, and all are places, as these.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read_label_maps(folder: Path, samples: LabelledSamples) -> tuple[list[dict[s
     Raises:
         DataError: no folder, an image without a map or with two, a map of another size, numbers that fit nothing.
     """
-    files = _files(folder, samples)
+    files, others = _files(folder, samples)
     maps, used = {}, np.zeros(256, bool)
     for image_id, file in files.items():
         numbers = read_numbers(file, PLAIN)
@@ -39,13 +40,16 @@ def read_label_maps(folder: Path, samples: LabelledSamples) -> tuple[list[dict[s
         used[np.unique(numbers)] = True
         maps[image_id] = numbers
     table, said = _table(np.flatnonzero(used), samples, folder)
+    if others:
+        said.append(f"{len(others)} PNG files are of no image of the split ({_listed(others, 3)}): not scored")
     predictions = [{"image_id": image_id, "labels": table[numbers]} for image_id, numbers in maps.items()]
     return predictions, said
 
 
-def _files(folder: Path, samples: LabelledSamples) -> dict[int, Path]:
+def _files(folder: Path, samples: LabelledSamples) -> tuple[dict[int, Path], list[str]]:
+    """The file of each image, and the names of those that are of none."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; maps of classes are PNG files in a folder")
+        raise DataError(f"{folder}: is no folder; maps of classes are PNG files in a folder")
     if (folder / OURS).is_dir() and (folder / DRAWN).is_dir():
         folder = folder / OURS
     names = {samples.name(image_id): image_id for image_id in samples.image_ids()}
@@ -61,7 +65,7 @@ def _files(folder: Path, samples: LabelledSamples) -> dict[int, Path]:
         there = f"; {others[0]}.png is of none: {nearest(others[0], list(names)[:50])}" if others else ""
         raise DataError(f"{folder}: no PNG file has the name of an image of the split{there}")
     refuse(folder, [f"{name} has no map of classes" for name, image_id in names.items() if image_id not in found])
-    return found
+    return found, others
 
 
 def _name(stem: str, names: dict[str, int]) -> str | None:
@@ -90,6 +94,6 @@ def _table(used: np.ndarray, samples: LabelledSamples, folder: Path) -> tuple[np
     return by_id, [f"pixels with {_listed(strange)}, numbers of no class of the set, count as not found"]
 
 
-def _listed(numbers: list[int], most: int = 6) -> str:
+def _listed(numbers: Sequence[object], most: int = 6) -> str:
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return ", ".join(map(str, numbers[:most])) + more

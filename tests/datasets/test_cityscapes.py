@@ -224,7 +224,7 @@ def test_a_declared_version_is_held_against_the_content(streets):
 def test_a_known_set_without_a_digest_has_as_many_images_as_declared(streets):
     streets.root.joinpath("streets").rename(streets.root / "cityscapes")
     text = message(lambda: build(set="cityscapes").open("train", streets.root).verify())
-    assert re.search(r"train has \d images, cityscapes has 2975", text)
+    assert re.search(r"train has \d images, cityscapes has 2,975", text)
 
 
 @pytest.mark.parametrize(("train", "test"), [("train", "val"), ("train", "test"), ("train+val", "test")])

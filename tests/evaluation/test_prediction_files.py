@@ -176,6 +176,37 @@ def test_maps_that_cannot_be_meant_are_one_line(called, tmp_path):
     for file in maps.iterdir():
         file.unlink()
     assert "no PNG file has the name" in refused(called, "maps", "segmentation", streets)
+    first.with_name("maps.txt").touch()
+    assert "is no folder" in refused(called, first.with_name("maps.txt"), "segmentation", streets)
+
+
+def test_maps_of_no_image_are_told(evaluate, tmp_path):
+    streets = painted.streets(tmp_path)
+    maps = painted.maps(streets, tmp_path / "maps", wrong=0.3)
+    plain = evaluate("maps", "segmentation", streets)
+    for name in ("town_train0_000001", "legend"):
+        (maps / f"{name}.png").write_bytes(next(maps.iterdir()).read_bytes())
+    found = evaluate("maps", "segmentation", streets)
+    assert found["scores"] == plain["scores"]
+    assert found["notes"] == ["2 PNG files are of no image of the split (legend, town_train0_000001): not scored"]
+
+
+def test_a_known_set_of_another_size_is_told_by_check_and_by_evaluate(called, tmp_path):
+    """A part of LIP, in the folders that LIP has."""
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            pixels = np.random.default_rng([ord(name), len(split)]).integers(0, 20, (8, 8)).astype(np.uint8)
+            painted._write(tmp_path / f"lip/TrainVal_images/{split}_images/{name}{split}.png", pixels)
+            home = tmp_path / f"lip/TrainVal_parsing_annotations/{split}_segmentations"
+            painted._write(home / f"{name}{split}.png", pixels)
+    status, out, _ = called("data", "check", "lip", "--data", tmp_path)
+    assert status == 1
+    wrong = "val has 2 images, lip has 10,000; a set of your own needs its own folder name"
+    assert wrong in out
+    assert "train has 2 images, lip has 30,462" in out
+    home = tmp_path / "lip/TrainVal_parsing_annotations/val_segmentations"
+    assert wrong in refused(called, home, "segmentation", tmp_path / "lip")
+    assert "folders in it laid out for segmentation: lip" in refused(called, home, "segmentation", tmp_path)
 
 
 def test_a_difference_from_the_official_scores_is_shown(evaluate, people, tmp_path, monkeypatch):
