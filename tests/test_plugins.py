@@ -175,8 +175,23 @@ def test_commands_know_plugins_by_a_flag_and_by_a_study(ablate, folder):
     assert "dots" in ablate("list", "models", "--plugin", "outside.py").stdout
     assert "One or two convolutions" not in ablate("list", "models").stdout
     assert ablate("cost", file).returncode == 0
-    checked = ablate("data", "check", "noise", "--part", "noise", "--plugin", "outside.py", "--knobs", "{}")
-    assert "the dataset 'noise' has no such knob" in checked.stderr  # a set of its own: it has no folder
+    assert ablate("init", "dataset", "--to", "mine.py").returncode == 0
+    checked = ablate("data", "check", "mine", "--part", "mine", "--plugin", "mine.py", "--knobs", '{"val": 4}')
+    assert checked.returncode == 0, checked.stderr  # a set of its own: it has no folder, and no knob for its name
+    assert "val: 4 samples" in checked.stdout
+
+
+@pytest.mark.slow
+def test_a_network_of_a_plugin_is_exported_where_its_file_is_named(ablate, folder):
+    trial = id_of(ablate("trial", study(folder, budget={"keep_weights": True}), "--seed", "0").stderr)
+    assert ablate("export", trial, "--to", "net.safetensors").returncode == 0
+    for words in (("export", trial, "--to", "net.pt2"), ("evaluate", "net.safetensors")):
+        done = ablate(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "is of the model 'dots', which is not here; --plugin names its file" in done.stderr
+        assert "/tmp" not in done.stderr
+    done = ablate("export", trial, "--to", "net.pt2", "--plugin", "outside.py")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -242,6 +242,7 @@ def _stored(prefix: str, label: str, results: str) -> Side:
     scored = Scored(label, f"trial {result.id}: {recipe.model.name}, seed {result.seed}", dict(result.scores))
     data = {"task": recipe.task.name, "set": recipe.dataset.knobs.get("set", recipe.dataset.name)}
     knobs = {f"evaluation.{name}": value for name, value in recipe.evaluation.items()}
+    knobs |= {f"task.{name}": value for name, value in recipe.task.knobs.items()}
     data |= {"data": result.data_digest.get("val", "")}
     return Side(scored, redrawn.TestImagesOf.of(label, arrays), data, knobs)
 

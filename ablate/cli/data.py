@@ -66,7 +66,8 @@ def check(name: str, data: Path | None, part: str | None, knobs: str, quick: boo
 
     guessed = part is None and name not in catalog()
     part = part or (USUAL if guessed else catalog()[name].part)
-    chosen = registry.check_knobs("dataset", part, as_published(part, {"set": name} | _object(knobs)))
+    of_set = {"set": name} if any(knob.name == "set" for knob in registry.describe("dataset", part).knobs) else {}
+    chosen = registry.check_knobs("dataset", part, as_published(part, of_set | _object(knobs)))
     dataset = registry.build("dataset", part, chosen)
     if knob := unnamed(chosen):
         chosen = registry.check_knobs("dataset", part, parts_named(Part(name=part, knobs=chosen), data))

@@ -31,6 +31,7 @@ FURTHER = 64  # pixels that the second size of the comparison is larger by
 )
 @options.results
 @options.device
+@options.plugin
 @options.as_json
 def command(
     what: str, target: Path, size: tuple[int, int] | None, results: str, device: str | None, as_json: bool
@@ -61,7 +62,7 @@ def command(
     else:
         from ablate.network.export import export
 
-        net, usual = checkpoints.whole(Path(what)) if released else _of_trial(content)
+        net, usual = checkpoints.whole(Path(what)) if released else _of_trial(name, content)
         first = size or usual
         compared = export(net, target, [first, (first[0] + FURTHER, first[1] + FURTHER)])
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
@@ -95,7 +96,7 @@ def _kept(prefix: str, results: str, device: str | None) -> tuple[str, bytes]:
     return result.id, content
 
 
-def _of_trial(content: bytes) -> "tuple[nn.Module, tuple[int, int]]":
+def _of_trial(name: str, content: bytes) -> "tuple[nn.Module, tuple[int, int]]":
     """The network that a trial kept, and the size of images that it is made for."""
     import tempfile
 
@@ -108,4 +109,7 @@ def _of_trial(content: bytes) -> "tuple[nn.Module, tuple[int, int]]":
         file.write_bytes(content)
         if recipe_of(file) is None:
             raise DataError("what this trial kept is its backbone alone, of an earlier version: .safetensors only")
-        return checkpoints.whole(file)
+        try:
+            return checkpoints.whole(file)
+        except DataError as error:
+            raise DataError(str(error).replace(str(file), f"trial {name}")) from None

@@ -234,14 +234,22 @@ def _ruled(recipe: Recipe, task: Mapping[str, object]) -> Recipe:
 
 def _own(file: Path, recipe: Recipe, given: dict[str, object], device: torch.device) -> Loaded:
     """A network that `ablate export` wrote; its task's knobs go with it."""
-    net = unpacked(file, recipe)
-    assert net is not None  # it has a recipe
-    knobs = reading(given)
+    net, knobs = _rebuilt(file, recipe), reading(given)
     name = f"{recipe.model.name}, trained by ablate, {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters"
     subject = Subject(kind="checkpoint", file=file.name, sha256=digest(file), network=name, read=knobs.changed)
     run, names = runner(net, device, task=recipe.task.name), _names(recipe)
     found = Loaded(subject, run, knobs, task=recipe.task.name, outputs=len(names) or None, names=names)
     return replace(found, knobs=_of_task(recipe))
+
+
+def _rebuilt(file: Path, recipe: Recipe) -> nn.Module:
+    """The network of a file with its recipe. Raises DataError, also where a part is of a plug-in that nobody named."""
+    for kind, part in (("model", recipe.model), ("task", recipe.task), ("dataset", recipe.dataset)):
+        if part.name not in registry.names(kind):
+            raise DataError(f"{file}: is of the {kind} {part.name!r}, which is not here; --plugin names its file")
+    net = unpacked(file, recipe)
+    assert net is not None  # it has a recipe
+    return net
 
 
 def _of_task(recipe: Recipe) -> dict[str, object]:
@@ -257,9 +265,7 @@ def whole(file: Path) -> tuple[nn.Module, tuple[int, int]]:
         DataError: as `load`.
     """
     if recipe := recipe_of(file):
-        net = unpacked(file)
-        assert net is not None  # it has a recipe
-        return net, input_size(recipe)
+        return _rebuilt(file, recipe), input_size(recipe)
     try:
         source = tensors_of(file)
         if made := detector(source, digest(file)):

@@ -79,6 +79,8 @@ class Adapted:
         outputs = self.net.run(pictures)
         if set(outputs) == set(NAMES):
             return self._axes([outputs[name] for name in NAMES], (images.shape[3], images.shape[2]))
+        if not self.parts and len(outputs) == 1:  # a task of a plug-in: what it predicts has no names
+            return next(iter(outputs.values())).float()
         maps = self._maps(outputs)
         if any(more) and maps.dim() == 4:
             maps = F.interpolate(maps, size=pictures.shape[2:], mode="bilinear", align_corners=False)

@@ -81,6 +81,11 @@ def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[d
     sizes = {int(image["id"]): (image["height"], image["width"]) for image in images}
     places = {number: place + 1 for place, number in enumerate(samples.category_numbers)}
     entries = _entries(file, "boxes", _instance_problem)
+    masks = sum(bool(entry.get("segmentation")) for entry in entries)
+    if 0 < masks < len(entries):
+        raise DataError(
+            f"{file}: {masks} of {len(entries)} predictions have a segmentation; wanted one of each, or none"
+        )
     known = [entry for entry in entries if int(entry["image_id"]) in sizes]
     kept = [entry for entry in known if int(entry["category_id"]) in places]
     if entries and not kept:
@@ -99,8 +104,16 @@ def read_instance_results(place: Path, samples: InstanceSamples) -> tuple[list[d
         "are of other categories than the set's": len(known) - len(kept),
     }
     notes = [f"{count} predictions {why}: not scored" for why, count in left_out.items() if count]
+    beyond = sum(_beyond(one["bbox"], sizes[one["image_id"]]) for one in found)
+    if 10 * beyond > len(found):
+        notes.append(f"{beyond} boxes end far outside their image: COCO's are left, top, width, height")
     missing = _missing(found, samples.instance_truth()["annotations"], "instances")
     return found, [*notes, *missing, *_repeated(found, "bbox", "segmentation")]
+
+
+def _beyond(box: list[float], size: tuple[int, int]) -> bool:
+    """Whether a box ends more than a tenth of its image outside, as corners do that are taken for sizes."""
+    return box[0] + box[2] > 1.1 * size[1] or box[1] + box[3] > 1.1 * size[0]
 
 
 def _missing(found: list[dict[str, Any]], annotated: Any, what: str) -> list[str]:
@@ -145,6 +158,8 @@ def _runs(mask: Any, size: tuple[int, int], file: Path) -> Any:
     try:
         if isinstance(mask, dict) and tuple(mask["size"]) != size:
             raise ValueError(f"a mask of {mask['size']} on an image of {list(size)}")
+        if isinstance(mask, list) and min(map(len, mask)) < 6:
+            raise ValueError("a polygon of fewer than three points")
         found = as_runs(mask, *size)
         text = found["counts"].decode() if isinstance(found["counts"], bytes) else found["counts"]
         return {"size": list(found["size"]), "counts": text}  # as files have it
@@ -201,8 +216,9 @@ def _instance_problem(entry: Any, place: int) -> str | None:
         return f"entry {place} has neither a 'bbox' nor a 'segmentation'"
     if box is not None and (not isinstance(box, list) or len(box) != 4):
         return f"entry {place} has the bbox {box!r}, not four numbers"
-    sound = _are_finite([*(box or []), entry["score"]])
-    return None if sound else f"entry {place} has a box or a score that is no finite number"
+    if not _are_finite([*(box or []), entry["score"]]):
+        return f"entry {place} has a box or a score that is no finite number"
+    return f"entry {place} has the bbox {box!r}, of a negative size" if box and min(box[2:]) < 0 else None
 
 
 def _field_problem(entry: Any, place: int, fields: tuple[str, ...]) -> str | None:

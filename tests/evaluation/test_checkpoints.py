@@ -281,6 +281,8 @@ def test_networks_whose_maps_are_not_of_people_with_tags_are_refused(people, tmp
         evaluate.of_network(tmp_path / "higher.pth", asking(people, task="pose"))
     subject = Subject(kind="onnx", file="net.onnx", sha256="0" * 64, network="of one map", read={})
     net = Loaded(subject, lambda pictures: {"a": pictures}, Reading())
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(Adapted(net, "brightness", [])(images), images)  # of a plug-in, whose parts have no names
     adapted = Adapted(net, "bottom_up_pose", ["left", "right"])
     with pytest.raises(DataError, match=r"net.onnx: wanted maps \(4, h, w\) of heatmaps and tags"):
         adapted(torch.zeros(1, 3, 8, 8))

@@ -256,6 +256,31 @@ def test_a_file_of_a_part_of_the_images_and_repeated_predictions_are_told(evalua
     notes = evaluate("boxes.json", "detection", people, "--set", "dataset.classes=[person]")["notes"]
     assert notes[0] == "nothing is predicted on 1 of the 6 images with instances"
     assert notes[1].startswith("1 predictions repeat another one")
+    corners = [one | {"bbox": [x, y, x + width, y + height]} for one in boxes for x, y, width, height in [one["bbox"]]]
+    (tmp_path / "corners.json").write_text(json.dumps(corners))
+    notes = evaluate("corners.json", "detection", people, "--set", "dataset.classes=[person]")["notes"]
+    assert notes[0] == "2 boxes end far outside their image: COCO's are left, top, width, height"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segmentation": [[1, 1, 9, 1, 9, 9]]}, "1 of 9 predictions have a segmentation; wanted one of each, or none"),
+        ({"segmentation": [[1, 1, 9, 9]], "all": True}, "a polygon of fewer than three points"),
+        ({"bbox": [9, 9, -4, 4]}, "entry 0 has the bbox [9, 9, -4, 4], of a negative size"),
+    ],
+)
+def test_instances_that_cannot_be_meant_are_one_line(called, people, tmp_path, change, message):
+    (people / "annotations" / "instances_val.json").write_bytes(
+        (people / "annotations" / "person_keypoints_val.json").read_bytes()
+    )
+    found = [{"image_id": one["image_id"], "category_id": 1, "bbox": one["bbox"], "score": 0.5} for one in
+             painted.truth(people)]  # fmt: skip
+    changed = found if change.pop("all", False) else found[:1]
+    for one in changed:
+        one |= change
+    (tmp_path / "boxes.json").write_text(json.dumps(found))
+    assert message in refused(called, "boxes.json", "detection", people, "--set", "dataset.classes=[person]")
 
 
 def test_how_a_network_predicts_is_nothing_to_finished_predictions(called, people):
