@@ -87,10 +87,13 @@ class TestImagesOf:
             yield counts if member is None else counts[member]
 
     def redrawn(self, resamples: int = RESAMPLES, *, joints: bool = False) -> dict[str, np.ndarray]:
-        """Every score on each redrawn set, (resamples,); nan where a draw has none."""
+        """Every score on each redrawn set, (resamples,); nan where a draw has none.
+
+        Draws of one image, or of one group, are all the same and tell nothing of others: they are nan, too."""
         draws = self.draws(resamples)
         some = [self._scored(np.stack(part), joints=joints) for part in iter(lambda: list(islice(draws, AT_ONCE)), [])]
-        return {name: np.concatenate([of[name] for of in some]) for name in some[0]}
+        told = 1.0 if self.drawn > 1 else np.nan
+        return {name: told * np.concatenate([of[name] for of in some]) for name in some[0]}
 
     def _scored(self, drawn: np.ndarray, *, joints: bool) -> dict[str, np.ndarray]:
         """Every score on redrawn sets (R,), in which each image counts so often (R, I)."""

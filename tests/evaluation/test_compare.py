@@ -154,6 +154,15 @@ def test_intervals_of_groups_are_those_of_drawing_groups():
     assert (low, high) == pytest.approx((min(alone), max(alone)))
 
 
+def test_one_image_or_one_group_tells_nothing_of_others():
+    for few in ({"count": 1}, {"groups": ["x"] * 12}):
+        first, second = images("first", **few), images("second", gap=0.1, **few)
+        (row,) = [row for row in redrawn.differences(first, second, resamples=20) if row.score == "PCK"]
+        assert row.diff < 0
+        assert np.isnan([row.low, row.high, *redrawn.intervals(first.redrawn(20))["PCK"]]).all()
+        assert not row.told_apart
+
+
 def test_scores_of_a_joint_are_those_of_its_rows_alone():
     one = images("one")
     arrays = one.statistics["pck"]
