@@ -86,6 +86,8 @@ def _answer(one: redrawn.Difference) -> str:
     gap = f"{one.score} {signed(one.diff, 2)} points {ends}"
     if not math.isfinite(one.low):
         return f"{one.second} and {one.first} have no interval in {one.score}."
+    if one.low == one.diff == one.high == 0:
+        return f"{one.second} and {one.first} have the same {one.score} on every draw of these images."
     if not one.told_apart:
         return f"These images do not tell {one.second} from {one.first}: {gap}."
     return f"{one.second} scores {'higher' if one.low > 0 else 'lower'} than {one.first} on images like these: {gap}."
