@@ -14,6 +14,7 @@ from .fusion import DOWNSAMPLES, OPERATORS, ROUTES, UPSAMPLES
 
 FUSIONS = ("within", "across", "final")  # 8, 3 and 1 fusions in the published network
 MOST_STREAMS = 6
+UNSTABLE = {"multiply": "the bare product", "normalised_product": "the product normalised as a batch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,10 @@ class HRNetConfig:
 
     def _check_names(self) -> None:
         check_choice("routes", self.routes, ROUTES)
-        if self.operator == "multiply":
+        if self.operator in UNSTABLE:
             raise ValueError(
-                "operator: 'multiply', the bare product, overflows within the network; its stable reading is "
-                "'normalised_product'"
+                f"operator: {self.operator!r}, {UNSTABLE[self.operator]}, overflows within the network; the stable "
+                "product is 'geometric_mean'"
             )
         check_choice("operator", self.operator, OPERATORS)
         check_choice("downsample", self.downsample, DOWNSAMPLES)

@@ -29,6 +29,7 @@ ROUTES: dict[str, Wiring] = {
 }
 DOWNSAMPLES = ("strided_conv", "bilinear")
 UPSAMPLES = ("nearest", "bilinear")
+ROOT_EPS = 1e-3  # added to a product below its root, whose slope at 0 would be infinite
 
 
 def resize(x: torch.Tensor, size: Sequence[int], *, mode: str, align_corners: bool = False) -> torch.Tensor:
@@ -81,19 +82,19 @@ class Sum(nn.Module):
         return total
 
 
-class NormalisedProduct(nn.Module):
-    """Elementwise product, normalised (the product of PAMI sec. VII, which does not say how it was kept in bounds).
+class GeometricMean(nn.Module):
+    """Elementwise product, of which the root is taken and the sign kept: the product of PAMI sec. VII, in bounds.
 
-    A stream's own map is not normalised, so a bare product grows from fusion to fusion: W32's first loss is 2.5e22.
+    The paper does not say how its product was kept there. A stream's own map is not normalised, so that the bare
+    product grows from fusion to fusion: W32's first loss is 2.5e22. Normalised as a batch it stays in bounds in
+    training alone: with the running averages of evaluation an outlier grows as before. Under the root n maps that are k
+    times as large give a map that is k times as large, as their sum does.
     """
 
-    def __init__(self, channels: int, norm: Norm) -> None:
-        super().__init__()
-        self.norm = norm(channels)
-
     def forward(self, own: torch.Tensor, terms: Iterable[torch.Tensor]) -> torch.Tensor:
-        product: torch.Tensor = self.norm(reduce(torch.mul, terms))
-        return product
+        terms = list(terms)
+        product = reduce(torch.mul, terms)
+        return product / (product.abs() + ROOT_EPS) ** (1 - 1 / len(terms))
 
 
 class Concat(nn.Module):
@@ -125,11 +126,11 @@ class Attention(nn.Module):
         return weighted
 
 
-OPERATORS: dict[str, Callable[[int, int, Norm], nn.Module]] = {  # of a stream's channels and number of sources
+OPERATORS: dict[str, Callable[[int, int], nn.Module]] = {  # of a stream's channels and number of sources
     "sum": lambda *_: Sum(),
-    "normalised_product": lambda channels, _, norm: NormalisedProduct(channels, norm),
-    "concat": lambda channels, sources, _: Concat(channels, sources),
-    "attention": lambda channels, sources, _: Attention(channels, sources),
+    "geometric_mean": lambda *_: GeometricMean(),
+    "concat": Concat,
+    "attention": Attention,
 }
 
 
@@ -144,7 +145,7 @@ class Target(nn.Module):
         for source in self.sources:
             if source != target:
                 self.add_module(str(source), make_path(source, target, config=config, norm=norm))
-        self.operator = OPERATORS[config.operator](config.stream_widths[target], len(self.sources), norm)
+        self.operator = OPERATORS[config.operator](config.stream_widths[target], len(self.sources))
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         own = maps[self.target]

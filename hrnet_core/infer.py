@@ -17,9 +17,10 @@ from .simple_baseline import BLOCKS, STAGES, SimpleBaseline, SimpleBaselineConfi
 
 State = dict[str, torch.Tensor]
 LEAST_TENSORS = 6  # of a block: two convolutions, two normalisations
-OPERATOR_KEYS = {  # a sum leaves no trace
-    "concat": ".operator.mix.", "attention": ".operator.gate.", "normalised_product": ".operator.norm.",
-}  # fmt: skip
+OPERATOR_KEYS = {
+    "concat": ".operator.mix.",
+    "attention": ".operator.gate.",
+}  # the others leave no trace: taken for a sum
 
 
 def infer_config(state: Mapping[str, torch.Tensor]) -> HRNetConfig:

@@ -59,7 +59,7 @@ def hrnet(
     stem_stride: Literal[1, 2, 4] = 4,  # what the stem reduces the image by (CVPR 3)
     fusions: str | tuple[int, ...] = "within",  # within (8), across (3), final (1), or the modules that fuse (CVPR 4.3)
     routes: str = "full",  # full, neighbours, fine_to_coarse, coarse_to_fine: who sends to whom (CVPR 3)
-    operator: str = "sum",  # sum, normalised_product, concat, attention: how a stream takes in what it gets
+    operator: str = "sum",  # sum, geometric_mean, concat, attention: how a stream takes in what it gets
     downsample: str = "strided_conv",  # strided_conv or bilinear, fine to coarse (PAMI VII)
     upsample: str = "nearest",  # nearest or bilinear, coarse to fine (CVPR 3; the segmentation code: bilinear)
     align_corners: bool = False,  # of bilinear resizing within fusions

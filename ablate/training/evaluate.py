@@ -4,11 +4,13 @@ Statistics are per image and aggregated late, so that one bootstrap serves every
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ablate import registry
 from ablate.datasets import Array, Info, Samples
@@ -16,9 +18,9 @@ from ablate.errors import StoreError
 from ablate.machine import beat, clock
 from ablate.metrics import Document, build_metric
 from ablate.study import Trial
-from ablate.tasks import Forward, LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
+from ablate.tasks import LeavesOut, Outputs, Prediction, SomeTask, WritesPredictions, build_protocol
 from ablate.training.batches import Encoded, batches, placed
-from ablate.training.fit import Training
+from ablate.training.fit import Diverged, Training
 from ablate.training.site import Site
 
 
@@ -55,18 +57,21 @@ def evaluate(
 
     Raises:
         StoreError: they cannot be.
+        Diverged: an output of the network is not finite.
         Unscored: nothing could be scored.
     """
     protocol = build_protocol(trial.recipe.task, trial.recipe.evaluation)
     chosen = task.samples_for_evaluation(samples, protocol)
     size, team = task.evaluation_batch(trial.recipe.train.batch), training.team
     loader = batches(Encoded(chosen, task, info, seed=trial.seed), size, site, task, team=team)
-    start, predictions = clock.now(), list[Prediction]()
+    start, predictions, network = clock.now(), list[Prediction](), _Watched(training)
     training.evaluated.eval()
     with torch.inference_mode(), training.autocast():
         for batch in placed(loader, training.device):
-            predictions += task.predict(_laid_out(training), batch, protocol)
+            with network.blamed():
+                predictions += task.predict(network, batch, protocol)
             beat()
+    network.refuse()
     predictions = team.gather(predictions)
     seconds = clock.now() - start
     if not team.leads:
@@ -114,9 +119,40 @@ def _write(predictions: list[Prediction], task: SomeTask, samples: Samples, fold
         raise StoreError(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _laid_out(training: Training) -> Forward:
-    def forward(images: torch.Tensor, *given: torch.Tensor) -> Outputs:
-        outputs: Outputs = training.evaluated(images.contiguous(memory_format=training.layout), *given)
+class _Watched:
+    """The network as tasks predict with it, which notes whether an output is not finite: a network that normalises each
+    batch by itself in training may overflow in evaluation, and labels of its maps would still be numbers.
+
+    It notes on the device, which is asked once. Negative infinity may be meant: the score of what cannot be.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.spoilt = torch.zeros((), dtype=torch.bool, device=training.device)
+
+    def __call__(self, images: Tensor, *given: Tensor) -> Outputs:
+        outputs: Outputs = self.training.evaluated(images.contiguous(memory_format=self.training.layout), *given)
+        for output in [outputs] if isinstance(outputs, Tensor) else outputs:
+            if output.is_floating_point():
+                self.spoilt = self.spoilt | ~(output < math.inf).all()
         return outputs
 
-    return forward
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Diverged instead of what the task raises for such outputs."""
+        try:
+            yield
+        except Exception:
+            self._refuse(int(self.spoilt))
+            raise
+
+    def refuse(self) -> None:
+        """Raises Diverged in process 0 if an output was not finite in any process."""
+        spoilt = self.spoilt.long().cpu().reshape(1)
+        self.training.team.sum(spoilt)
+        if self.training.team.leads:
+            self._refuse(int(spoilt))
+
+    def _refuse(self, spoilt: int) -> None:
+        if spoilt:
+            raise Diverged("outputs of the network are not finite in evaluation")

@@ -37,7 +37,7 @@ MOMENTS = {"adam": ADAM, "adamw": ADAM, "sgd": {"momentum_buffer"}}  # what an o
 
 
 class Diverged(Exception):
-    """The loss is no longer a number; the text says when."""
+    """The loss or an output in evaluation is no longer finite; the text says which and when."""
 
 
 class Unlabelled(Exception):

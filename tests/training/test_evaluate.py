@@ -43,6 +43,29 @@ def test_a_trial_without_a_score_that_is_a_number_is_failed(tmp_path, monkeypatc
 
 
 @pytest.mark.usefixtures("small_shelf")
+@pytest.mark.parametrize("raises", [False, True], ids=["the task takes it", "the task raises"])
+def test_a_network_that_overflows_in_evaluation_alone_has_diverged(tmp_path, monkeypatch, raises):
+    """Most tasks would give it a score: labels are the places of the highest maps, whatever these are."""
+
+    def forward(self, images):
+        return [trained(self, images)[0] * (1 if self.training or images.is_meta else math.inf)]
+
+    def predict(self, network, batch, protocol):
+        network(self.prepare(batch))
+        if raises:
+            raise ValueError("matrix contains invalid entries")
+        return [{"image_id": int(i), "value": 0.5} for i in batch["image_id"]]
+
+    trained = small_parts.Dots.forward
+    monkeypatch.setattr(small_parts.Dots, "forward", forward)
+    monkeypatch.setattr(small_parts.Brightness, "predict", predict)
+    *_, result = run_trial(Design(load(write_study(tmp_path, seeds=1))).trials[0], Site(results=tmp_path))
+    assert result.status == "diverged"
+    assert result.reason == "outputs of the network are not finite in evaluation"
+    assert not result.traceback
+
+
+@pytest.mark.usefixtures("small_shelf")
 def test_a_trial_that_learned_from_nothing_is_failed(tmp_path, monkeypatch):
     trial = Design(load(write_study(tmp_path, seeds=1))).trials[0]
     monkeypatch.setattr(small_parts.Brightness, "loss", lambda self, outputs, batch: 0 * outputs.float().sum())
