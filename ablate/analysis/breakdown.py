@@ -45,6 +45,11 @@ class Breakdown:
         """Several of its kind: classes, joints."""
         return self.kind + ("es" if self.kind.endswith("s") else "s")
 
+    @property
+    def known(self) -> bool:
+        """Whether any arm has a score: a detector without masks has none in the metric of masks."""
+        return any(math.isfinite(score) for scores in self.scores.values() for score in scores)
+
     def at_chance(self, arm: str) -> list[str]:
         """Those whose score is below .02, or not above what predicting the commonest everywhere gives."""
         scored = zip(self.names, self.scores.get(arm, ()), self.trivial, strict=False)
@@ -65,7 +70,8 @@ def breakdowns(
         return []
     info = build_dataset(recipe.dataset).info
     found = [(name, _breakdown(name, metric, info, finished, statistics)) for name, metric in made]
-    return [one for name, one in found if one.scores or not describe("metric", name).facts.get("only_asked")]
+    unknown = {name for name, one in found if one.lacking and not describe("metric", name).facts.get("only_asked")}
+    return [one for name, one in found if one.known or name in unknown]
 
 
 def _breakdown(

@@ -111,6 +111,15 @@ def test_joints_of_the_published_study_make_its_pck():
         assert found.at_chance(network) == []
 
 
+def test_a_detector_without_masks_has_no_table_of_masks():
+    """Its trials hold the statistics of masks: that nothing was found."""
+    found, results = published("fusion_count_detection")
+    assert (found.kind, found.measure) == ("class", "AP")
+    assert found.names == ("apple", "banana", "orange", "raccoon", "kangaroo")
+    for network, of_one in results.items():  # COCO's AP is the mean of its classes'
+        assert fmean(found.scores[network]) == pytest.approx(fmean(one.scores["AP"] for one in of_one), abs=1e-12)
+
+
 def test_joints_beyond_those_of_the_data_set_are_refused():
     arrays = {"joint": np.array([0, 17]), "distance": np.zeros(2)}
     info = build_dataset(Recipe.model_validate(RECIPE).dataset).info

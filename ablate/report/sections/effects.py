@@ -38,7 +38,8 @@ def effects() -> Callable[[Evidence], list[Block]]:
 
 
 def _figure(evidence: Evidence) -> Figure:
-    metrics = evidence.study.metrics[:PANELS]
+    known = {comparison.metric for comparison in evidence.comparisons if comparison.effect.n}
+    metrics = [metric for metric in evidence.study.metrics if metric in known][:PANELS]
     control = f"{evidence.control.label}, the control" if len(evidence.datasets) == 1 else "the control of the data set"
     caption = f"Differences from {control}, × 100. Thick: 95% t interval over paired seeds."
     if evidence.images:

@@ -41,7 +41,8 @@ def _table(evidence: Evidence, breakdown: Breakdown) -> Table:
         rows = [
             [Cell(name), shares[at], *(own[at] for own in cells.values())] for at, name in enumerate(breakdown.names)
         ]
-    caption = f"{breakdown.measure} × 100 of the {len(breakdown.names)} {breakdown.kinds}, the mean over seeds."
+    all_of = f"{len(breakdown.names)} {breakdown.kinds}" if len(breakdown.names) > 1 else f"one {breakdown.kind}"
+    caption = f"{breakdown.measure} × 100 of the {all_of}, the mean over seeds."
     return Table(caption, columns, rows, _notes(breakdown))
 
 
