@@ -21,7 +21,7 @@ seeds, with their standard deviation where there are several; seeds that failed 
 
 
 TOLD = ("model", "task", "train", "dataset", "weights.file", "weights.init")  # the report has all settings
-UNSET = re.compile(r"\w+ (?:None|False)(?:, )?|, \w+ (?:None|False)(?=\))")  # knobs that are off
+UNSET = re.compile(r"(?:, \w+ (?:None|False))+(?=\))|\w+ (?:None|False), ")  # knobs that are off
 
 
 def page(results: Path | str) -> str:
