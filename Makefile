@@ -36,8 +36,9 @@ lint: .venv/.test-installed
 	$(BIN)/mypy
 
 reports: .venv/.installed
-	for folder in $(dir $(wildcard reports/*/report.md)); do study=$$(basename $$folder); $(BIN)/ablate report studies/$$study.yaml --scale laptop \
-		--results $$folder/results --to $$folder || exit 1; done
+	for folder in $(dir $(wildcard reports/*/report.md)); do study=$${folder}study.yaml; \
+		test -f $$study || study=studies/$$(basename $$folder).yaml; \
+		$(BIN)/ablate report $$study --scale laptop --results $${folder}results --to $$folder || exit 1; done
 	$(BIN)/python reports/index.py
 
 docs: .venv/.test-installed
