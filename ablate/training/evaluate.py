@@ -133,7 +133,7 @@ class _Watched:
     def __call__(self, images: Tensor, *given: Tensor) -> Outputs:
         outputs: Outputs = self.training.evaluated(images.contiguous(memory_format=self.training.layout), *given)
         for output in [outputs] if isinstance(outputs, Tensor) else outputs:
-            if output.is_floating_point():
+            if isinstance(output, Tensor) and output.is_floating_point():  # a plug-in's may be something else
                 self.spoilt = self.spoilt | ~(output < math.inf).all()
         return outputs
 
