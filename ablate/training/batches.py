@@ -212,16 +212,18 @@ def _begin_loading(worker: int, *, pictures: Path | None) -> None:
 def served() -> Iterator[None]:
     """Turns what torch raises when a loading process was killed, or found no room, into a LoadingError.
 
-    Its end is seen in two ways, in either order: a pipe to it is closed, and torch raises from a signal handler.
+    Its end is seen in two ways, in either order: a pipe to it is closed, and torch raises from a signal handler, also
+    while the closed pipe is looked at here.
     """
     try:
-        yield
-    except (EOFError, ConnectionError) as error:
-        if Path(traceback.extract_tb(error.__traceback__)[-1].filename) != Path(connection.__file__):
-            raise
-        with suppress(RuntimeError):
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if Path(frame.f_code.co_filename) != Path(connection.__file__):
+                raise
             time.sleep(SIGNAL_FOLLOWS)
-        raise LoadingError("a data-loading process died; run again to continue from its state") from None
+            raise LoadingError("a data-loading process died; run again to continue from its state") from None
     except RuntimeError as error:
         text = one_line(error, 10_000)
         if not (text.startswith("DataLoader worker") or any(sign in text for sign in NO_ROOM)):

@@ -5,13 +5,15 @@ import os
 import signal
 import threading
 import time
+import traceback
+from multiprocessing import connection
 from pathlib import Path
 
 import psutil
 import pytest
 from trained import finish, site, trials
 
-from ablate.errors import StoreError, TeamError
+from ablate.errors import LoadingError, StoreError, TeamError
 from ablate.storage import Result, Store
 from ablate.training.batches import served
 from ablate.training.reports import reports
@@ -113,3 +115,14 @@ def test_what_the_machine_lacks_is_no_result(tmp_path, monkeypatch, number):
 def test_other_errors_are_left_alone():
     with pytest.raises(RuntimeError, match="shapes"), served():
         raise RuntimeError("shapes do not fit")
+
+
+def test_torchs_signal_while_a_closed_pipe_is_looked_at_is_the_same_end(monkeypatch):
+    def signalled(_):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    ours, theirs = connection.Pipe()
+    theirs.close()
+    monkeypatch.setattr(traceback, "walk_tb", signalled)
+    with pytest.raises(LoadingError, match=r"a data-loading process died .*killed by signal"), served():
+        ours.recv()
