@@ -35,7 +35,9 @@ class Progress:
         self.ends: dict[str, str] = {}
         self.scores: dict[str, float] = {}  # of the primary metric, the latest
         self.begun = time.monotonic()
-        self.epochs_seen = 0
+        self.epochs_seen = 0  # trained here; a trial that goes on tells those of before, too
+        self.since: dict[str, float] = {}  # of each trial, when it started
+        self.trained: dict[str, float] = {}  # and the seconds of its epochs that were trained here
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=2, transient=False) if sys.stderr.isatty() else None
 
@@ -65,11 +67,15 @@ class Progress:
             self.waiting = self.waiting - {self.trials[at].id} | {trial.id}
             self.trials[at] = trial
         self.rows.setdefault(trial.id, None)
+        self.since[trial.id], self.trained[trial.id] = time.monotonic(), 0.0
         self._refresh()
 
     def epoch(self, trial: Trial, row: Epoch) -> None:
         self.rows[trial.id] = row
-        self.epochs_seen += 1
+        trained = self.trained[trial.id] + row.seconds
+        if trained <= time.monotonic() - self.since[trial.id]:  # else it is an epoch of before, told again
+            self.trained[trial.id] = trained
+            self.epochs_seen += 1
         if not self.live:
             scores = "".join(
                 f"  {name} {row.scores[name]:.3f}" for name in self.study.metrics[:1] if name in row.scores

@@ -37,6 +37,7 @@ from ablate.datasets._files import (
 from ablate.datasets._held_out import held_out
 from ablate.datasets._info import Classes, Info, Joints
 from ablate.datasets._kept import keep_pictures, picture, pictures_kept
+from ablate.datasets._masks import as_runs
 from ablate.registry import Chosen
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "Split",
     "WritesPeople",
     "as_published",
+    "as_runs",
     "build_dataset",
     "catalog",
     "check_version",

@@ -20,6 +20,7 @@ from ablate.datasets._coco_file import (
 )
 from ablate.datasets._files import is_whole, refuse
 from ablate.datasets._info import Classes
+from ablate.datasets._masks import mask_problem
 from ablate.errors import DataError, nearest
 
 NUMBERS = ("id", "image_id", "category_id")
@@ -102,25 +103,6 @@ def _problem(entry: dict[str, Any], images: Images) -> str | None:
     if crowd is not None and (isinstance(crowd, str) or crowd not in (0, 1)):
         return f"{name} has iscrowd {crowd!r}, not 0 or 1"
     return mask_problem(entry.get("segmentation"), name, images[entry["image_id"]])
-
-
-def mask_problem(mask: Any, name: str, image: Any) -> str | None:
-    """A mask is a list of polygons, or runs over the whole image; it may be missing."""
-    if not mask:
-        return None
-    if isinstance(mask, list):
-        wrong = [polygon for polygon in mask if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2]
-        if wrong or any(not_finite(polygon) for polygon in mask):
-            return f"{name}: its segmentation has a polygon that is no list of three points or more"
-        return None
-    if not isinstance(mask, dict) or mask.get("size") != [image.height, image.width] or "counts" not in mask:
-        return f"{name}: its segmentation is neither polygons nor runs over {image.height} x {image.width} pixels"
-    counts = mask["counts"]
-    if isinstance(counts, list):
-        whole = all(type(count) is int and count >= 0 for count in counts)
-        if not whole or sum(counts) != image.height * image.width:
-            return f"{name}: the runs of its segmentation do not fill {image.height} x {image.width} pixels"
-    return None
 
 
 def _cleaned(entry: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from ablate.datasets import Info, PeopleOfImage, Person, Split, refuse
 from ablate.datasets._coco_file import Images, entry_name
-from ablate.datasets._coco_instances import mask_problem
 from ablate.datasets._coco_people import Annotated, clipped, why_skipped
+from ablate.datasets._masks import mask_problem
 from ablate.datasets._photographs import Photographs
 from ablate.errors import DataError
 

@@ -1,26 +1,23 @@
 """COCO's twelve numbers for instances, as pycocotools has them; boxes and masks differ in what overlaps alone.
 
-Matching is pycocotools' `evaluate`. The matches are added up here, sixteen times as fast as by its `accumulate`, to the
-same last bit, also for resampled data sets, in which images are repeated. Most cells (class, image) are empty; only the
-others are stored.
+Its loops are sums over arrays here, to the same last bit, also for resampled data sets, in which images are repeated.
+Most cells (class, image) are empty; only the others are stored.
 """
 
-import contextlib
-import io
 import itertools
 from collections.abc import Container, Iterator, Mapping
-from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools import mask as runs
 
-from ablate.datasets import Info
-from ablate.metrics import Parts, _redrawn, take_blocks
+from ablate.datasets import Info, as_runs
+from ablate.metrics import Parts, _matching, _redrawn, take_blocks
 
 STATS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")  # COCOeval.stats
-AREAS = {"S": 1, "M": 2, "L": 3}  # places of COCOeval's area ranges; 0 is any
+RANGES = ((0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10))  # of areas: any, small, medium, large
+AREAS = {"S": 1, "M": 2, "L": 3}  # places of these; 0 is any
+PAIRS = 2**18  # boxes compared at once
 LIMITS = (1, 10, 100)  # detections that count, of a class in an image
 ALL = slice(None)
 # What is read from the curves of an area range and a limit: precision (0) or recall (1), at which overlaps.
@@ -55,33 +52,42 @@ class InstanceAP:
             ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
         """
         names, shape = info.need_things(), SHAPES[self.kind]
-        without = bool(predictions) and not any(prediction.get(shape) for prediction in predictions)
-        evaluation = self._evaluated([] if without else predictions, ground_truth, classes=len(names))
-        ids, areas = [int(image_id) for image_id in evaluation.params.imgIds], len(evaluation.params.areaRng)
-        overlaps = len(evaluation.params.iouThrs)
-        cells = np.reshape(np.array(evaluation.evalImgs, dtype=object), (len(names), areas, len(ids)))
-        there = [(i, c, cells[c, :, i]) for i in range(len(ids)) for c in range(len(names)) if cells[c, 0, i]]
-        found, truths = ([len(cell[0][key]) for *_, cell in there] for key in ("dtIds", "gtIds"))
-        images, places = (np.array([entry[k] for entry in there], dtype=np.int32) for k in (0, 1))
-
-        def rows(key: str) -> np.ndarray:
-            blocks = [np.stack([entry[key].T for entry in cell], axis=1) for *_, cell in there]
-            return np.concatenate([np.zeros((0, areas, overlaps)), *blocks]).astype(bool)  # (D, A, T)
-
-        counted = [np.stack([entry["gtIgnore"] == 0 for entry in cell], axis=1) for *_, cell in there]
+        _matching.need_finite(predictions, lambda p: [*p["bbox"], p["score"]])
+        predicted = not predictions or any(prediction.get(shape) for prediction in predictions)
+        sizes = {int(image["id"]): image for image in ground_truth["images"]}
+        ids, known = sorted(sizes), range(1, len(names) + 1)
+        found = [p for p in predictions if p["category_id"] in known] if predicted else []
+        truth = [a for a in ground_truth["annotations"] if a["category_id"] in known]
+        if self.kind == "segm":
+            truth = [annotation for annotation in truth if annotation.get("segmentation")]
+        score = np.array([p["score"] for p in found], dtype=float)
+        cells = [
+            _matching.positions(rows, ids) * len(names) + [row["category_id"] - 1 for row in rows]
+            for rows in (found, truth)
+        ]
+        groups = _matching.grouped(cells[0].astype(int), score, cells[1].astype(int), most=LIMITS[-1])
+        found, truth = [found[row] for row in groups.found], [truth[row] for row in groups.truth]
+        crowd = np.array([a["iscrowd"] for a in truth], dtype=bool)
+        ignored = crowd[:, None] | _matching.outside(np.array([a["area"] for a in truth], dtype=float), RANGES)
+        overlaps, area = (_of_masks if self.kind == "segm" else _of_boxes)(groups, found, truth, crowd, sizes)
+        matches = _matching.matches(groups, overlaps, ignored, crowd)
+        matched, not_counted = _matching.flags(matches, ignored, _matching.outside(area, RANGES))
+        (image, place), (truth_image, truth_place) = (
+            np.divmod(group.astype(np.int32), len(names)) for group in (groups.group, groups.truth_group)
+        )
         return {
             "image_ids": np.array(ids, dtype=np.int64),
             "classes": np.array(names, dtype=str),
-            "image": np.repeat(images, found),
-            "place": np.repeat(places, found),
-            "rank": np.concatenate([np.zeros(0, np.int16), *(np.arange(count, dtype=np.int16) for count in found)]),
-            "score": np.array([score for *_, cell in there for score in cell[0]["dtScores"]], dtype=float),
-            "matched": rows("dtMatches"),
-            "ignored": rows("dtIgnore"),
-            "truth_image": np.repeat(images, truths),
-            "truth_place": np.repeat(places, truths),
-            "truth_counted": np.concatenate([np.zeros((0, areas), dtype=bool), *counted]),  # (G, A)
-            "predicted": np.array(not without),
+            "image": image,
+            "place": place,
+            "rank": groups.rank.astype(np.int16),
+            "score": score[groups.found],
+            "matched": matched,
+            "ignored": not_counted,
+            "truth_image": truth_image,
+            "truth_place": truth_place,
+            "truth_counted": ~ignored,
+            "predicted": np.array(predicted),
         }
 
     def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
@@ -134,27 +140,44 @@ class InstanceAP:
             f"{prefix}false_detections": np.bincount(image[~matched & ~ignored], minlength=images),
         }
 
-    def _evaluated(self, predictions: list[dict[str, Any]], ground_truth: dict[str, Any], *, classes: int) -> Any:
-        """A COCOeval that has matched predictions with annotations."""
-        bad = sum(not np.isfinite([*p["bbox"], p["score"]]).all() for p in predictions)
-        if bad:
-            raise ValueError(f"{bad} of {len(predictions)} predictions are not finite")
-        shape = SHAPES[self.kind]
-        with _quiet():
-            truth, found = COCO(), COCO()
-            # Ids from 1: pycocotools takes a match with id 0 for none.
-            annotations = [{**a, "id": i} for i, a in enumerate(ground_truth["annotations"], start=1)]
-            if self.kind == "segm":
-                annotations = [a for a in annotations if a.get("segmentation")]
-            truth.dataset = deepcopy({**ground_truth, "annotations": annotations})  # pycocotools writes into it
-            truth.createIndex()
-            own = [{key: p[key] for key in ("image_id", "category_id", shape, "score")} for p in predictions]
-            if own:
-                found = truth.loadRes(own)
-            evaluation = COCOeval(truth, found, self.kind)
-            evaluation.params.catIds = list(range(1, classes + 1))
-            evaluation.evaluate()
-        return evaluation
+
+def _of_boxes(
+    groups: _matching.Groups, found: list[Any], truth: list[Any], crowd: np.ndarray, sizes: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Overlaps of the pairs (P,) as pycocotools' `bbIou` has them, and the areas (D,) of the detections.
+
+    An overlap is the intersection over the union, or over the detection where the annotation is a crowd.
+    """
+    boxes, others = (np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4) for rows in (found, truth))
+    with np.errstate(over="ignore", invalid="ignore"):
+        area, other_area = boxes[:, 2] * boxes[:, 3], others[:, 2] * others[:, 3]
+        overlaps = np.zeros(len(groups.left))
+        for pairs in np.array_split(np.arange(len(overlaps)), len(overlaps) // PAIRS + 1):
+            own, other = groups.left[pairs], groups.right[pairs]
+            near, far = boxes[own], others[other]
+            sides = np.minimum(near[:, :2] + near[:, 2:], far[:, :2] + far[:, 2:]) - np.maximum(near[:, :2], far[:, :2])
+            common = sides[:, 0] * sides[:, 1]
+            union = np.where(crowd[other], area[own], area[own] + other_area[other] - common)
+            np.divide(common, union, out=common, where=(sides > 0).all(axis=1))
+            overlaps[pairs] = np.where((sides > 0).all(axis=1), common, 0)
+    return overlaps, area
+
+
+def _of_masks(
+    groups: _matching.Groups, found: list[Any], truth: list[Any], crowd: np.ndarray, sizes: Mapping[int, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of masks, whose overlaps pycocotools counts from their runs; `sizes` are of images, by id."""
+    masks, others = (
+        [as_runs(row["segmentation"], *map(sizes[row["image_id"]].get, ("height", "width"))) for row in rows]
+        for rows in (found, truth)
+    )
+    overlaps, start = np.zeros(len(groups.left)), groups.several.cumsum() - groups.several
+    for place in np.flatnonzero((groups.rank == 0) & (groups.several > 0)):
+        end = place + int(np.searchsorted(groups.group[place:], groups.group[place], side="right"))
+        own, other = slice(place, end), slice(groups.first[place], groups.first[place] + groups.several[place])
+        whole = runs.iou(masks[own], others[other], crowd[other].astype(np.uint8))
+        overlaps[start[place] : start[place] + whole.size] = whole.ravel()
+    return overlaps, np.array([runs.area(mask) for mask in masks], dtype=float)
 
 
 def _summarised(statistics: dict[str, np.ndarray], weights: np.ndarray) -> list[float]:
@@ -244,9 +267,3 @@ def _mean(values: np.ndarray) -> float:
 def _mean_of_each(values: np.ndarray) -> np.ndarray:
     """The mean of what is defined of each class (C,), nan where nothing is."""
     return np.array([_mean(of_class[None]) for of_class in values])
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -1,24 +1,21 @@
 """COCO's keypoint average precision and recall, as pycocotools has them.
 
-Matching people with annotations is pycocotools' `evaluate`. The matches are added up here, to the last bit as its
-`accumulate` and `summarize` do, also for resampled data sets, in which images are repeated.
+Its loops are sums over arrays here, to the same last bit, also for resampled data sets, in which images are repeated.
 """
 
-import contextlib
-import io
-from collections.abc import Container, Iterator
-from copy import deepcopy
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from ablate.datasets import Info
-from ablate.metrics import _redrawn, take_blocks
+from ablate.metrics import _matching, _redrawn, take_blocks
 from ablate.registry import metric
 
-RESULT = ("image_id", "category_id", "keypoints", "score")  # what pycocotools may see of a prediction
+PERSON = 1  # the category
+MOST = 20  # people who count in an image, best first
+RANGES = ((0, 1e10), (32**2, 96**2), (96**2, 1e10))  # any area, medium, large
+PAIRS = 2**14  # people compared at once
 
 
 @metric(
@@ -62,29 +59,33 @@ class KeypointAP:
         Raises:
             ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
         """
-        evaluation = _evaluated(predictions, ground_truth, info)
-        ids = [int(image_id) for image_id in evaluation.params.imgIds]
-        areas = np.reshape(np.array(evaluation.evalImgs, dtype=object), (-1, len(ids)))  # (A, I)
-        of_image = [(position, column) for position, column in enumerate(areas.T) if column[0] is not None]
-        shape = (0, len(areas), len(evaluation.params.iouThrs))  # (0, A, T)
-
-        def rows(key: str) -> np.ndarray:
-            blocks = [np.stack([entry[key].T for entry in column], axis=1) for _, column in of_image]
-            return np.concatenate([np.zeros(shape), *blocks]).astype(bool)  # (D, A, T)
-
-        near = [_similarities(evaluation, column[0]) for _, column in of_image]
-        counted = [np.stack([entry["gtIgnore"] == 0 for entry in column], axis=1) for _, column in of_image]
-        found, truths = ([len(column[0][key]) for _, column in of_image] for key in ("dtIds", "gtIds"))
-        positions = np.array([position for position, _ in of_image], dtype=np.int32)
+        _matching.need_finite(predictions, lambda p: [*p["keypoints"][0::3], *p["keypoints"][1::3], p["score"]])
+        sigmas = np.array(info.need_joints().sigmas)
+        ids = sorted({int(image["id"]) for image in ground_truth["images"]})
+        found = [prediction for prediction in predictions if prediction["category_id"] == PERSON]
+        people = [a for a in ground_truth["annotations"] if a["category_id"] == PERSON]
+        image, score = _matching.positions(found, ids), np.array([p["score"] for p in found], dtype=float)
+        groups = _matching.grouped(image, score, _matching.positions(people, ids), most=MOST)
+        found, people = [found[row] for row in groups.found], [people[row] for row in groups.truth]
+        points = _points(found, len(sigmas))[..., :2]
+        crowd = np.array([bool(a["iscrowd"]) for a in people], dtype=bool)
+        left_out = crowd | np.array([a["num_keypoints"] == 0 for a in people], dtype=bool)
+        area = np.array([a["area"] for a in people], dtype=float)
+        ignored = left_out[:, None] | _matching.outside(area, RANGES)
+        similarity = _similarities(groups, points, people, area, (2 * sigmas) ** 2)
+        matches = _matching.matches(groups, similarity, ignored, crowd)
+        with np.errstate(over="ignore"):
+            extent = np.prod(np.ptp(points, axis=1), axis=1) if len(points) else np.zeros(0)
+        matched, not_counted = _matching.flags(matches, ignored, _matching.outside(extent, RANGES))
         return {
             "image_ids": np.array(ids, dtype=np.int64),
-            "image": np.repeat(positions, found),
-            "score": np.array([score for _, column in of_image for score in column[0]["dtScores"]], dtype=float),
-            "matched": rows("dtMatches"),
-            "ignored": rows("dtIgnore"),
-            "similarity": np.concatenate([np.zeros(0), *near]),
-            "truth_image": np.repeat(positions, truths),
-            "truth_counted": np.concatenate([np.zeros(shape[:2], dtype=bool), *counted]),  # (G, A)
+            "image": groups.group.astype(np.int32),
+            "score": score[groups.found],
+            "matched": matched,
+            "ignored": not_counted,
+            "similarity": _matching.with_matched(groups, similarity, matches[:, 0, 0]),
+            "truth_image": groups.truth_group.astype(np.int32),
+            "truth_counted": ~ignored,
         }
 
     def aggregate(self, statistics: dict[str, np.ndarray], weights: np.ndarray | None = None) -> dict[str, float]:
@@ -149,13 +150,42 @@ class KeypointAP:
         }
 
 
-def _similarities(evaluation: Any, entry: dict[str, Any]) -> np.ndarray:
-    """For each detection (D,) of an image its similarity with the annotation matched at .5; nan without a match."""
-    pair = entry["image_id"], entry["category_id"]
-    place = {annotation["id"]: column for column, annotation in enumerate(evaluation._gts[pair])}
-    similarities, matches = evaluation.ious[pair], entry["dtMatches"][0]  # (D, G), (D,)
-    found = [similarities[row, place[int(match)]] if match else np.nan for row, match in enumerate(matches)]
-    return np.array(found, dtype=float)
+def _similarities(
+    groups: _matching.Groups, points: np.ndarray, people: list[dict[str, Any]], area: np.ndarray, variances: np.ndarray
+) -> np.ndarray:
+    """Object keypoint similarity (P,) of each pair, as pycocotools' `computeOks` has it, to the last bit.
+
+    It is the mean over labelled joints of exp(-d^2 / 2 area (2 sigma)^2). A person without any is matched by joints in
+    and around their box, enlarged by its size on each side.
+    """
+    truth, box = _points(people, len(variances)), np.array([a["bbox"] for a in people], dtype=float).reshape(-1, 4)
+    similarity = np.empty(len(groups.left))
+    for pairs in np.array_split(np.arange(len(similarity)), len(similarity) // PAIRS + 1):
+        found, person = points[groups.left[pairs]], groups.right[pairs]
+        labelled, size = truth[person, :, 2] > 0, area[person, None] + np.spacing(1)  # (N, K), (N, 1)
+        unlabelled = ~labelled.any(axis=1)
+        with np.errstate(over="ignore"):
+            away = found - truth[person, :, :2]
+            away[unlabelled] = _beyond(found[unlabelled], box[person[unlabelled], None])
+            exponents = (away[..., 0] ** 2 + away[..., 1] ** 2) / variances / size / 2
+        labelled[unlabelled] = True
+        count = labelled.sum(axis=1)
+        for joints in np.unique(count):  # as many at a time, for a sum with zeros differs in its last bit
+            rows = np.flatnonzero(count == joints)
+            own = np.exp(-exponents[rows][labelled[rows]].reshape(len(rows), joints))
+            similarity[pairs[rows]] = own.sum(axis=1) / joints
+    return similarity
+
+
+def _beyond(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """How far points (N, K, 2) are outside of boxes (N, 1, 4), enlarged by their size on each side; 0 within."""
+    low, high = box[..., :2] - box[..., 2:], box[..., :2] + box[..., 2:] * 2
+    beyond: np.ndarray = np.maximum(0, low - points) + np.maximum(0, points - high)
+    return beyond
+
+
+def _points(rows: list[dict[str, Any]], joints: int) -> np.ndarray:
+    return np.array([row["keypoints"] for row in rows], dtype=float).reshape(len(rows), joints, 3)
 
 
 def _curves(matched: np.ndarray, ignored: np.ndarray, counted: float) -> tuple[np.ndarray, np.ndarray]:
@@ -171,29 +201,3 @@ def _curves(matched: np.ndarray, ignored: np.ndarray, counted: float) -> tuple[n
     at = np.stack([np.searchsorted(row, _redrawn.RECALLS) for row in reached])  # (T, R)
     highest = reached[:, -1] if reached.shape[1] else np.zeros(len(reached))
     return np.take_along_axis(best, at, axis=1), highest
-
-
-def _evaluated(predictions: list[dict[str, Any]], ground_truth: dict[str, Any], info: Info) -> Any:
-    """A COCOeval that has matched predictions with annotations."""
-    bad = sum(not np.isfinite([*p["keypoints"][0::3], *p["keypoints"][1::3], p["score"]]).all() for p in predictions)
-    if bad:
-        raise ValueError(f"{bad} of {len(predictions)} predictions are not finite")
-    with _quiet():
-        truth, found = COCO(), COCO()
-        # Ids from 1: pycocotools takes a match with id 0 for none.
-        annotations = [{**a, "id": i} for i, a in enumerate(ground_truth["annotations"], start=1)]
-        truth.dataset = deepcopy({**ground_truth, "annotations": annotations})  # pycocotools writes into it
-        truth.createIndex()
-        if predictions:
-            found = truth.loadRes([{key: prediction[key] for key in RESULT} for prediction in predictions])
-        evaluation = COCOeval(truth, found, "keypoints")
-        evaluation.params.catIds = [1]
-        evaluation.params.kpt_oks_sigmas = np.array(info.need_joints().sigmas)
-        evaluation.evaluate()
-    return evaluation
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as runs
 
-from ablate.datasets import InstanceSamples, Samples, WritesPeople, is_whole, refuse
+from ablate.datasets import InstanceSamples, Samples, WritesPeople, as_runs, is_whole, refuse
 from ablate.errors import DataError
 from ablate.tasks._detected_people import categories_of_people
 
@@ -165,13 +165,6 @@ def _runs(mask: Any, size: tuple[int, int], file: Path) -> Any:
         return {"size": list(found["size"]), "counts": text}  # as files have it
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise DataError(f"{file}: a segmentation that is none of its image: {error}") from None
-
-
-def as_runs(mask: Any, height: int, width: int) -> Any:
-    """A mask as pycocotools' compressed runs, from polygons or runs."""
-    if isinstance(mask, list):
-        return runs.merge(runs.frPyObjects(mask, height, width))
-    return runs.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
 
 
 def ignored_pixels(masks: list[Any], size: tuple[int, ...]) -> np.ndarray:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from ablate.datasets import Info, InstanceSamples, InstancesOfImage, Samples, Split
+from ablate.datasets import Info, InstanceSamples, InstancesOfImage, Samples, Split, as_runs
 from ablate.errors import PartError
 from ablate.registry import protocol, task
 from ablate.tasks import Batch, Forward, Outputs, normalised
-from ablate.tasks._coco_results import INSTANCES, as_runs, read_instance_results
+from ablate.tasks._coco_results import INSTANCES, read_instance_results
 from ablate.tasks._detectors import Detector, OneStage, TwoStage, loss_names
 from ablate.tasks._mmdetection import pasted
 from ablate.tasks._pyramid import Pyramid, Rules

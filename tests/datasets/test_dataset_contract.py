@@ -9,8 +9,7 @@ import pycocotools.mask
 import pytest
 
 from ablate import registry
-from ablate.datasets import IGNORED, SPLITS
-from ablate.tasks.detection import as_runs
+from ablate.datasets import IGNORED, SPLITS, as_runs
 
 
 def test_the_contract_covers_the_shelf():

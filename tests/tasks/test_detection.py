@@ -238,7 +238,7 @@ def test_predictions_are_in_pixels_of_the_original():
         def truth(images, sizes, boxes=boxes, own=own):
             from pycocotools import mask as runs
 
-            from ablate.tasks.detection import as_runs
+            from ablate.datasets import as_runs
 
             shapes = []
             for box, mask in zip(boxes / 2, own["masks"], strict=True):
