@@ -33,6 +33,7 @@ from ablate.datasets._files import (
     refuse,
     set_folder,
     under,
+    visible,
 )
 from ablate.datasets._held_out import held_out
 from ablate.datasets._info import Classes, Info, Joints
@@ -97,6 +98,7 @@ __all__ = [
     "things",
     "under",
     "unnamed",
+    "visible",
 ]
 
 FROM_FILE = "file"  # the knob `joints` or `classes` of a data set whose files or folders name them

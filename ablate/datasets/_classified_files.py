@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets._files import Split, read_header, read_picture, refuse, under
+from ablate.datasets._files import Split, read_header, read_picture, refuse, under, visible
 from ablate.datasets._info import Info
 from ablate.datasets._kept import picture
 from ablate.datasets._label_maps import group_of
@@ -105,7 +105,8 @@ class ClassifiedFiles:
         """See `Remarks`: classes without an image, files that are not read, pictures that viewers turn."""
         unseen = [self._classes[place] for place in sorted(set(range(len(self._classes))) - set(self.places.tolist()))]
         nowhere = [f"{self.images}: no image is a {', '.join(unseen)}"] if unseen else []
-        other = Counter(path.suffix for path in self.images.rglob("*") if path.is_file() and not _is_image(path.name))
+        files = visible(path for path in self.images.rglob("*") if path.is_file())
+        other = Counter(path.suffix for path in files if not _is_image(path.name))
         unread = [f"{self.images}: {count} files *{suffix} are not read" for suffix, count in sorted(other.items())]
         return [*nowhere, *unread, *self._headers.remarks]
 
@@ -147,7 +148,7 @@ class ClassifiedFiles:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _holds_image(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ablate.datasets._files import LARGEST, NUMBERS, is_whole, refuse, under
+from ablate.datasets._files import LARGEST, NUMBERS, is_whole, refuse, under, visible
 from ablate.errors import DataError, nearest
 
 
@@ -94,9 +94,9 @@ def annotation_file(folder: Path, patterns: list[str]) -> Path:
     """The one file that fits the first of these patterns under a set's folder that any fits. Raises DataError."""
     for pattern in patterns:
         under(folder, pattern)
-    found = next((files for pattern in patterns if (files := sorted(folder.glob(pattern)))), [])
+    found = next((files for pattern in patterns if (files := visible(folder.glob(pattern)))), [])
     if len(found) != 1:
-        there = [str(path.relative_to(folder)) for path in folder.glob("annotations/*.json")]
+        there = [str(path.relative_to(folder)) for path in visible(folder.glob("annotations/*.json"))]
         hint = f"several fit: {', '.join(path.name for path in found)}" if found else nearest(patterns[0], there)
         raise DataError(f"{folder}: wanted one file {patterns[0]}; {hint}")
     return found[0]

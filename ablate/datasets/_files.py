@@ -4,6 +4,7 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -83,6 +84,11 @@ def under(folder: Path, name: str) -> Path:
     if ".." in Path(name).parts or Path(name).is_absolute() or "\0" in name:
         raise DataError(f"{folder}: {name!r} would lead out of it")
     return folder / name
+
+
+def visible(files: Iterable[Path]) -> list[Path]:
+    """Those whose names begin without a dot, sorted: macOS lays a `._x.png` beside x.png on foreign disks."""
+    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def refuse(where: Path | str, problems: list[str]) -> None:

@@ -15,12 +15,24 @@ import numpy as np
 from cityscapesscripts.helpers.labels import labels as table
 from cityscapesscripts.helpers.labels import name2label
 
-from ablate.datasets import SPLITS, Classes, Info, KnownSet, LabelMaps, Split, catalog, check_version, set_folder
+from ablate.datasets import (
+    SPLITS,
+    Classes,
+    Info,
+    KnownSet,
+    LabelMaps,
+    Split,
+    catalog,
+    check_version,
+    set_folder,
+    visible,
+)
 from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, check_group, combined, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
 
 IMAGE, LABELS = "_leftImg8bit", "_gtFine_labelIds"
+SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataset("cityscapes", meaning=1, tasks=("segmentation",), training=("train", "version", "group"), later=("group",))
@@ -127,8 +139,8 @@ def _pairs(home: Path, folder: str, group: str | None) -> list[Pair]:
         if not place.is_dir():
             there = [path.name for path in place.parent.iterdir()] if place.parent.is_dir() else []
             raise DataError(f"{place}: no such folder; {nearest(folder, there)}")
-    images = [file for file in places[0].glob(f"*/*{IMAGE}.*") if file.suffix.lower() in (".png", ".jpg", ".jpeg")]
-    labels = list(places[1].glob(f"*/*{LABELS}.png"))
+    images = [file for file in visible(places[0].glob(f"*/*{IMAGE}.*")) if file.suffix.lower() in SUFFIXES]
+    labels = visible(places[1].glob(f"*/*{LABELS}.png"))
     return paired(
         folder,
         by_name([(file.stem.removesuffix(IMAGE), file) for file in images]),

@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-from ablate.datasets import Classes, Info, Split, catalog, check_version, refuse, set_folder, under
+from ablate.datasets import Classes, Info, Split, catalog, check_version, refuse, set_folder, under, visible
 from ablate.datasets._label_maps import LabelledFiles, Pair, by_name, check_group, paired, table_of
 from ablate.errors import DataError, PartError, nearest
 from ablate.registry import dataset
@@ -205,14 +205,14 @@ def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         there = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         raise DataError(f"{folder}: no such folder; {nearest(folder.name, there)}")
-    return by_name([(file.stem, file) for file in folder.iterdir() if file.suffix.lower() in SUFFIXES])
+    return by_name([(file.stem, file) for file in visible(folder.iterdir()) if file.suffix.lower() in SUFFIXES])
 
 
 def _labels(home: Path, pattern: str) -> dict[str, Path]:
     folder, _, file_name = pattern.rpartition("/")
     under(home, folder)
     before, _, after = file_name.partition("{name}")
-    files = (home / folder).iterdir() if (home / folder).is_dir() else ()
+    files = visible((home / folder).iterdir()) if (home / folder).is_dir() else []
     fitting = [file for file in files if file.name.startswith(before) and file.name.endswith(after)]
     return {file.name.removeprefix(before).removesuffix(after): file for file in fitting}
 

@@ -25,6 +25,7 @@ from ablate.datasets import (
     is_whole,
     read_picture,
     refuse,
+    visible,
 )
 from ablate.errors import DataError, PartError
 from ablate.evaluation.asked import Asked, Settings
@@ -158,7 +159,7 @@ def _files(places: Sequence[Path]) -> tuple[Path, ...]:
     for place in places:
         if not place.exists():
             raise DataError(f"{place}: no such file or folder")
-        inside = sorted(f for f in place.rglob("*") if f.suffix.lower() in SUFFIXES) if place.is_dir() else [place]
+        inside = [f for f in visible(place.rglob("*")) if f.suffix.lower() in SUFFIXES] if place.is_dir() else [place]
         if not inside:
             raise DataError(f"{place}: holds no picture ({', '.join(SUFFIXES)})")
         found += inside

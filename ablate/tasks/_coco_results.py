@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as runs
 
-from ablate.datasets import InstanceSamples, Samples, WritesPeople, as_runs, is_whole, refuse
+from ablate.datasets import InstanceSamples, Samples, WritesPeople, as_runs, is_whole, refuse, visible
 from ablate.errors import DataError
 from ablate.tasks._detected_people import categories_of_people
 
@@ -52,6 +52,8 @@ def read_people_results(place: Path, samples: Samples) -> tuple[list[dict[str, A
         notes.append(f"the file does not say which person a prediction is of: {NEAREST}")
     if kept and all(value in (0, 1, 2) for entry in kept for value in entry["keypoints"][2::3]):
         notes.append("its joints have 0, 1 or 2 for their confidence: RMSE_cut and pixel_error_cut say nothing")
+    if kept and all(0 <= value <= 1 for entry in kept for at in (0, 1) for value in entry["keypoints"][at::3]):
+        notes.append("its keypoints are all between 0 and 1: COCO's are pixels of the image, no shares of its size")
     people: Any = samples.ground_truth()["annotations"]
     annotated = [one for one in people if any(one["keypoints"][2::3])]
     return kept, [*notes, *_missing(kept, annotated, "people"), *_repeated(kept, "keypoints")]
@@ -180,7 +182,7 @@ def _file(place: Path, ours: str) -> Path:
         return place
     if (place / ours).is_file():
         return place / ours
-    files = sorted(place.glob("*.json"))
+    files = visible(place.glob("*.json"))
     if len(files) != 1:
         names = ", ".join(file.name for file in files[:3])
         there = f"{len(files)} ({names})" if files else "none"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.datasets import IGNORED, LabelledSamples, refuse
+from ablate.datasets import IGNORED, LabelledSamples, refuse, visible
 from ablate.datasets._label_numbers import IDENTITY, read_numbers
 from ablate.errors import DataError, nearest
 
@@ -55,7 +55,7 @@ def _files(folder: Path, samples: LabelledSamples) -> tuple[dict[int, Path], lis
     names = {samples.name(image_id): image_id for image_id in samples.image_ids()}
     found: dict[int, Path] = {}
     others = []
-    for file in sorted(folder.rglob("*.png")):
+    for file in visible(folder.rglob("*.png")):
         name = _name(file.stem, names)
         if name is None:
             others.append(file.stem)

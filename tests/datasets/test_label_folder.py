@@ -139,3 +139,11 @@ def test_odd_folders_and_files_are_named(plain):
     plain.image(1).unlink()
     with pytest.raises(DataError, match="no images of 'val'"):
         build().open("val", plain.root)
+
+
+def test_files_that_macos_lays_beside_others_are_none(plain):
+    before = build().open("val", plain.root)
+    for file in (plain.image(0), plain.map(0)):
+        file.with_name(f"._{file.name}").write_bytes(b"its attributes")
+    after = build().open("val", plain.root)
+    assert (after.image_ids(), after.digest()) == (before.image_ids(), before.digest())

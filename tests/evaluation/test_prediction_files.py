@@ -186,6 +186,7 @@ def test_maps_of_no_image_are_told(evaluate, tmp_path):
     plain = evaluate("maps", "segmentation", streets)
     for name in ("town_train0_000001", "legend"):
         (maps / f"{name}.png").write_bytes(next(maps.iterdir()).read_bytes())
+    (maps / "._legend.png").write_bytes(b"what macOS lays beside a file")
     found = evaluate("maps", "segmentation", streets)
     assert found["scores"] == plain["scores"]
     assert found["notes"] == ["2 PNG files are of no image of the split (legend, town_train0_000001): not scored"]
@@ -229,6 +230,11 @@ def test_what_a_file_cannot_tell_is_said(evaluate, called, people, tmp_path):
     notes = evaluate("sure.json", "pose", people)["notes"]
     assert len(notes) == 1
     assert notes[0].endswith("to the nearest person who has none yet")
+    shares = [one | {"keypoints": [0.5] * len(one["keypoints"])} for one in painted.results(people)]
+    (tmp_path / "shares.json").write_text(json.dumps(shares))
+    assert any(
+        "between 0 and 1: COCO's are pixels" in note for note in evaluate("shares.json", "pose", people)["notes"]
+    )
     out = called("evaluate", "--predictions", "sure.json", "--task", "pose", "--data", people)[1]
     assert "no NME, FR10, PCKh, PCKh01: the set names no length of a person" in out
     assert "\nRMSE (px) " in out
