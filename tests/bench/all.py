@@ -2,7 +2,8 @@
 
     python tests/bench/all.py [--only loader evaluation] [--write]
 
-Those of one run stand in one table: with `--only` the others' rows stay away. Nothing is asserted of time.
+Those of one run stand in one table: with `--only` the others' rows stay away. `--write` leaves out those without a
+peer, which tell no ratio. Nothing is asserted of time.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from ablate.training.batches import AHEAD
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs/speed.md"
 NO_BENCHMARK = {"all", "ratios"}
+NO_PEER = {"driver_memory", "makespan", "scale_plan"}
 HEAD = """# Speed
 
 What `ablate` takes against a fair peer: the tool that most people would use for that work, or the same work by hand. A
@@ -65,11 +67,11 @@ def page(rows: list[list[str]], load: float) -> str:
 def main() -> None:
     names = sorted({path.stem for path in HERE.glob("*.py")} - NO_BENCHMARK)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--only", nargs="+", choices=names)
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
     arguments = parser.parse_args()
     load, rows = os.getloadavg()[0], []
-    for name in arguments.only:
+    for name in arguments.only or [name for name in names if not (arguments.write and name in NO_PEER)]:
         print(f"== {name}", flush=True)
         rows += run(name)
     if arguments.write:
