@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -38,3 +39,20 @@ def test_components_are_recovered_where_they_are_known(page):
     scores = row + column + rng.normal(0, sds[2], (300, 300, 1)) + rng.normal(0, sds[3], (300, 300, 2))
     found = list(page.components(scores).values())
     assert found[:4] == pytest.approx(sds, rel=0.1)
+
+
+def test_ways_of_scoring_are_compared_by_their_pooled_deviations(page):
+    """Twice the deviation gives the ratio 2, in each redrawn set, whatever the means of the arms."""
+    first = np.random.default_rng(0).normal(0.2, 0.01, (3, 8))
+    twice = 2 * (first - first.mean(axis=1, keepdims=True))
+    lines = page.lever_lines({"as published": first, "twice": twice}).splitlines()
+    assert page.pooled(first) ** 2 == pytest.approx(np.mean([np.var(arm, ddof=1) for arm in first]))
+    assert lines[1].startswith("| twice | -0.0 | ") or lines[1].startswith("| twice | 0.0 | ")
+    assert lines[1].endswith("| 2.00 [2.00, 2.00] |")
+
+
+def test_the_page_is_made_of_its_rows(page):
+    lines = [page.line(study.stem, pd.read_csv(study.with_suffix(".csv"))) for study in page.STUDIES]
+    assert len(lines) == 2
+    made = page.HEAD + "".join(lines) + page.levers_section()
+    assert (REPORTS / "variance.md").read_text(encoding="utf-8") == made

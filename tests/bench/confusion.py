@@ -4,8 +4,8 @@
 
 All take turns on the same maps, blobs as in street scenes whose outlines are predicted some pixels off, and must come
 to equal counts. Ratios are of median CPU times; what cityscapesscripts spends on reading its PNG files is told, too.
-Its wheel comes without its quicker C extension: unless somebody built that, it runs without. torchmetrics is a peer
-where it is installed. Nothing is asserted of time.
+Its quicker C extension is not in its wheel, and its source not in the released archive: unless somebody built it from
+a clone, it runs without. torchmetrics is a peer where it is installed. Nothing is asserted of time.
 """
 
 import argparse
