@@ -203,8 +203,10 @@ def test_a_plan_says_which_networks_are_lopsided():
 
     def said(scale: str, **model: object) -> str:
         study = load(TESTS.parent / "studies" / "fusion_count.yaml", scale=scale)
-        part = study.recipe.model
-        recipe = study.recipe.model_copy(update={"model": part.model_copy(update={"knobs": part.knobs | model})})
+        part, task = study.recipe.model, study.recipe.task
+        larger = task.model_copy(update={"knobs": task.knobs | ({"size": [128, 96]} if scale == "laptop" else {})})
+        changed = {"task": larger, "model": part.model_copy(update={"knobs": part.knobs | model})}
+        recipe = study.recipe.model_copy(update=changed)
         return plan(Design(study.model_copy(update={"recipe": recipe})), Store("nowhere")).lopsided
 
     assert said("laptop", width=8, stem_width=64, stage1_planes=64) == (
