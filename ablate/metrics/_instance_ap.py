@@ -49,7 +49,8 @@ class InstanceAP:
         and `truth_counted` (G, A); `predicted`, whether any prediction has such a shape at all.
 
         Raises:
-            ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
+            ValueError: a prediction is not finite, which pycocotools would take for a perfect match, or is on an image
+                that is not there.
         """
         names, shape = info.need_things(), SHAPES[self.kind]
         _matching.need_finite(predictions, lambda p: [*p["bbox"], p["score"]])

@@ -57,7 +57,8 @@ class KeypointAP:
         matched at .5, nan where nobody is; for the G annotations: `truth_image` (G,) and `truth_counted` (G, A).
 
         Raises:
-            ValueError: a prediction is not finite, which pycocotools would take for a perfect match.
+            ValueError: a prediction is not finite, which pycocotools would take for a perfect match, or is on an image
+                that is not there.
         """
         _matching.need_finite(predictions, lambda p: [*p["keypoints"][0::3], *p["keypoints"][1::3], p["score"]])
         sigmas = np.array(info.need_joints().sigmas)
