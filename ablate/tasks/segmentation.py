@@ -87,7 +87,7 @@ class Segmentation:
     flip: float = 0.5  # augmentation: how often the crop is mirrored
     head_: Literal["linear", "mixing", "ocr"] = "linear"  # classifier alone; HRNetV2's (PAMI III-C); object contexts
     ocr_channels: int = 512  # of OCR's pixels, twice those of its keys (512 beside W48; a narrow network wants fewer)
-    class_weights: bool = True  # weigh classes in the loss as the data set publishes, if it does
+    class_weights: bool | tuple[float, ...] = True  # in the loss: as the data set publishes, none, or one a class
     ohem: bool = False  # learn from hard pixels only: those whose class is given less than a probability
     ohem_threshold: float = 0.9  # this probability
     ohem_min_kept: int = 524288  # a higher one where fewer of the batch are left (officially 131072 of 3 images)
@@ -106,12 +106,14 @@ class Segmentation:
             raise PartError(f"ocr_channels: must be two or more, not {self.ocr_channels}")
         if self.scale[0] > self.scale[1]:
             raise PartError(f"scale: the least comes first, not {self.scale[0]} before {self.scale[1]}")
+        if isinstance(self.class_weights, tuple) and min(self.class_weights, default=0) < 0:
+            raise PartError(f"class_weights: numbers of 0 or more, not {list(self.class_weights)}")
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()
     ) -> nn.Module:
         """Maps -> logits (B, C, h, w), or a list of them whose last are the main ones (OCR; intermediate maps)."""
-        classes = len(info.need_classes())
+        classes = len(self._weights(info.need_classes()))
         widths = (
             {"mid_channels": self.ocr_channels, "key_channels": self.ocr_channels // 2} if self.head_ == "ocr" else {}
         )
@@ -141,11 +143,10 @@ class Segmentation:
             image = cv2.resize(image, self._shape[::-1], interpolation=cv2.INTER_LINEAR)
         if rng is not None:
             image, labels = self._augmented(image, labels, classes, rng)
-        published = classes.class_weights if self.class_weights else ()
         encoded = {
             "image": np.ascontiguousarray(image.transpose(2, 0, 1)),  # (3, H, W)
             "labels": np.ascontiguousarray(labels),
-            "class_weights": np.array(published or [1.0] * len(classes), np.float32),
+            "class_weights": np.array(self._weights(classes), np.float32),
             "image_id": sample["image_id"],
         }
         return encoded | ({"mirror": np.array(classes.mirror)} if classes.flip_pairs else {})
@@ -218,6 +219,14 @@ class Segmentation:
     def read_predictions(self, place: Path, samples: LabelledSamples) -> tuple[list[Found], list[str]]:
         """From a folder of PNG maps, whoever wrote it."""
         return read_label_maps(place, samples)
+
+    def _weights(self, classes: Classes) -> tuple[float, ...]:
+        """The weight of each class in the loss."""
+        if not isinstance(self.class_weights, tuple):
+            return (classes.class_weights if self.class_weights else ()) or (1.0,) * len(classes)
+        if len(self.class_weights) != len(classes):
+            raise PartError(f"class_weights: {len(self.class_weights)} numbers for {len(classes)} classes")
+        return self.class_weights
 
     @property
     def _shape(self) -> tuple[int, int] | None:

@@ -1,5 +1,7 @@
 """Crops, losses and heads of segmentation: worked out by hand, by OpenCV, or written in the plainest way."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -137,6 +139,17 @@ def test_published_weights_can_be_left_out(build_task):
         assert encoded["class_weights"].tolist() == pytest.approx(expected)
     unpublished = Info("made", None, "none", "made", classes=("road", "car"))
     assert build_task("segmentation").encode(sample(), unpublished, None)["class_weights"].tolist() == [1.0, 1.0]
+
+
+def test_a_study_may_give_weights_of_its_own(build_task):
+    task = build_task("segmentation", class_weights=[0.5, 0, 3])
+    assert task.encode(sample(), INFO, None)["class_weights"].tolist() == [0.5, 0, 3]
+    for wrong, told in (
+        ([0.5, 3], "class_weights: 2 numbers for 3 classes"),
+        ([1, 1, -1], "class_weights: numbers of 0 or more, not [1.0, 1.0, -1.0]"),
+    ):
+        with pytest.raises(PartError, match=re.escape(told)):
+            build_task("segmentation", class_weights=wrong).head(INFO, [8], [4])
 
 
 @pytest.mark.parametrize("ohem", [False, True])
