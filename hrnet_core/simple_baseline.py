@@ -88,7 +88,10 @@ def resnet_maps(net: nn.Module, image: torch.Tensor) -> Maps:
 
 
 class SimpleBaseline(nn.Module):
-    """The body: images (B, 3, H, W) -> [one map (B, 256, H/4, W/4)], for H and W that are multiples of 32."""
+    """The body: images (B, 3, H, W) -> [one map (B, 256, H/4, W/4)]; H/4 and W/4 round up.
+
+    Where H or W is no multiple of 32, the ResNet reaches beyond the image; what is made of that is cropped.
+    """
 
     def __init__(self, config: SimpleBaselineConfig | None = None) -> None:
         super().__init__()
@@ -108,4 +111,6 @@ class SimpleBaseline(nn.Module):
         self.channels, self.strides = (source,), (resnet.strides[-1] // 2 ** len(config.deconv_widths),)
 
     def forward(self, image: torch.Tensor) -> Maps:
-        return [self.deconv_layers(resnet_maps(self, image)[-1])]
+        stride = self.strides[0]
+        height, width = (-(-length // stride) for length in image.shape[2:])
+        return [self.deconv_layers(resnet_maps(self, image)[-1])[..., :height, :width]]

@@ -62,6 +62,19 @@ def test_maps_have_the_announced_channels_and_strides_finest_first(name: str, si
     assert list(backbone.strides) == sorted(backbone.strides)
 
 
+@pytest.mark.parametrize("size", [(64, 48), (72, 88)])
+def test_a_pixel_of_the_finest_map_stays_its_stride_at_sizes_that_are_no_multiples(
+    name: str, size: tuple[int, int]
+) -> None:
+    """Else joints and labels lie between pixels that the network saw elsewhere, and it hardly learns."""
+    backbone = build(name).eval()
+    stride = backbone.strides[0]
+    with torch.no_grad():
+        found = tuple(backbone(torch.zeros(1, 3, *size))[0].shape[2:])
+    rounded = tuple(-(-length // stride) for length in size)
+    assert found in (rounded, tuple(length // stride for length in size))
+
+
 def test_training_gives_all_maps_and_every_parameter_a_gradient(name: str) -> None:
     backbone = build(name).train()
     maps = backbone(torch.rand(2, 3, 64, 64))
