@@ -107,7 +107,7 @@ class _Files:
         self.paths.append(path)
 
     def drawing(self, figure: Figure) -> "Drawing":
-        """Kept, for the page shows what Markdown shows."""
+        """Kept: Markdown, page and LaTeX show the same."""
         from ablate.report.draw import Drawing  # matplotlib: not needed to list sections
 
         if figure.name not in self._drawings:
@@ -119,9 +119,7 @@ class _Files:
         return name
 
     def pdf(self, figure: Figure) -> str:
-        from ablate.report.draw import draw
-
-        self.add(name := f"figures/{figure.name}.pdf", draw(figure, "pdf"))
+        self.add(name := f"figures/{figure.name}.pdf", self.drawing(figure).pdf())
         return name
 
 

@@ -7,7 +7,9 @@ import io
 import math
 import textwrap
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -43,36 +45,48 @@ STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "grid.color": INK,
 }
+XML = '<?xml version="1.0" encoding="utf-8" standalone="no"?>\n'
 NO_DATE: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
-def draw(figure: Figure, format: Literal["svg", "pdf"]) -> bytes:
-    """The figure as a file's content."""
-    return _saved(figure, _canvas(figure), format)
-
-
 class Drawing:
-    """A figure laid out once for SVG; narrow, its panels one below the other, for a phone."""
+    """A figure laid out once, whatever is then made of it; narrow, its panels one below the other, for a phone."""
 
     def __init__(self, figure: Figure, *, narrow: bool = False) -> None:
         self._figure, self._canvas = figure, _canvas(figure, narrow=narrow)
+        with _quiet(figure):
+            self._canvas.draw_without_rendering()
+        self._canvas.set_layout_engine(None)  # what is laid out stays
 
-    def svg(self, *, transparent: bool = False) -> bytes:
-        """The same bytes whatever was asked for before."""
-        content = _saved(self._figure, self._canvas, "svg", transparent=transparent)
-        self._canvas.set_layout_engine(None)  # what is laid out stays, and need not be drawn to find out
-        return content
+    @cached_property
+    def inline(self) -> str:
+        """An `<svg>` element without a background, for a page."""
+        svg = self._saved("svg").decode()
+        return svg[svg.index("<svg") :].strip()
+
+    def svg(self) -> bytes:
+        """A file of its own, on white: a reader of Markdown may show it on black."""
+        before, tag, drawn = self.inline.partition('<g id="figure_1">')
+        return f'{XML}{before}<rect width="100%" height="100%" fill="#ffffff"/>\n {tag}{drawn}\n'.encode()
+
+    def pdf(self) -> bytes:
+        return self._saved("pdf")
+
+    def _saved(self, format: Literal["svg", "pdf"]) -> bytes:
+        buffer = io.BytesIO()
+        with _quiet(self._figure):
+            self._canvas.savefig(buffer, format=format, metadata=NO_DATE[format], transparent=True)
+        return buffer.getvalue()
 
 
-def _saved(figure: Figure, canvas: Canvas, format: Literal["svg", "pdf"], *, transparent: bool = False) -> bytes:
+@contextmanager
+def _quiet(figure: Figure) -> Iterator[None]:
     with warnings.catch_warnings(), _style(figure):
         warnings.filterwarnings("ignore", "Glyph")  # drawn as a box; the tables beside have the name
-        buffer = io.BytesIO()
-        canvas.savefig(buffer, format=format, metadata=NO_DATE[format], transparent=transparent)
-    return buffer.getvalue()
+        yield
 
 
 def _style(figure: Figure) -> AbstractContextManager[None]:

@@ -106,8 +106,6 @@ def _figure(figure: Figure, number: int, broad: Drawing) -> str:
 
 def _inline(figure: Figure, shape: Literal["broad", "narrow"], drawing: Drawing) -> str:
     """The drawing as an element of the page: ids made unique, ink as the page's text colour."""
-    svg = drawing.svg(transparent=True).decode()
-    svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-{shape}-", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-{shape}-", drawing.inline)
     label = f'<svg class="{shape}" role="img" aria-label="{escape(figure.caption)}"'
     return svg.replace(INK, "currentColor").replace("<svg", label, 1)

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from ablate.analysis import gather
 from ablate.report import blocks, html, latex, markdown
 from ablate.report.blocks import Cell, Column, Figure, Panel, Series, Table, Text
-from ablate.report.draw import draw
+from ablate.report.draw import Drawing
 from ablate.storage import Store
 from ablate.study import Design
 
@@ -147,7 +147,7 @@ def test_latex_has_the_commands_of_a_plain_document(text):
 def test_a_drawing_takes_dollars_for_dollars(text):
     """matplotlib would read mathematics, and stop at what is none."""
     for kind in ("svg", "pdf"):
-        assert draw(content(text)[-1], kind)
+        assert getattr(Drawing(content(text)[-1]), kind)()
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
