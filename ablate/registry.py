@@ -19,8 +19,8 @@ from typing import Any, Literal, Protocol, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, ValidationError, create_model
 
-from ablate.errors import PartError, invalid, nearest
-from ablate.machine import modules, source
+from ablate.errors import PartError, as_written, invalid, nearest
+from ablate.machine import annotations, modules, source
 
 FOLDERS = {
     "model": "models",
@@ -148,7 +148,11 @@ def check_knobs(kind: str, name: str, knobs: dict[str, Any]) -> dict[str, Any]:
         return _knob_model(kind, name)(**knobs).model_dump(mode="json")
     except ValidationError as error:
         where, what = invalid(error)
-        raise PartError(f"{where or name}: {what}") from None
+        wrong = str(error.errors()[0]["loc"][0])
+        kinds = next((knob.type for knob in describe(kind, name).knobs if knob.name == wrong), "")
+        if (" | " in kinds or kinds.startswith(("tuple", "list"))) and wrong in knobs:  # pydantic speaks of tuples
+            where, what = wrong, f"should be: {annotations.in_words(kinds)}; not {as_written(knobs[wrong]):.100}"
+        raise PartError(f"{where}: {what}") from None
 
 
 def knob_schemas(kind: str, name: str) -> dict[str, dict[str, Any]]:

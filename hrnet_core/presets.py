@@ -14,7 +14,7 @@ with the published stem of 64 channels spends most of its cost before the first 
 from .config import HRNetConfig
 
 PRESETS: dict[str, HRNetConfig] = {
-    # 113 M multiply-adds at 64x64, 4.9 M parameters; 21 % of the cost before the first fusion
+    # 113 M multiply-adds at 64x64, 4.9 M parameters; 22 % of the cost before the first fusion
     "tiny": HRNetConfig(width=18, stem_width=36, stage1_planes=36, stage1_blocks=2, blocks=2),
     # 359 M multiply-adds at 64x64, 16 M parameters; 18 %
     "small": HRNetConfig(width=24, stem_width=48, stage1_planes=48),

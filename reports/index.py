@@ -7,6 +7,10 @@ HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
 START, END = "<!-- made by reports/index.py -->\n", "<!-- until here -->\n"
 VERDICT = re.compile(r"\S+ is (higher|lower) with |No difference in |Whether \S+ differs from |Nothing can be ")
+RESERVED = re.compile(
+    r"(Training had not converged\.|No plan is stored with these results|At chance in [^;]*|Hardly learned in [^;]*"
+    r"|Whether scores still rise at the end is not known)"
+)
 
 
 def table(folder: Path) -> str:
@@ -26,6 +30,7 @@ def _row(report: Path) -> str:
     title, question = _found(r"^# (.*)$", text), _found(r"^\*([^*].*)\*$", text)
     answer = re.findall(r"^\*\*(.*)\*\*$", text.split("## Answer\n")[1].split("\n## ")[0], flags=re.MULTILINE)
     verdict = " ".join(line for line in answer if VERDICT.match(line))
+    verdict += "".join(f" {found[0].rstrip('.')}." for line in answer if (found := RESERVED.match(line)))
     day, revisions = _fact("finished", text).rpartition(" to ")[2][:10], _fact("revision", text)
     links = f"[{title}]({name}/report.md), [page]({name}/report.html), [interactive]({name}/interactive.html)"
     made = (

@@ -6,8 +6,8 @@
 The second table is of the published trials of fusion_count, so that without `results` the page is made of rows alone.
 
 Each study trains one recipe with crossed initial weights (`train.init_seed`), data orders with their augmentation (the
-trial's seed), and two orders of summation (`train.memory_format`), which differ in nothing but rounding. Components are
-those of a random-effects analysis of variance with the two orders of summation as replicates of each cell.
+trial's seed) and memory formats, which differ in how a test image's numbers are rounded. Components are those of a
+random-effects analysis of variance with the two formats as replicates of each cell.
 """
 
 import sys
@@ -28,23 +28,26 @@ PUBLISHED, TRIALS = HERE.parent / "studies/fusion_count.yaml", HERE / "fusion_co
 DRAWS = 2000
 HEAD = """# Where the variance of a final score comes from
 
-One recipe for each task, trained with every combination of four initial weights, four data orders (with their
-augmentation) and two orders of summation, which differ in rounding alone: 32 trials on drawn figures. Standard
-deviations in points (score x 100) of a random-effects analysis of variance; an estimate below 0 is shown as 0. With
-four levels each they are rough: a standard deviation of three degrees of freedom has a 95 % interval of .57 to 3.7
-times its value. *New test images* is the standard deviation of one network's score over redrawn test images, which no
-seed changes: it does not belong to the sum. Made by `python reports/variance.py`; the rows are in `reports/variance/`.
+One recipe for each task, trained on drawn figures with every combination of four initial weights, four data orders
+(with their augmentation) and two memory formats: 32 trials for each task. Standard deviations in points (score x 100)
+of a random-effects analysis of variance; an estimate below 0 is shown as 0. Initial weights and data order have four
+levels each, so that theirs may be several times too large or too small, or truly 0; *both together* (what neither
+explains alone) has 9 degrees of freedom. The two formats were meant to show what rounding does to a training; on a
+processor they train alike to the last bit (checked for one pair) and differ in the test alone, so that this column says
+nothing of rounding in training. *New test images* is the standard deviation of one network's score over redrawn test
+images, which no seed changes: it does not belong to the sum. Made by `python reports/variance.py`; the rows are in
+`reports/variance/`.
 
-| task | score | mean | initial weights | data order | both together | rounding | one trial | new test images |
+| task | score | mean | initial weights | data order | both together | rounding in test | one trial | new test images |
 |---|---|---|---|---|---|---|---|---|
 """
 LEVERS = """
-## What makes it smaller
+## How the spread depends on what is scored
 
 The {trials} trials of [fusion_count](fusion_count/report.md) on photographs, {arms} arms of {seeds} seeds each: the
-standard deviation of {metric} among seeds, pooled over arms, where the same trials are scored in other ways. The ratio
-is to the first row; its 95 % interval is of {draws:,} redrawn sets of seeds. Half of the test images shows what their
-number does.
+standard deviation of {metric} among seeds, pooled over arms, where the same trials are scored in other ways. The
+ratio is to the first row; its 95 % interval is of {draws:,} redrawn sets of seeds. Half of the test images stand for
+a test set half as large. Training takes {epochs} epochs; the learning rate falls to a tenth after {drops} of them.
 
 | score | mean | sd among seeds | ratio |
 |---|---|---|---|
@@ -77,21 +80,28 @@ def components(scores: np.ndarray) -> dict[str, float]:
 
 def rows(study: Path, results: Path) -> Iterator[dict[str, object]]:
     """A row for each trial: its levels, its score, and the score's deviation over redrawn test images."""
-    evidence, store = ablate.evidence(ablate.load_study(study), results=results, images=False), Store(results)
+    evidence, store = (
+        ablate.evidence(ablate.load_study(study), results=results, images=False),
+        Store(results),
+    )
     metric = evidence.study.metrics[0]
     for row in evidence.rows:
         for seed, score in row.scores[metric].items():
             redrawn = TestImagesOf.of(row.label, store.statistics(row.ids[seed])).redrawn()[metric]
-            found = {"data_order": seed, metric: score, "sd_over_images": redrawn.std(ddof=1), "id": row.ids[seed]}
+            found = {
+                "data_order": seed,
+                metric: score,
+                "sd_over_images": redrawn.std(ddof=1),
+                "id": row.ids[seed],
+            }
             yield {**row.levels, **found}
 
 
 def line(name: str, table: pd.DataFrame) -> str:
     """One task of the page."""
-    metric = table.columns[3]
-    cube = table.set_index(["initial_weights", "data_order", "arithmetic"])[metric].unstack(level=[1, 2])
-    levels = [table[column].nunique() for column in ("initial_weights", "data_order", "arithmetic")]
-    scores = cube.to_numpy().reshape(levels)
+    metric, crossed = table.columns[3], ["initial_weights", "data_order", "arithmetic"]
+    ordered = table.sort_values(crossed)[metric].to_numpy()
+    scores = ordered.reshape([table[column].nunique() for column in crossed])
     images = float(np.sqrt((table["sd_over_images"] ** 2).mean()))
     found = [100 * sd for sd in (*components(scores).values(), images)]
     cells = " | ".join(f"{sd:.2f}" for sd in found)
@@ -115,7 +125,6 @@ def _ways(result: Result, store: Store, metric: str) -> dict[str, float]:
     train = result.recipe.train
     curve = {row.epoch: row.scores[metric] for row in result.curve if row.scores}
     curve[train.epochs] = result.scores[metric]
-    before = max(epoch for epoch in curve if epoch <= train.milestones[0] * train.epochs)
     images = TestImagesOf.of("", store.statistics(result.id))
     half = images.scores((np.arange(len(images.ids)) % 2 == 0).astype(np.int64))
     last = sorted(curve)[-3:]
@@ -123,7 +132,7 @@ def _ways(result: Result, store: Store, metric: str) -> dict[str, float]:
         "as published": result.scores[metric],
         f"mean of the evaluations after epochs {', '.join(map(str, last))}": float(np.mean([curve[at] for at in last])),
         "half of the test images": half[metric],
-        f"after epoch {before}, before the learning rate drops": curve[before],
+        **{f"after epoch {epoch}": curve[epoch] for epoch in sorted(curve)[:-1]},
     }
 
 
@@ -152,12 +161,16 @@ def lever_lines(scores: dict[str, np.ndarray]) -> str:
 def levers_section() -> str:
     metric, scores = levers()
     arms, seeds = next(iter(scores.values())).shape
-    head = LEVERS.format(trials=arms * seeds, arms=arms, seeds=seeds, metric=metric, draws=DRAWS)
+    train = ablate.load_study(PUBLISHED, scale="laptop").recipe.train
+    drops = " and again after ".join(f"{at * train.epochs:g}" for at in train.milestones)
+    counts = {"trials": arms * seeds, "arms": arms, "seeds": seeds, "epochs": train.epochs}
+    head = LEVERS.format(**counts, metric=metric, draws=DRAWS, drops=drops)
     return head + lever_lines(scores)
 
 
 if __name__ == "__main__":
     for study in STUDIES if len(sys.argv) > 1 else []:
-        pd.DataFrame(rows(study, Path(sys.argv[1]))).to_csv(study.with_suffix(".csv"), index=False, float_format="%.6g")
+        found = rows(study, Path(sys.argv[1]))
+        pd.DataFrame(found).to_csv(study.with_suffix(".csv"), index=False, float_format="%.6g")
     lines = [line(study.stem, pd.read_csv(study.with_suffix(".csv"))) for study in STUDIES]
     PAGE.write_text(HEAD + "".join(lines) + levers_section(), encoding="utf-8")

@@ -86,7 +86,9 @@ def test_a_written_default_is_the_default(plugin):
         ({"needed": 1, "ratio": "1e-3"}, "ratio: should be a valid number, not '1e-3'"),
         ({"needed": 1, "ratio": float("inf")}, "ratio: should be a finite number, not inf"),
         ({"needed": 1, "ratio": float("nan")}, "ratio: should be a finite number, not nan"),
-        ({"needed": 1, "sizes": {"a": 1}}, "sizes: should be a valid tuple"),
+        ({"needed": 1, "sizes": {"a": 1}}, "sizes: should be: list of whole numbers; not {'a': 1}"),
+        ({"needed": 1, "sizes": [1, "a"]}, "sizes: should be: list of whole numbers; not [1, 'a']"),
+        ({"needed": 1, "mode": 3}, "mode: should be: text, or none; not 3"),
     ],
 )
 def test_a_wrong_knob_is_one_line(plugin, knobs, message):

@@ -50,6 +50,11 @@ class Breakdown:
         """Whether any arm has a score: a detector without masks has none in the metric of masks."""
         return any(math.isfinite(score) for scores in self.scores.values() for score in scores)
 
+    @property
+    def low(self) -> str:
+        """What such scores are called: predicting the commonest everywhere may give nothing."""
+        return "at chance" if any(self.trivial) else "hardly learned"
+
     def at_chance(self, arm: str) -> list[str]:
         """Those whose score is below .02, or not above what predicting the commonest everywhere gives."""
         scored = zip(self.names, self.scores.get(arm, ()), self.trivial, strict=False)

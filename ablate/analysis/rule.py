@@ -120,7 +120,7 @@ def one_point(rule: Rule, sd: float, freedom: float) -> str:
     said = f"One point ({POINT}) would take {seeds or 'more than a thousand'} seeds"
     if not seeds or not low:
         return f"{said}."
-    return f"{said}; as far as the spread is known, {low} to {high or 'more than a thousand'}."
+    return f"{said}; the spread is known roughly: {low} to {high or 'more than a thousand'} (90% range)."
 
 
 def spread_range(freedom: float) -> tuple[float, float]:

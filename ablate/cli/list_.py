@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from ablate import registry
 from ablate.cli import completion, options
 from ablate.cli.tables import Row, document, show, show_entries
-from ablate.cli.types import in_words
 from ablate.errors import AblateError, nearest
+from ablate.machine import annotations
 
 SHELVES = {
     "models": "model",
@@ -70,7 +70,7 @@ def _knobs(name: str | None) -> list[Row]:
     return [
         {
             "knob": f"{'evaluation' if kind == 'protocol' else kind}.{knob.name}",
-            "type": in_words(knob.type),
+            "type": annotations.in_words(knob.type),
             "default": "required" if knob.default is registry.REQUIRED else _written(knob.default),
             "meaning": knob.doc,
         }
@@ -88,7 +88,7 @@ def _of_network_files() -> list[Row]:
     return [
         {
             "knob": f"network.{name}",
-            "type": in_words(key.type),
+            "type": annotations.in_words(key.type),
             "default": _written(Reading.model_fields[name].default),
             "meaning": key.meaning,
         }
@@ -116,7 +116,7 @@ def _key(key: str, kind: str, meaning: str, field: Any) -> Row:
     default: Any = "required" if field.is_required() else field.get_default(call_default_factory=True)
     return {
         "key": key,
-        "type": in_words(kind),
+        "type": annotations.in_words(kind),
         "default": "" if isinstance(default, BaseModel) else _written(default),
         "meaning": meaning,
     }

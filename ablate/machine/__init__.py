@@ -3,7 +3,7 @@
 Every room may call it.
 """
 
-from ablate.machine import clock, files, memory, modules, origin, process, scratch, source, watchdog
+from ablate.machine import annotations, clock, files, memory, modules, origin, process, scratch, source, watchdog
 from ablate.machine.digests import fingerprint
 from ablate.machine.files import refuse_outside, write_atomically
 from ablate.machine.process import HEARTBEAT
@@ -14,6 +14,7 @@ __all__ = [
     "GRACE",
     "HEARTBEAT",
     "Stop",
+    "annotations",
     "beat",
     "clock",
     "files",

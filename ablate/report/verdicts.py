@@ -70,7 +70,8 @@ def _found(evidence: Evidence, chosen: list[Comparison]) -> list[str]:
         return []
     largest = max(known, key=lambda c: c.detectable)
     said = percent(largest.detectable, decimals(evidence.ends))
-    line = f"A difference of {said} would have been found four times in five."
+    where = f" in the noisier comparison ({largest.arm})" if len(known) > 1 else ""
+    line = f"A true difference of {said} would have been found four times in five{where}."
     return [f"{line} {one_point(evidence.rule, largest.effect.sd_diff, largest.effect.freedom)}"]
 
 

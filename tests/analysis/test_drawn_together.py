@@ -35,11 +35,14 @@ def test_fewer_groups_are_cut_into_blocks_within_each():
 
 
 @pytest.mark.slow
-def test_frames_of_a_drive_tell_less_than_as_many_photographs():
-    """Of DeepLabv3+ [-1.6, -0.9] was published, by frames; an audit has about [-2.2, -0.1] by blocks."""
+def test_frames_of_a_drive_tell_less_than_as_many_photographs(monkeypatch):
+    """The interval over images drawn one by one is narrower, for each of CamVid's frames has neighbours like it."""
     study = Path(__file__).parents[2] / "studies/segmentation_baselines.yaml"
     design = opened(study, scale="laptop", results=str(PUBLISHED), keep=False)
     evidence = gather(design, Store(PUBLISHED))
-    found = next(c for c in evidence.comparisons_in("mIoU") if c.arm.startswith("deeplabv3plus"))
-    assert (found.image_low, found.image_high) == pytest.approx((-0.022, -0.001), abs=0.003)
+    monkeypatch.setattr("ablate.analysis.resample.together", lambda count, groups, block: (np.arange(count), ""))
+    alone = {c.arm: c for c in gather(design, Store(PUBLISHED)).comparisons_in("mIoU")}
+    for found in evidence.comparisons_in("mIoU"):
+        one_by_one = alone[found.arm]
+        assert found.image_high - found.image_low > 1.3 * (one_by_one.image_high - one_by_one.image_low)
     assert evidence.drawn_together == "6 blocks of 40 images that follow each other"

@@ -98,7 +98,7 @@ def test_the_range_of_a_number_of_seeds_is_that_of_the_spread():
     assert pooled_freedom([8]) == 7
     assert pooled_freedom([8, 8, 8]) == 14
     text = one_point(Rule(3), 0.0164, pooled_freedom([8, 8, 8]))
-    assert text == "One point (0.01) would take 32 seeds; as far as the spread is known, 20 to 63."
+    assert text == "One point (0.01) would take 32 seeds; the spread is known roughly: 20 to 63 (90% range)."
 
 
 def test_pooled_freedom_is_that_of_comparisons_with_one_control():

@@ -41,6 +41,18 @@ def test_components_are_recovered_where_they_are_known(page):
     assert found[:4] == pytest.approx(sds, rel=0.1)
 
 
+def test_rows_may_stand_in_any_order(page):
+    """Weights make the first digit of a score, the order of the data the second, rounding the third."""
+    columns = ["initial_weights", "arithmetic", "data_order", "AP", "sd_over_images"]
+    rows = [(i, "ab"[k], j, i + 0.1 * j + 0.01 * k, 0.0) for i in range(4) for k in range(2) for j in range(3)]
+    table = pd.DataFrame(rows, columns=columns)
+    expected = page.line("made", table)
+    scores = np.array([[[i + 0.1 * j + 0.01 * k for k in range(2)] for j in range(3)] for i in range(4)])
+    cells = " | ".join(f"{100 * sd:.2f}" for sd in [*page.components(scores).values(), 0.0])
+    assert expected == f"| made | AP | {100 * scores.mean():.1f} | {cells} |\n"
+    assert page.line("made", table.sample(frac=1, random_state=3)) == expected
+
+
 def test_ways_of_scoring_are_compared_by_their_pooled_deviations(page):
     """Twice the deviation gives the ratio 2, in each redrawn set, whatever the means of the arms."""
     first = np.random.default_rng(0).normal(0.2, 0.01, (3, 8))

@@ -102,7 +102,11 @@ def which_test(rng: np.random.Generator) -> Table:
                 wrong = np.mean((holm(p_values(scores, test, rng)) < ALPHA).any(axis=1))
                 right = np.mean(holm(p_values(other, test, rng))[:, 0] < ALPHA)
                 rows.append([f"{rho:g}", str(n), test, rate(wrong), rate(right)])
-    return "Which test", ["correlation", "seeds", "test", "false alarms", "power at 1.5 sd"], rows
+    return (
+        "Which test: three comparisons, one with a gap of 1.5 sd of an arm",
+        ["correlation", "seeds", "test", "false alarms", "power at 1.5 sd"],
+        rows,
+    )
 
 
 def anytime(rng: np.random.Generator) -> Table:
@@ -214,7 +218,7 @@ def margins(rng: np.random.Generator) -> Table:
             right = (stdtr(freedom, (np.abs(diff) - margin) / error) * k < ALPHA).mean()
             rows.append([str(n), str(k), rate(wrong), rate(right), rate(rule.equivalence_power(spread, n))])
     heads = ["seeds", "k", "any wrong verdict", "shown where there is no gap", "promised"]
-    return "Margin of 1.5 sd of an arm", heads, rows
+    return "Margin of 1.5 sd of an arm: every second arm lies at the margin, the others have no gap", heads, rows
 
 
 def new_images(rng: np.random.Generator) -> Table:
@@ -231,8 +235,8 @@ def new_images(rng: np.random.Generator) -> Table:
             alone.append(np.mean(np.abs(values.mean(axis=1)) <= half))
         rows.append([f"{share:g}", "half-widths in quadrature", *map(rate, joint)])
         rows.append([f"{share:g}", "seeds alone", *map(rate, alone)])
-    heads = ["sd of images over that of seeds", "interval", *(f"{n} seeds" for n in (3, *SEEDS))]
-    return "Coverage for new seeds and new images", heads, rows
+    heads = ["sd of images, of a seed's difference", "interval", *(f"{n} seeds" for n in (3, *SEEDS))]
+    return "Coverage for new seeds and new images, where redrawn images move a difference by so much", heads, rows
 
 
 def stopping(rng: np.random.Generator) -> Table:
@@ -256,7 +260,11 @@ def ranges(rng: np.random.Generator) -> Table:
         sd = (found[:, 1] - found[:, 0]).std(axis=1, ddof=1) / np.sqrt(2)
         low, high = spread_range(n - 1)
         rows.append([str(n), rate(np.mean((low * sd <= 1) & (high * sd >= 1)))])
-    return "Ranges of numbers of seeds, meant to hold 90 %", ["seeds of the pilot", "hold"], rows
+    return (
+        "Ranges of numbers of seeds, meant to contain the true number in 90 %",
+        ["seeds of the pilot", "contain it"],
+        rows,
+    )
 
 
 def rate(value: float) -> str:

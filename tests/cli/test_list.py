@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ablate.cli.types import in_words
+from ablate.machine.annotations import in_words
 
 
 @pytest.mark.parametrize(

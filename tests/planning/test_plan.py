@@ -107,7 +107,7 @@ def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
     assert needed is not None
     assert needed > 6  # 1.8 standard deviations of 0.014 is what six seeds detect
     said = power(Design(study), shelf)[2]
-    assert said.startswith(f"One point (0.01) would take {needed} seeds; as far as the spread is known, ")
+    assert said.startswith(f"One point (0.01) would take {needed} seeds; the spread is known roughly: ")
 
 
 @pytest.mark.usefixtures("small_shelf")

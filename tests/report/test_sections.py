@@ -44,10 +44,10 @@ def evidence_of(state):
 
 
 def render(blocks, form):
-    from ablate.report.draw import draw
+    from ablate.report.draw import Drawing
 
     def place(figure):
-        assert draw(figure, "svg" if form == "md" else "pdf")
+        assert Drawing(figure).svg() if form == "md" else Drawing(figure).pdf()
         return f"figures/{figure.name}"
 
     if form == "html":
@@ -208,7 +208,7 @@ def test_a_verdict_over_survivors_is_marked(tmp_path):
 def test_scores_that_still_rise_are_told_beside_the_gaps(tmp_path):
     """Made-up curves rise in equal steps from epoch to epoch, by more in a quarter than the arms are apart."""
     text = answer(made(tmp_path, lambda trial: {"scores": {"AP": 0.5 + 0.001 * (trial.arm["fusions"] == "final")}}))
-    assert "Training had not converged. Over the last quarter of training AP changed by so many points an epoch" in text
+    assert "Training had not converged. Change of AP in the last quarter of training, in points an epoch: " in text
     silent = answer(made(tmp_path / "silent", lambda trial: {"curve": []}))
     assert "Whether scores still rise at the end is not known" in silent
 

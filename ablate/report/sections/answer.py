@@ -1,7 +1,8 @@
 """The answer, first: what the verdicts say about the question, in plain sentences."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from statistics import stdev
 
 from ablate.analysis import Breakdown, Comparison, Evidence
 from ablate.registry import section
@@ -58,12 +59,14 @@ def _cautions(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
     lines += [_at_chance(breakdown, evidence) for breakdown in evidence.breakdowns]
     lines += [_still_rising(evidence, comparisons)]
     lines += [
-        f"The order changed during training: at epoch {crossing.epoch} {crossing.arm} was "
-        f"{'above' if crossing.ahead else 'below'} {crossing.control}, at the end it is not."
+        f"Means changed places during training: at epoch {crossing.epoch} that of {crossing.arm} was "
+        f"{'above' if crossing.ahead else 'below'} that of {crossing.control}, at the end it is not."
         for crossing in found.crossings
     ]
     if found.reversed:
-        lines.append(f"The published order is the other way round for {listed(found.reversed)}.")
+        lines.append(
+            f"In the published table {listed(found.reversed)} and the control are in the other order than these means."
+        )
     return [line for line in lines if line]
 
 
@@ -83,11 +86,11 @@ def _at_chance(breakdown: Breakdown, evidence: Evidence) -> str:
     named = listed([*low[worst][:NAMED], *([f"{more} more"] if more > 0 else [])])
     least = "" if worst == control else f"; with {control}, the control, {len(low[control])}"
     count = f"{len(low[worst])} of {len(breakdown.names)} {breakdown.kinds}"
-    return f"At chance in {breakdown.measure} are {count} with {worst} ({named}){least}."
+    return f"{breakdown.low.capitalize()} in {breakdown.measure} are {count} with {worst} ({named}){least}."
 
 
 def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
-    """Whether the arms were still learning, beside the gaps between them."""
+    """Whether the arms were still learning: by more than their seeds differ, or than half of the largest gap."""
     known = {label: slope for label, slope in evidence.cautions.slopes.items() if math.isfinite(slope)}
     if not known:
         return (
@@ -100,10 +103,17 @@ def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
     rise = evidence.cautions.rises[steepest]
     slopes = ", ".join(f"{label} {signed(slope, digits)}" for label, slope in list(known.items())[:SLOPES])
     more = f" and {len(known) - SLOPES} more arms" if len(known) > SLOPES else ""
-    line = f"Over the last quarter of training {evidence.primary} changed by so many points an epoch: {slopes}{more}."
-    if abs(rise) > gap / 2:
+    line = f"Change of {evidence.primary} in the last quarter of training, in points an epoch: {slopes}{more}."
+    spread = next((_spread(row.scores[evidence.primary]) for row in evidence.rows if row.label == steepest), 0.0)
+    if abs(rise) > min(gap / 2, spread):
+        over = f"its standard deviation over seeds is {percent(spread, digits)}, " if math.isfinite(spread) else ""
         line = (
-            f"Training had not converged. {line} {steepest} alone changed by {signed(rise, digits)} in that quarter, "
-            f"where the largest gap between arms is {percent(gap, digits)}."
+            f"Training had not converged. {line} {steepest}, which changed most, changed by {signed(rise, digits)} in "
+            f"that quarter; {over}the largest gap between arms {percent(gap, digits)}."
         )
     return line
+
+
+def _spread(scores: Mapping[int, float]) -> float:
+    """The standard deviation over seeds; infinite where one seed cannot show any."""
+    return stdev(scores.values()) if len(scores) > 1 else math.inf

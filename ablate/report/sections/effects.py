@@ -84,12 +84,16 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
     ]
     digits = decimals(evidence.ends)
     notes = [
-        "Correlation: of the arms' scores over seeds, what pairing achieved; where it is low the unpaired (Welch) "
-        f"interval is as good. p belongs to the primary metric, {evidence.primary}, alone."
+        "Every interval is one 95% interval, not corrected for the others. Correlation: of the two arms' scores over "
+        "seeds; near 0 the unpaired (Welch) interval is about as wide as the paired one, below 0 it is too narrow. "
+        f"p belongs to the primary metric, {evidence.primary}, alone."
     ]
     if evidence.images:
         by = f" as {evidence.drawn_together}" if evidence.drawn_together else ""
-        notes.append(f"Test images: {evidence.images} images, redrawn{by} with replacement, the same for all arms.")
+        notes.append(
+            f"Test images: {evidence.images} images, redrawn{by} with replacement, the same for all arms; the trained "
+            "networks are kept, so that this says nothing of other seeds."
+        )
     if evidence.rule.test == "e_value":
         notes.append(
             "p: one over the largest e-value so far, seed by seed, which stays right whenever seeds are added."

@@ -49,18 +49,19 @@ def _table(evidence: Evidence, breakdown: Breakdown) -> Table:
 def _cells(breakdown: Breakdown, arm: str) -> list[Cell]:
     low, scores = breakdown.at_chance(arm), breakdown.scores.get(arm, (math.nan,) * len(breakdown.names))
     return [
-        Cell(percent(score, 1), "at chance" if name in low else "")
+        Cell(percent(score, 1), breakdown.low if name in low else "")
         for name, score in zip(breakdown.names, scores, strict=True)
     ]
 
 
 def _notes(breakdown: Breakdown) -> list[str]:
-    below = "At chance: below 2.0"
+    below = f"{breakdown.low.capitalize()}: below 2.0"
     best = max(range(len(breakdown.names)), key=lambda at: breakdown.trivial[at])
     if breakdown.trivial[best]:
         everywhere = f"predicting {breakdown.names[best]} everywhere"
         below += f", or not above what {everywhere} gives: {percent(breakdown.trivial[best], 1)} to it, 0 to the others"
-    notes = [f"{below}. Labelled: of all that is labelled in the test images."]
+    said = f"{below}. " if any(map(breakdown.at_chance, breakdown.scores)) else ""
+    notes = [f"{said}Labelled: of all that is labelled in the test images."]
     if breakdown.absent:
         notes.append(f"Without a label in the test images, and left out: {', '.join(breakdown.absent)}.")
     if breakdown.lacking:
