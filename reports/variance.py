@@ -1,13 +1,17 @@
 """Where the variance of a final score comes from: writes reports/variance.md and its rows, reports/variance/*.csv.
 
-    for study in reports/variance/*.yaml; do ablate run $study --results results; done
-    python reports/variance.py results
+    for study in reports/variance/*.yaml; do
+        ablate run $study --scale one_thread --results one
+        ablate run $study --scale two_threads --results two
+    done
+    python reports/variance.py one two
 
-The second table is of the published trials of fusion_count, so that without `results` the page is made of rows alone.
+The second table is of the published trials of fusion_count, so that without folders the page is made of rows alone.
 
-Each study trains one recipe with crossed initial weights (`train.init_seed`), data orders with their augmentation (the
-trial's seed) and memory formats, which differ in how a test image's numbers are rounded. Components are those of a
-random-effects analysis of variance with the two formats as replicates of each cell.
+Each study trains one recipe with crossed initial weights (`train.init_seed`) and data orders with their augmentation
+(the trial's seed), on one and on two threads, which add up in other orders and differ in nothing but rounding.
+Components are those of a random-effects analysis of variance with the two numbers of threads as replicates of each
+cell.
 """
 
 import sys
@@ -28,17 +32,16 @@ PUBLISHED, TRIALS = HERE.parent / "studies/fusion_count.yaml", HERE / "fusion_co
 DRAWS = 2000
 HEAD = """# Where the variance of a final score comes from
 
-One recipe for each task, trained on drawn figures with every combination of four initial weights, four data orders
-(with their augmentation) and two memory formats: 32 trials for each task. Standard deviations in points (score x 100)
-of a random-effects analysis of variance; an estimate below 0 is shown as 0. Initial weights and data order have four
-levels each, so that theirs may be several times too large or too small, or truly 0; *both together* (what neither
-explains alone) has 9 degrees of freedom. The two formats were meant to show what rounding does to a training; on a
-processor they train alike to the last bit (checked for one pair) and differ in the test alone, so that this column says
-nothing of rounding in training. *New test images* is the standard deviation of one network's score over redrawn test
-images, which no seed changes: it does not belong to the sum. Made by `python reports/variance.py`; the rows are in
-`reports/variance/`.
+One recipe for each task, trained on drawn figures with every combination of four initial weights and four data orders
+(with their augmentation), each on one and on two threads: 32 trials for each task. Two threads add up in another
+order, so that these two trials differ in rounding alone. Standard deviations in points (score x 100) of a
+random-effects analysis of variance; an estimate below 0 is shown as 0. Initial weights and data order have four
+levels each, so that theirs may be several times too large or too small, or truly 0; *rounding* rests on 16 pairs,
+*both together* (what neither explains alone) on 9 degrees of freedom. *New test images* is the standard deviation of
+one network's score over redrawn test images, which no seed changes: it does not belong to the sum. Made by
+`python reports/variance.py`; the rows are in `reports/variance/`.
 
-| task | score | mean | initial weights | data order | both together | rounding in test | one trial | new test images |
+| task | score | mean | initial weights | data order | both together | rounding | one trial | new test images |
 |---|---|---|---|---|---|---|---|---|
 """
 LEVERS = """
@@ -78,10 +81,10 @@ def components(scores: np.ndarray) -> dict[str, float]:
     return found | {"one trial": float(np.sqrt(sum(sd**2 for sd in found.values())))}
 
 
-def rows(study: Path, results: Path) -> Iterator[dict[str, object]]:
+def rows(study: Path, results: Path, threads: int) -> Iterator[dict[str, object]]:
     """A row for each trial: its levels, its score, and the score's deviation over redrawn test images."""
     evidence, store = (
-        ablate.evidence(ablate.load_study(study), results=results, images=False),
+        ablate.evidence(ablate.load_study(study, scale="one_thread"), results=results, images=False),
         Store(results),
     )
     metric = evidence.study.metrics[0]
@@ -89,6 +92,7 @@ def rows(study: Path, results: Path) -> Iterator[dict[str, object]]:
         for seed, score in row.scores[metric].items():
             redrawn = TestImagesOf.of(row.label, store.statistics(row.ids[seed])).redrawn()[metric]
             found = {
+                "threads": threads,
                 "data_order": seed,
                 metric: score,
                 "sd_over_images": redrawn.std(ddof=1),
@@ -99,7 +103,7 @@ def rows(study: Path, results: Path) -> Iterator[dict[str, object]]:
 
 def line(name: str, table: pd.DataFrame) -> str:
     """One task of the page."""
-    metric, crossed = table.columns[3], ["initial_weights", "data_order", "arithmetic"]
+    metric, crossed = table.columns[3], ["initial_weights", "data_order", "threads"]
     ordered = table.sort_values(crossed)[metric].to_numpy()
     scores = ordered.reshape([table[column].nunique() for column in crossed])
     images = float(np.sqrt((table["sd_over_images"] ** 2).mean()))
@@ -169,8 +173,9 @@ def levers_section() -> str:
 
 
 if __name__ == "__main__":
-    for study in STUDIES if len(sys.argv) > 1 else []:
-        found = rows(study, Path(sys.argv[1]))
+    folders = [Path(argument) for argument in sys.argv[1:]]
+    for study in STUDIES if folders else []:
+        found = [row for threads, folder in enumerate(folders, 1) for row in rows(study, folder, threads)]
         pd.DataFrame(found).to_csv(study.with_suffix(".csv"), index=False, float_format="%.6g")
     lines = [line(study.stem, pd.read_csv(study.with_suffix(".csv"))) for study in STUDIES]
     PAGE.write_text(HEAD + "".join(lines) + levers_section(), encoding="utf-8")

@@ -235,6 +235,7 @@ def _learning_rates(study: Study) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return "x".join(_plain(item) for item in value)
+    if isinstance(value, list):  # two whole numbers are a size
+        size = len(value) == 2 and all(type(item) is int for item in value)
+        return ("x" if size else "/").join(_plain(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -43,8 +43,8 @@ def test_components_are_recovered_where_they_are_known(page):
 
 def test_rows_may_stand_in_any_order(page):
     """Weights make the first digit of a score, the order of the data the second, rounding the third."""
-    columns = ["initial_weights", "arithmetic", "data_order", "AP", "sd_over_images"]
-    rows = [(i, "ab"[k], j, i + 0.1 * j + 0.01 * k, 0.0) for i in range(4) for k in range(2) for j in range(3)]
+    columns = ["initial_weights", "threads", "data_order", "AP", "sd_over_images"]
+    rows = [(i, 1 + k, j, i + 0.1 * j + 0.01 * k, 0.0) for i in range(4) for k in range(2) for j in range(3)]
     table = pd.DataFrame(rows, columns=columns)
     expected = page.line("made", table)
     scores = np.array([[[i + 0.1 * j + 0.01 * k for k in range(2)] for j in range(3)] for i in range(4)])

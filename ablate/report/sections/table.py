@@ -149,8 +149,9 @@ def _knobs(knobs: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return "×".join(_plain(item) for item in value)
+    if isinstance(value, list):  # two whole numbers are a size
+        size = len(value) == 2 and all(type(item) is int for item in value)
+        return ("×" if size else "/").join(_plain(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
