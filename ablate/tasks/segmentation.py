@@ -106,8 +106,9 @@ class Segmentation:
             raise PartError(f"ocr_channels: must be two or more, not {self.ocr_channels}")
         if self.scale[0] > self.scale[1]:
             raise PartError(f"scale: the least comes first, not {self.scale[0]} before {self.scale[1]}")
-        if isinstance(self.class_weights, tuple) and min(self.class_weights, default=0) < 0:
-            raise PartError(f"class_weights: numbers of 0 or more, not {list(self.class_weights)}")
+        weights = self.class_weights if isinstance(self.class_weights, tuple) else ()
+        if weights and (min(weights) < 0 or not any(weights)):
+            raise PartError(f"class_weights: numbers of 0 or more, not all 0; not {list(weights)}")
 
     def head(
         self, info: Info, channels: Sequence[int], strides: Sequence[int], *, intermediate: Sequence[int] = ()

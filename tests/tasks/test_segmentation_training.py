@@ -146,7 +146,8 @@ def test_a_study_may_give_weights_of_its_own(build_task):
     assert task.encode(sample(), INFO, None)["class_weights"].tolist() == [0.5, 0, 3]
     for wrong, told in (
         ([0.5, 3], "class_weights: 2 numbers for 3 classes"),
-        ([1, 1, -1], "class_weights: numbers of 0 or more, not [1.0, 1.0, -1.0]"),
+        ([1, 1, -1], "class_weights: numbers of 0 or more, not all 0; not [1.0, 1.0, -1.0]"),
+        ([0, 0, 0], "class_weights: numbers of 0 or more, not all 0; not [0.0, 0.0, 0.0]"),
     ):
         with pytest.raises(PartError, match=re.escape(told)):
             build_task("segmentation", class_weights=wrong).head(INFO, [8], [4])
