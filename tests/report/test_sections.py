@@ -209,6 +209,8 @@ def test_scores_that_still_rise_are_told_beside_the_gaps(tmp_path):
     """Made-up curves rise in equal steps from epoch to epoch, by more in a quarter than the arms are apart."""
     text = answer(made(tmp_path, lambda trial: {"scores": {"AP": 0.5 + 0.001 * (trial.arm["fusions"] == "final")}}))
     assert "Training had not converged. Change of AP in the last quarter of training, in points an epoch: " in text
+    far = made(tmp_path / "far", lambda trial: {"scores": {"AP": 0.1 + 0.8 * (trial.arm["fusions"] == "final")}})
+    assert "Training had not converged." in answer(far)  # arms far apart, and no seed differs from another
     silent = answer(made(tmp_path / "silent", lambda trial: {"curve": []}))
     assert "Whether scores still rise at the end is not known" in silent
 

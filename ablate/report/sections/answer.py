@@ -99,16 +99,17 @@ def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
         )
     gap = max((abs(comparison.effect.diff) for comparison in comparisons), default=0.0)
     digits = 2
-    steepest = max(known, key=lambda label: abs(known[label]))
-    rise = evidence.cautions.rises[steepest]
+    rises = evidence.cautions.rises
+    spreads = {row.label: _spread(row.scores[evidence.primary]) for row in evidence.rows}
+    least = max(known, key=lambda label: abs(rises[label]) - min(gap / 2, spreads[label]))  # the least settled
+    rise, spread = rises[least], spreads[least]
     slopes = ", ".join(f"{label} {signed(slope, digits)}" for label, slope in list(known.items())[:SLOPES])
     more = f" and {len(known) - SLOPES} more arms" if len(known) > SLOPES else ""
     line = f"Change of {evidence.primary} in the last quarter of training, in points an epoch: {slopes}{more}."
-    spread = next((_spread(row.scores[evidence.primary]) for row in evidence.rows if row.label == steepest), 0.0)
     if abs(rise) > min(gap / 2, spread):
         over = f"its standard deviation over seeds is {percent(spread, digits)}, " if math.isfinite(spread) else ""
         line = (
-            f"Training had not converged. {line} {steepest}, which changed most, changed by {signed(rise, digits)} in "
+            f"Training had not converged. {line} {least} changed by {signed(rise, digits)} in "
             f"that quarter; {over}the largest gap between arms {percent(gap, digits)}."
         )
     return line
