@@ -1,6 +1,7 @@
 """reports/variance.py: its analysis of variance beside known answers."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,33 @@ def test_the_page_is_made_of_its_rows(page):
     assert len(lines) == 2
     made = page.HEAD + "".join(lines) + page.levers_section()
     assert (REPORTS / "variance.md").read_text(encoding="utf-8") == made
+
+
+def spelt(number):
+    """As the pages write it: two places, no zero before the point, no sign of what is above 0."""
+    return f"{number:.2f}".replace("0.", ".", 1)
+
+
+def test_what_is_said_of_rounding_is_in_the_rows():
+    apart, correlations = [], []
+    for task, score in (("pose", "AP"), ("segmentation", "mIoU")):
+        rows = pd.read_csv(REPORTS / "variance" / f"{task}.csv")
+        one, two = rows.pivot(index=["initial_weights", "data_order"], columns="threads", values=score).to_numpy().T
+        assert len(one) == 16
+        apart.append(f"{100 * np.abs(one - two).mean():.1f}")
+        correlations.append(spelt(np.corrcoef(one, two)[0, 1]))
+    said = " ".join((REPORTS.parent / "docs" / "verdicts.md").read_text(encoding="utf-8").split())
+    assert f"end {apart[0]} points apart on average in pose and {apart[1]} in segmentation" in said
+    assert f"correlate by {' and '.join(correlations)} over the sixteen pairs" in said
+
+
+@pytest.mark.parametrize("place", ["docs/verdicts.md", "reports/calibration.md", "tests/calibration/head.md"])
+def test_what_is_said_of_correlations_is_in_the_published_reports(place):
+    """Those of the primary metric, which alone has a p, with eight seeds."""
+    row = re.compile(r"\|[^|]*\|[^|]*\| 8 \|[^|]*\|[^|]*\|[^|]*\| ([+−][0-9.]+) \|[^|]*\| [0-9.]+ \|")
+    reports = [path.read_text(encoding="utf-8") for path in sorted(REPORTS.glob("*/report.md"))]
+    found = [float(number.replace("−", "-")) for report in reports for number in row.findall(report)]
+    assert len(found) == 8  # two of fusion_count, three of each study of baselines
+    low, high, mean = min(found), max(found), spelt(sum(found) / len(found))
+    said = " ".join((REPORTS.parent / place).read_text(encoding="utf-8").split())
+    assert f"correlate with their controls by {spelt(low)} to +{spelt(high)}, {mean} on average" in said
