@@ -8,12 +8,14 @@ from ablate.analysis.breakdown import Breakdown, Marks, Pictured
 from ablate.analysis.cautions import LAST, score_curve
 from ablate.analysis.evidence import Comparison, Evidence, Failure, Row, sign_held
 from ablate.analysis.gathering import gather
-from ablate.analysis.rule import Rule, declared, doubts, one_point, pooled_freedom, rule_of
+from ablate.analysis.rule import FEW, SEEDS_ALONE, Rule, declared, doubts, one_point, pooled_freedom, rule_of
 from ablate.analysis.shown import Shown
 from ablate.analysis.stats import Effect
 
 __all__ = [
+    "FEW",
     "LAST",
+    "SEEDS_ALONE",
     "Breakdown",
     "Comparison",
     "Effect",

@@ -76,7 +76,7 @@ def _slope(curve: Curve, last: int) -> float:
 
 def _crossing(label: str, own: Curve, control: str, theirs: Curve, since: float) -> Crossing | None:
     shared = sorted(own.keys() & theirs.keys())
-    if not shared:
+    if not shared or max(own) != max(theirs):  # of other lengths: the end of the one is the middle of the other
         return None
     end = own[shared[-1]] - theirs[shared[-1]]
     other = [epoch for epoch in shared if epoch >= since and (own[epoch] - theirs[epoch]) * end < 0]

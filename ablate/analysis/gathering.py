@@ -66,7 +66,8 @@ def gather(
     rows = [_row(design, arm, results, documents, table) for arm in design.arms]
     drawn = _images(design, found) if images or study.population != "seeds" else {}
     plans, unread_plans = kept_plans.read(found.store, study.name, study.scale)
-    stands, rule = kept_plans.standing(design, plans), rule_of(design)
+    stands = kept_plans.standing(design, plans, results)
+    rule = rule_of(design).of_added(len(stands.seeds))
     comparisons = compared(study, rows, design.contrasts, rule, drawn, stands.seeds)
     planned, failures = comparisons[: len(design.contrasts)], _failures(design, results, documents)
     sets = [_set(design, name, rows, planned) for name in design.sets]

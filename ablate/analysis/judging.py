@@ -36,7 +36,7 @@ def compared(
     judged = _looked_at(found, contrasts, arms, primary, rule, deciding) if rule.looks else _judged(found, rule)
     everything = [_compare(c, arms, metric, rule, images, study.seeds) for metric in others for c in contrasts]
     if set(study.seeds) - set(deciding):
-        alls = [_effect(contrast, arms, primary, rule, study.seeds) for contrast in contrasts]
+        alls = [_compare(contrast, arms, primary, rule, images, study.seeds).effect for contrast in contrasts]
         judged = [replace(one, pooled=effect) for one, effect in zip(judged, alls, strict=True)]
     return judged + everything
 
@@ -160,11 +160,14 @@ def _equivalence(effect: Effect, rule: Rule) -> float:
     return float(stdtr(effect.freedom, (abs(effect.diff) - rule.margin) / effect.error))
 
 
-def _narrow(effect: Effect, rule: Rule) -> tuple[float, float]:
-    """The 90 % interval, which lies within the margin where one comparison's two tests show it; nan without one."""
+def _narrow(effect: Effect, rule: Rule, *, level: float = 2 * ALPHA) -> tuple[float, float]:
+    """The 90 % interval, which lies within the margin where one comparison's two tests show it; nan without one.
+
+    `level` is what it leaves out: with looks less, so that it holds at all of them.
+    """
     if rule.margin is None or not effect.error > 0:
         return NO_INTERVAL
-    half = float(stdtrit(effect.freedom, 1 - ALPHA)) * effect.error
+    half = float(stdtrit(effect.freedom, 1 - level / 2)) * effect.error
     return effect.diff - half, effect.diff + half
 
 
@@ -200,27 +203,37 @@ def _looked_at(
     rule: Rule,
     deciding: Sequence[int],
 ) -> list[Comparison]:
-    """Sequential tests: each comparison as it was at the last look that all of its arms have reached."""
+    """Sequential tests, look by look. A comparison stays as it was at the look that decided it, though others may need
+    its arms longer; any other one is at the last look that all of its arms have reached."""
     made = [_looks_made(contrast, arms, rule, deciding) for contrast in contrasts]
     effects = [
         [_effect(contrast, arms, metric, rule, deciding[:look]) for look in rule.looks[:count]]
         for contrast, count in zip(contrasts, made, strict=True)
     ]
-    flips = [
-        _effect(contrast, arms, metric, Rule(rule.comparisons), deciding).p if count == len(rule.looks) else math.nan
-        for contrast, count in zip(contrasts, made, strict=True)
-    ]
-    differing = [_sequential([effect.p for effect in own], rule) for own in effects]
-    alike = [[2 * _equivalence(effect, rule) for effect in own] for own in effects]
-    equivalent = [_sequential([min(p, 1.0) for p in own], rule) / 2 for own in alike]
-    if rule.margin is None:
-        adjusted = [float(p) for p in stats.holm(differing)]
-    else:
-        adjusted = [_corrected(p, rule) for p in differing]
+    found = _decided([_before_looks(one, rule) for one in found], effects, made, rule)
+    every = Rule(rule.comparisons)
     return [
-        replace(_at_look(one, rule, own, p=p, equivalent=q), flips=flip)
-        for one, own, p, q, flip in zip(found, effects, adjusted, equivalent, flips, strict=True)
+        replace(one, flips=_effect(contrast, arms, metric, every, deciding).p) if one.look == rule.looks[-1] else one
+        for one, contrast in zip(found, contrasts, strict=True)
     ]
+
+
+def _decided(found: list[Comparison], effects: list[list[Effect]], made: list[int], rule: Rule) -> list[Comparison]:
+    """From the effects of each comparison at each look: Holm over all of them at every look."""
+    differing = [_look_p([effect.p for effect in own], rule) for own in effects]
+    alike = [[q / 2 for q in _look_p([2 * _equivalence(effect, rule) for effect in own], rule)] for own in effects]
+    counts = [0] * len(found)
+    for look in range(1, max(made, default=0) + 1):
+        counts = [at if _settled(one) else min(look, own) for one, at, own in zip(found, counts, made, strict=True)]
+        raw = [p[at - 1] if at else math.nan for p, at in zip(differing, counts, strict=True)]
+        adjusted = [float(p) for p in stats.holm(raw)] if rule.margin is None else [_corrected(p, rule) for p in raw]
+        for place, (one, at, p) in enumerate(zip(found, counts, adjusted, strict=True)):
+            if _settled(one):
+                found[place] = replace(one, p_holm=p)
+            elif at:
+                equivalent = alike[place][at - 1] if rule.margin is not None else math.nan
+                found[place] = _at_look(one, rule, effects[place][:at], p=p, equivalent=equivalent)
+    return found
 
 
 def _looks_made(contrast: Contrast, arms: Rows, rule: Rule, deciding: Sequence[int]) -> int:
@@ -230,38 +243,50 @@ def _looks_made(contrast: Contrast, arms: Rows, rule: Rule, deciding: Sequence[i
     return sum(all(set(deciding[:look]) <= seeds for seeds in ended) for look in possible)
 
 
-def _sequential(p_values: list[float], rule: Rule) -> float:
-    return float(sequential.sequential_p(p_values, rule.looks)[-1]) if p_values else math.nan
+def _look_p(p_values: list[float], rule: Rule) -> list[float]:
+    """Of each look, its p over all looks."""
+    return sequential.look_p([min(p, 1.0) for p in p_values], rule.looks).tolist() if p_values else []
+
+
+def _settled(one: Comparison) -> bool:
+    """Whether a look has shown something, which later seeds do not take back."""
+    return one.verdict not in ("undecided", "not shown", "not testable")
+
+
+def _before_looks(one: Comparison, rule: Rule) -> Comparison:
+    """There is no interval yet that would hold at the looks to come."""
+    effect = replace(one.effect, low=math.nan, high=math.nan)
+    return replace(one, effect=effect, verdict="undecided", look=0, until=rule.looks[0])
 
 
 def _at_look(one: Comparison, rule: Rule, effects: list[Effect], *, p: float, equivalent: float) -> Comparison:
-    if not effects:
-        return replace(one, verdict="undecided", look=0, until=rule.looks[0])
-    count, effect = len(effects), _repeated(effects[-1], rule, len(effects))
-    shown = p < ALPHA
-    difference: Verdict = ("higher" if effect.diff > 0 else "lower") if shown else "not shown"
+    count, look = len(effects), rule.looks[len(effects) - 1]
+    effect, last = _repeated(effects[-1], rule, count), count == len(rule.looks)
+    smallest = rule.floor(effect.n)
+    difference = stats.verdict(effect, p, smallest=smallest)
     verdict = _both(difference, shown=equivalent * rule.comparisons < ALPHA)
-    chance = sequential.conditional_power(effects[-1].p, rule.looks[count - 1], rule.looks, alpha=rule.each)
-    last = count == len(rule.looks)
+    chance = sequential.conditional_power(effects[-1].p, look, rule.looks, alpha=ALPHA)
     futile = verdict == "not shown" and rule.margin is None and chance < sequential.HOPELESS and not last
-    over = verdict != "not shown" or futile or last
+    over = verdict not in ("not shown", "not testable") or futile or last
     return replace(
         one,
         effect=effect,
         p_holm=p,
-        smallest_p=0.0,
+        smallest_p=smallest,
         detectable=rule.detectable(effect.sd_diff, rule.looks[-1]) if last else math.nan,
         p_equivalent=_corrected(equivalent, rule),
-        narrow=_narrow(effect, rule),
+        narrow=_narrow(effect, rule, level=float(sequential.levels(2 * ALPHA, rule.looks)[count - 1])),
         verdict=verdict if over else "undecided",
-        look=rule.looks[count - 1],
-        until=rule.looks[count - 1] if over else rule.looks[count],
+        look=look,
+        until=look if over else rule.looks[count],
         futile=futile,
     )
 
 
 def _repeated(effect: Effect, rule: Rule, count: int) -> Effect:
     """The effect with its repeated confidence interval: right at every look, whenever the study stops."""
+    if not effect.error > 0:
+        return effect
     level = float(sequential.levels(ALPHA, rule.looks)[count - 1])
-    half = float(stdtrit(effect.freedom, 1 - level / 2)) * effect.error if effect.error > 0 else math.nan
+    half = float(stdtrit(effect.freedom, 1 - level / 2)) * effect.error
     return replace(effect, low=effect.diff - half, high=effect.diff + half)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -20,6 +20,9 @@ FEW = 5  # seeds below which a spread tells nothing
 UNEQUAL = 3  # times the smallest spread of an arm: with skewed scores this breaks every test
 OPPOSED = -0.3  # correlation below which seeds are not independent of each other
 MIDDLE = 0.9  # of the pilots in which the range of a number of seeds holds the true one
+SEEDS_ALONE = (
+    "These numbers are for these test images alone: no number of seeds narrows what the choice of images leaves open."
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Rule:
     def each(self) -> float:
         """The level that every comparison has at the least."""
         return ALPHA / self.comparisons
+
+    def of_added(self, n: int) -> "Rule":
+        """The rule of a study of which only n seeds decide: its looks at these, of those that it plans at all seeds."""
+        known = self.looks[-1] - n if self.looks else 0
+        return replace(self, looks=tuple(look - known for look in self.looks if look > known))
 
     def floor(self, n: int) -> float:
         """The smallest corrected p that n seeds can give."""
@@ -113,19 +121,26 @@ def rule_of(design: Design) -> Rule:
     )
 
 
-def one_point(rule: Rule, sd: float, freedom: float) -> str:
-    """How many seeds one point would take, with the range that a standard deviation from so few seeds leaves."""
+def one_point(rule: Rule, sd: float, freedom: float, *, of: int = 1) -> str:
+    """How many seeds one point would take, with the range that a standard deviation from so few seeds leaves.
+
+    `of` is from how many comparisons the noisiest was taken, for that makes it seem noisier than it is.
+    """
     seeds = rule.seeds_for(POINT, sd)
-    low, high = (rule.seeds_for(POINT, sd * factor) for factor in spread_range(freedom))
+    low, high = (rule.seeds_for(POINT, sd * factor) for factor in spread_range(freedom, of=of))
     said = f"One point ({POINT}) would take {seeds or 'more than a thousand'} seeds"
     if not seeds or not low:
         return f"{said}."
     return f"{said}; the spread is known roughly: {low} to {high or 'more than a thousand'} (90% range)."
 
 
-def spread_range(freedom: float) -> tuple[float, float]:
-    """By what the standard deviation found is to be multiplied for both ends of its 90 % interval."""
-    low, high = (float(chdtri(freedom, tail)) for tail in ((1 - MIDDLE) / 2, (1 + MIDDLE) / 2))
+def spread_range(freedom: float, *, of: int = 1) -> tuple[float, float]:
+    """By what the standard deviation found is to be multiplied for both ends of its 90 % interval.
+
+    That of any of so many holds it in 90 %, by Bonferroni's inequality.
+    """
+    tail = (1 - MIDDLE) / 2 / of
+    low, high = (float(chdtri(freedom, share)) for share in (tail, 1 - tail))
     return math.sqrt(freedom / low), math.sqrt(freedom / high)
 
 

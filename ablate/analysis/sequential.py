@@ -2,9 +2,10 @@
 
 At the look with n of n_max seeds a two-sided test may have spent alpha * (n / n_max)^2 (the power family of Kim and
 DeMets, 1987, in the frame of Lan and DeMets, 1983). The nominal levels that follow are found by the recursion of
-Armitage, McPherson and Rowe (1969) for normal scores, and used on the scale of p values of t tests. A sequential p (Liu
-and Anderson, 2008) is the smallest alpha whose boundary was crossed at any look so far; it goes into Holm's procedure
-as other p values do (Maurer and Bretz, 2013, with equal weights).
+Armitage, McPherson and Rowe (1969) for normal scores, and used on the scale of p values of t tests. The p of a look is
+the smallest alpha whose boundary it crosses. It goes into Holm's procedure as other p values do. That is safe, for the
+sequential p of Liu and Anderson (2008), with which Maurer and Bretz (2013) do so, is the smallest of all looks so far;
+but their p may be of another look than the estimate and the interval beside it, and of the other sign.
 
 An e-value needs no plan of looks. With the right Haar prior on the spread and a normal one of variance 1 on the effect
 in units of the spread, the likelihood ratio of Jeffreys' t test is a martingale where nothing differs (Perez-Ortiz et
@@ -25,7 +26,7 @@ Spending = Callable[[float, float], float]  # overall level, share of the seeds 
 
 POWER = 2.0  # of the share of seeds
 NODES = 96  # of the quadrature between two looks; the levels of eight looks change by less than 1e-6 beyond
-LEAST, MOST = 1e-10, 0.999  # overall levels of the table that sequential p values are read from
+LEAST, MOST = 1e-10, 0.999  # overall levels of the table that p values of looks are read from
 STEPS = 160  # of that table: between them levels are interpolated, with an error below 1e-4 of the level
 HOPE = 1.0  # standard errors that the true effect may be larger than what a look has found
 HOPELESS = 0.05  # chance to be shown at the last look, should it be so large, below which going on is futile
@@ -70,8 +71,8 @@ def crossing(alpha: float, looks: tuple[int, ...], drift: float) -> Array:
     )
 
 
-def sequential_p(p_values: ArrayLike, looks: tuple[int, ...]) -> Array:
-    """The smallest overall levels that were crossed so far, (..., looks), from the nominal p values of each look.
+def look_p(p_values: ArrayLike, looks: tuple[int, ...]) -> Array:
+    """The smallest overall levels that each look crosses, (..., looks), from the nominal p values of the looks.
 
     `p_values` has as many looks as were made, at most all; nan where a look could not test.
     """
@@ -82,7 +83,7 @@ def sequential_p(p_values: ArrayLike, looks: tuple[int, ...]) -> Array:
         here = np.log(np.clip(p[..., at], 1e-300, 1.0))
         own = np.exp(np.interp(here, table[:, at], alphas, right=0.0))
         crossed[..., at] = np.where(np.isnan(p[..., at]) | (p[..., at] >= 1), 1.0, own)
-    return np.minimum.accumulate(crossed, axis=-1)
+    return crossed
 
 
 def e_values(differences: ArrayLike) -> Array:
@@ -124,8 +125,8 @@ def anytime_bound(n: int, alpha: float) -> float:
 def anytime_interval(differences: ArrayLike, alpha: float) -> tuple[float, float]:
     """The true differences that no number of seeds so far has ruled out, from the paired ones (n,) in their order.
 
-    It never widens as seeds come, and excludes 0 where `anytime_p` is below alpha. nan where none is known, or where
-    what early seeds ruled out is all that later ones leave.
+    It never widens as seeds come, and excludes 0 where `anytime_p` is below alpha. Where later seeds leave only what
+    earlier ones ruled out, it stays as it was before them. nan where none is known.
     """
     d = np.asarray(differences, dtype=np.float64)
     low, high = -math.inf, math.inf
@@ -133,8 +134,9 @@ def anytime_interval(differences: ArrayLike, alpha: float) -> tuple[float, float
         spread, bound = float(d[:n].std(ddof=1)), anytime_bound(n, alpha)
         if math.isfinite(bound) and spread > 1e-6 * abs(float(d[:n].mean())):  # the rounding of equal differences
             middle, reach = float(d[:n].mean()), bound * spread / math.sqrt(n)
-            low, high = max(low, middle - reach), min(high, middle + reach)
-    return (low, high) if math.isfinite(low) and low <= high else (math.nan, math.nan)
+            if middle - reach <= high and middle + reach >= low:
+                low, high = max(low, middle - reach), min(high, middle + reach)
+    return (low, high) if math.isfinite(low) else (math.nan, math.nan)
 
 
 def conditional_power(p: float, look: int, looks: tuple[int, ...], *, alpha: float) -> float:

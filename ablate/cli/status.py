@@ -99,5 +99,12 @@ def _unneeded(design: "Design", store: "Store") -> set[str]:
 
     if not design.study.looks:
         return set()
-    due = set(gather(design, store, images=False).missing)
-    return {trial.id for trial in design.trials if (design.arm(trial).label, trial.seed) not in due}
+    found = gather(design, store, images=False)
+    planned = zip(design.contrasts, found.comparisons, strict=False)  # those in the primary metric come first
+    waiting = {label for contrast, one in planned if one.verdict == "undecided" for label in contrast.weights}
+    labels = {trial.id: design.arm(trial).label for trial in design.trials}
+    return {
+        trial.id
+        for trial in design.trials
+        if labels[trial.id] not in waiting and (labels[trial.id], trial.seed) not in found.missing
+    }

@@ -5,7 +5,18 @@ from statistics import fmean
 
 from scipy.special import ndtri, stdtrit
 
-from ablate.analysis import Effect, Rule, doubts, one_point, pooled_freedom, rule_of, sequential, stats
+from ablate.analysis import (
+    FEW,
+    SEEDS_ALONE,
+    Effect,
+    Rule,
+    doubts,
+    one_point,
+    pooled_freedom,
+    rule_of,
+    sequential,
+    stats,
+)
 from ablate.storage import Shelf
 from ablate.study import Arm, Contrast, Design
 
@@ -14,7 +25,6 @@ TESTS = {
     ("t", "seeds"): "paired t tests",
     ("t", "none"): "Welch's t tests, as seeds are not paired",
 }
-LEAST_T = 5  # seeds, from which on t tests hold
 LEAST = 6  # seeds at the first look, from which on levels hold
 REACH = 5  # standard deviations of an arm: gaps beyond are not what studies are made for
 
@@ -30,20 +40,28 @@ def power(design: Design, shelf: Shelf) -> list[str]:
             f"{asked} are not testable: the smallest corrected p is {rule.floor(n):.3f}; "
             f"{rule.seeds_needed} seeds would be."
         ]
-        return lines + ["Sign flips of so few seeds cannot reach the level; test: t can."] * (n >= LEAST_T)
+        return lines + ["Sign flips of so few seeds cannot reach the level; test: t can."] * (n >= FEW)
     by = f" by {TESTS[rule.test, rule.pairing]}" if rule.test != "sign_flip" else ""
     least = f": the smallest corrected p is {rule.floor(n):.4f}" if rule.test == "sign_flip" else ""
     lines = [f"{asked} are testable{by}{least}.", *_looks(rule)]
-    if rule.test == "t" and n < LEAST_T:
-        lines.append(f"t tests of fewer than {LEAST_T} seeds are not calibrated: see docs/verdicts.md.")
+    if rule.test == "t" and n < FEW:
+        lines.append(f"t tests of fewer than {FEW} seeds are not calibrated: see docs/verdicts.md.")
     scores = _scores(design, shelf)
     effects = list(zip(design.contrasts, _effects(design, rule, scores), strict=True))
     if len(design.sets) == 1:
-        return [*lines, *_shown_by(design, rule, [effect for _, effect in effects], ""), *_doubts(design, rule, scores)]
+        return [*lines, *_shown_by(design, rule, *_noisiest(effects)), *_doubts(design, rule, scores)]
     for where, several in (("On one data set ", False), (f"Over all {len(design.sets)} of them ", True)):
         chosen = [effect for contrast, effect in effects if (len(_sets(design, contrast)) > 1) == several]
         lines += _shown_by(design, rule, chosen, where)
     return lines + _doubts(design, rule, scores)
+
+
+def _noisiest(effects: list[tuple[Contrast, Effect]]) -> tuple[list[Effect], str]:
+    """The effects whose weights make them the noisiest, and what they are; interactions have twice the spread of main
+    effects."""
+    norms = [round(math.hypot(*contrast.weights.values()), 6) for contrast, _ in effects]
+    where = "In the noisiest comparisons, the interactions, " if len(set(norms)) > 1 else ""
+    return [effect for (_, effect), norm in zip(effects, norms, strict=True) if norm == max(norms)], where
 
 
 def _doubts(design: Design, rule: Rule, scores: dict[str, dict[int, float]]) -> list[str]:
@@ -73,6 +91,7 @@ def _shown_by(design: Design, rule: Rule, effects: list[Effect], where: str) -> 
     lines.append(f"{they}{at_most}a difference of {detectable:.3g}{unit} in {metric}{known}.")
     if spread:
         lines.append(one_point(rule, spread, pooled_freedom([effect.n for effect in effects])))
+        lines += [SEEDS_ALONE] * rule.images
     return lines + _margin(rule, spread, n)
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from ablate.analysis import Comparison, Effect, Evidence, one_point
+from ablate.analysis import FEW, SEEDS_ALONE, Comparison, Effect, Evidence, one_point
 from ablate.report.blocks import decimals, interval, listed, percent, probability, signed
 
 MARGIN = ", by less than the margin"
@@ -19,7 +19,7 @@ def verdicts(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
     for (_, reference), verdict in sorted(groups.items(), key=lambda group: group[0][0]):
         chosen = [c for c in comparisons if c.verdict == verdict and c.control == reference]
         found += _sentences(evidence, verdict or "", reference, chosen)
-    return found + _stopped(evidence, comparisons)
+    return found + _few(evidence, comparisons) + _stopped(evidence, comparisons)
 
 
 def population(evidence: Evidence) -> list[str]:
@@ -31,6 +31,20 @@ def population(evidence: Evidence) -> list[str]:
         by = f", drawn as {evidence.drawn_together}" if evidence.drawn_together else ""
         return [f"This is about new seeds and new test images{by}.", *others]
     return ["This is about new seeds on these test images.", *others]
+
+
+def interval_of(evidence: Evidence) -> str:
+    """What the intervals of the verdicts are, in words."""
+    rule, deciding = evidence.rule, evidence.standing
+    over = "paired seeds" if rule.pairing == "seeds" else "seeds that are not paired"
+    kind = f"t interval over {over}"
+    if rule.looks:
+        kind = f"repeated t interval, which holds at every look, over {over}"
+    if rule.test == "e_value":
+        kind = f"confidence sequence, which holds at every number of seeds, over {over}"
+    images = ", widened by what the choice of test images leaves open" if rule.images else ""
+    alone = f"; of the {len(deciding.seeds)} seeds alone that were added" if deciding.added else ""
+    return f"{kind}{images}{alone}"
 
 
 def _sentences(evidence: Evidence, verdict: str, reference: str, chosen: list[Comparison]) -> list[str]:
@@ -72,7 +86,23 @@ def _found(evidence: Evidence, chosen: list[Comparison]) -> list[str]:
     said = percent(largest.detectable, decimals(evidence.ends))
     where = f" in the noisier comparison ({largest.arm})" if len(known) > 1 else ""
     line = f"A true difference of {said} would have been found four times in five{where}."
-    return [f"{line} {one_point(evidence.rule, largest.effect.sd_diff, largest.effect.freedom)}"]
+    effect = largest.effect
+    lines = [f"{line} {one_point(evidence.rule, effect.sd_diff, effect.freedom, of=len(known))}"]
+    return lines + [SEEDS_ALONE] * evidence.rule.images
+
+
+def _few(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
+    """What makes a verdict unsafe, or its numbers strange."""
+    counts = [c.effect.n for c in comparisons if c.effect.n < FEW and c.verdict not in ("undecided", "not testable")]
+    lines = []
+    if evidence.rule.test == "t" and counts:
+        lines.append(f"A t test of {_seeds([min(counts)])} is not calibrated; {FEW} seeds are the fewest.")
+    outside = [c.arm for c in comparisons if c.effect.diff > c.effect.high or c.effect.diff < c.effect.low]
+    if outside:
+        lines.append(
+            f"The mean difference of {listed(outside)} lies outside its interval: later seeds are unlike those before."
+        )
+    return lines
 
 
 def _stopped(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:

@@ -145,7 +145,7 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         for listener in listeners:
             listener.noticed(remark)
     tracker.refuse_unreachable()
-    kept_plans.keep(where.store, design, known=sum(trial.id in shelf.results for trial in design.trials))
+    kept_plans.keep(where.store, design, shelf.results)
     missing = launch_order(design, missing, shelf)
     watch = Watch(design, missing, shelf, where.store, alone=where.here)
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over

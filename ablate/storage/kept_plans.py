@@ -4,7 +4,7 @@ results/asked/<study>/<digest>.json   one plan each, never changed; another plan
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,16 +33,17 @@ class KeptPlan(BaseModel):
     seeds: list[int]  # rising, but with looks or e-values in the order in which they are trained
     when: str  # it was stored: UTC, ISO 8601
     known: int  # how many of its trials had a result then
+    known_seeds: list[int] | None = None  # of these; None in plans of before this was stored
 
     @property
     def digest(self) -> str:
         """Of what defines the question: equal for equal plans, whenever they were stored."""
-        return fingerprint(self.model_dump(exclude={"when", "known"}), digits=16)
+        return fingerprint(self.model_dump(exclude={"when", "known", "known_seeds"}), digits=16)
 
 
-def asked(design: Design, *, known: int = 0) -> KeptPlan:
-    """The plan of a study as its file has it now; `known` of its trials have a result."""
-    study = design.study
+def asked(design: Design, *, results: Collection[str] = ()) -> KeptPlan:
+    """The plan of a study as its file has it now; `results` are the ids of trials that have one."""
+    study, known = design.study, [trial.seed for trial in design.trials if trial.id in results]
     return KeptPlan(
         scale=study.scale,
         arms={arm.label: _digest(arm) for arm in _untuned(design).arms},
@@ -51,7 +52,8 @@ def asked(design: Design, *, known: int = 0) -> KeptPlan:
         rule=_rule(study),
         seeds=study.seeds if study.looks or study.testing == "e_value" else sorted(study.seeds),
         when=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        known=known,
+        known=len(known),
+        known_seeds=sorted(set(known)),
     )
 
 
@@ -76,13 +78,13 @@ def _digest(arm: Arm) -> str:
     return next(trial_keys(recipe, 0, version, recipe.meanings(()), recipe.plugins(())))
 
 
-def keep(store: Store, design: Design, *, known: int) -> None:
-    """Store the plan of a study unless it is there.
+def keep(store: Store, design: Design, results: Collection[str]) -> None:
+    """Store the plan of a study unless it is there. `results` are the ids of trials that have one.
 
     Raises:
         StoreError: it cannot be written.
     """
-    plan = asked(design, known=known)
+    plan = asked(design, results=results)
     name = f"{FOLDER}/{design.study.name}/{plan.digest}.json"
     if store.place.read(name) is None:
         store.place.write(name, _sealed(plan))
@@ -148,9 +150,10 @@ class Standing:
     planned: str  # when this very plan was stored, in a sentence; empty where it was not
 
 
-def standing(design: Design, plans: list[KeptPlan]) -> Standing:
-    """From the study as its file has it and the plans that are kept, the oldest first."""
-    now, seeds = asked(design), tuple(design.study.seeds)
+def standing(design: Design, plans: list[KeptPlan], results: Collection[str]) -> Standing:
+    """From the study as its file has it, the plans that are kept, the oldest first, and the ids of trials that have a
+    result."""
+    now, seeds = asked(design, results=results), tuple(design.study.seeds)
     alike = [plan for plan in plans if set(plan.arms.values()) & set(now.arms.values())]
     if not alike:
         return Standing([NO_PLAN], seeds, added=False, planned="")
@@ -159,7 +162,7 @@ def standing(design: Design, plans: list[KeptPlan]) -> Standing:
     later = [plan for plan in alike if plan is not own and plan not in earlier]
     blind = own is not None and not own.known  # planned when no score was known
     anytime = now.rule.get("test") == "e_value" and all(_goes_on(plan, now) for plan in earlier)
-    seen = set() if blind or anytime else {seed for plan in earlier for seed in plan.seeds}
+    seen = set() if blind or anytime else _seen(own or now, earlier)
     fresh = tuple(seed for seed in seeds if seed not in seen)
     added = 0 < len(fresh) < len(seeds)
     sentences = _departures(now, earlier, blind=blind) + _later(now, later)
@@ -178,9 +181,15 @@ def standing(design: Design, plans: list[KeptPlan]) -> Standing:
     return Standing(sentences, fresh if added else seeds, added, _stored(own))
 
 
+def _seen(own: KeptPlan, earlier: list[KeptPlan]) -> set[int]:
+    """The seeds of earlier plans that had a result when this one was made: planned and not trained is not seen."""
+    planned = {seed for plan in earlier for seed in plan.seeds}
+    return planned if own.known_seeds is None else planned & set(own.known_seeds)
+
+
 def _goes_on(old: KeptPlan, new: KeptPlan) -> bool:
     """Whether a plan is an earlier one with further seeds behind its own."""
-    alike = {"seeds": [], "when": "", "known": 0}
+    alike = {"seeds": [], "when": "", "known": 0, "known_seeds": None}
     same = old.model_copy(update=alike) == new.model_copy(update=alike)
     return same and new.seeds[: len(old.seeds)] == old.seeds
 
@@ -205,23 +214,42 @@ def _later(now: KeptPlan, later: list[KeptPlan]) -> list[str]:
 
 def _differences(old: KeptPlan, new: KeptPlan) -> list[str]:
     """What the new plan changes, in words."""
-    said = []
-    for what, ours, theirs in (("added", new, old), ("dropped", old, new)):
-        if seeds := [seed for seed in ours.seeds if seed not in theirs.seeds]:
+    renamed = _renamed(old, new)
+    said = [f"the arm {was} is called {now}" for was, now in renamed.items()]
+    before = {renamed.get(label, label): arm for label, arm in old.arms.items()}
+    for what, ours, theirs in (("added", new.arms, before), ("dropped", before, new.arms)):
+        more, fewer = (new, old) if what == "added" else (old, new)
+        if seeds := [seed for seed in more.seeds if seed not in fewer.seeds]:
             said.append(f"{_seeds(seeds)} {'was' if len(seeds) == 1 else 'were'} {what}")
-        if arms := [label for label in ours.arms if label not in theirs.arms]:
+        if arms := [label for label in ours if label not in theirs]:
             said.append(f"{_arms(arms)} {'was' if len(arms) == 1 else 'were'} {what}")
-    if changed := [label for label, arm in new.arms.items() if old.arms.get(label, arm) != arm]:
+    if changed := [label for label, arm in new.arms.items() if before.get(label, arm) != arm]:
         said.append(f"{_arms(changed)} {'trains' if len(changed) == 1 else 'train'} otherwise")
+    if next(iter(before)) != next(iter(new.arms)):
+        said.append(f"the control was {next(iter(before))} and is {next(iter(new.arms))}")
     if old.metric != new.metric:
         said.append(f"the primary metric was {old.metric} and is {new.metric}")
-    if set(old.arms) == set(new.arms) and old.contrasts != new.contrasts:
-        said.append(f"{len(old.contrasts)} comparisons were planned and {len(new.contrasts)} are made")
+    said += _compared(old, new) if set(before) == set(new.arms) else []
     for name in {**old.rule, **new.rule}:
         was, now = (_value(name, plan.rule.get(name)) for plan in (old, new))
         if was != now:
             said.append(f"{name} was {was} and is {now}")
     return said or ["the order of its parts changed"]
+
+
+def _renamed(old: KeptPlan, new: KeptPlan) -> dict[str, str]:
+    """The labels of arms that train as before and are called otherwise, from the old one to the new one."""
+    labels = {arm: label for label, arm in new.arms.items()}
+    return {label: labels[arm] for label, arm in old.arms.items() if labels.get(arm, label) != label}
+
+
+def _compared(old: KeptPlan, new: KeptPlan) -> list[str]:
+    """How comparisons of the same arms differ; their labels tell it where no arm is called otherwise."""
+    if len(old.contrasts) != len(new.contrasts):
+        return [f"{len(old.contrasts)} comparisons were planned and {len(new.contrasts)} are made"]
+    if _renamed(old, new) or sorted(old.contrasts) == sorted(new.contrasts):
+        return []
+    return [f"compared were {'; '.join(old.contrasts[:MOST])} and are {'; '.join(new.contrasts[:MOST])}"]
 
 
 def _value(name: str, value: object) -> str:

@@ -1,5 +1,6 @@
 """What a table cannot show, from learning curves that are made up and slopes that are worked out by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -76,6 +77,12 @@ def test_an_arm_that_was_on_the_other_side_in_the_second_half_is_told():
     assert crossings.keys() == {"late", "ahead"}
     assert (crossings["late"].epoch, crossings["late"].ahead) == (15, False)
     assert (crossings["ahead"].epoch, crossings["ahead"].ahead) == (10, True)
+
+
+def test_means_of_trainings_of_other_lengths_are_not_taken_for_changing_places():
+    control = row("control", {0: {5: 0.0, 10: 0.2, 15: 0.3, 20: 0.6}})
+    short = dataclasses.replace(row("short", {0: {5: 0.2, 10: 0.45}}), epochs=10)
+    assert found(control, short).crossings == []
 
 
 def test_a_published_order_that_ours_reverses_is_told():

@@ -109,13 +109,13 @@ def trained(store, made, gap=0.02):
 
 
 def deciding(store, made) -> tuple[int, ...]:
-    return kept_plans.standing(made, kept_plans.read(store, "small", "")[0]).seeds
+    return kept_plans.standing(made, kept_plans.read(store, "small", "")[0], store.read().results).seeds
 
 
 @pytest.mark.usefixtures("small_shelf")
 def test_seeds_may_be_added_at_any_time(tmp_path):
     store = Store(tmp_path / "results")
-    kept_plans.keep(store, design(tmp_path, 5), known=0)
+    kept_plans.keep(store, design(tmp_path, 5), ())
     trained(store, design(tmp_path, 5))
     more = design(tmp_path, 12)
     assert deciding(store, more) == tuple(range(12))
@@ -123,7 +123,7 @@ def test_seeds_may_be_added_at_any_time(tmp_path):
     assert deciding(store, design(tmp_path, 12, metrics=["near"])) == tuple(range(5, 12))
     assert deciding(store, design(tmp_path, [7, 0, 1, 2, 3, 4])) == (7,)
     trained(store, more)
-    kept_plans.keep(store, more, known=10)
+    kept_plans.keep(store, more, [trial.id for trial in design(tmp_path, 5).trials])
     found = gather(more, store, images=False)
     (one,) = found.comparisons_in("closeness")
     rows = {row.label: np.array(list(row.scores["closeness"].values())) for row in found.rows}
@@ -136,8 +136,8 @@ def test_seeds_may_be_added_at_any_time(tmp_path):
 @pytest.mark.usefixtures("small_shelf")
 def test_all_seeds_give_an_estimate_where_only_new_ones_decide(tmp_path):
     store, made = Store(tmp_path / "results"), design(tmp_path, 12)
-    kept_plans.keep(store, design(tmp_path, 5, test="sign_flip"), known=0)
-    kept_plans.keep(store, made, known=10)
+    kept_plans.keep(store, design(tmp_path, 5, test="sign_flip"), ())
+    kept_plans.keep(store, made, [trial.id for trial in design(tmp_path, 5).trials])
     trained(store, made)
     found = gather(made, store, images=False)
     (one,) = found.comparisons_in("closeness")

@@ -101,6 +101,18 @@ def test_the_range_of_a_number_of_seeds_is_that_of_the_spread():
     assert text == "One point (0.01) would take 32 seeds; the spread is known roughly: 20 to 63 (90% range)."
 
 
+def test_the_range_of_the_noisiest_comparison_holds_its_true_spread():
+    scores = np.random.default_rng(0).standard_normal((20_000, 7, 8))
+    noisiest = ((scores[:, 1:] - scores[:, :1]) / math.sqrt(2)).std(axis=2, ddof=1).max(axis=1)
+    held = {
+        of: np.mean([(low * noisiest < 1) & (high * noisiest > 1)])
+        for of in (1, 6)
+        for low, high in [spread_range(7, of=of)]
+    }
+    assert held[1] < 0.8
+    assert held[6] > 0.9
+
+
 def test_pooled_freedom_is_that_of_comparisons_with_one_control():
     scores = np.random.default_rng(1).standard_normal((20_000, 4, 8))
     variances = (scores[:, 1:] - scores[:, :1]).var(axis=2, ddof=1).mean(axis=1)

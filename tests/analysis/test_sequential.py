@@ -27,19 +27,16 @@ def test_all_looks_together_spend_alpha(spending, looks):
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.05 / 6, 1e-4])
-def test_a_sequential_p_is_the_level_whose_boundary_was_met(alpha):
-    levels = sequential.levels(alpha, LOOKS)
-    for at, level in enumerate(levels):
-        p = np.full(at + 1, 0.99)
-        p[at] = level
-        assert sequential.sequential_p(p, LOOKS)[-1] == pytest.approx(alpha, rel=1e-3)
+def test_the_p_of_a_look_is_the_level_whose_boundary_was_met(alpha):
+    found = sequential.look_p(sequential.levels(alpha, LOOKS), LOOKS)
+    assert found == pytest.approx([alpha] * len(LOOKS), rel=1e-3)
 
 
-def test_a_sequential_p_never_rises_and_is_one_without_evidence():
-    found = sequential.sequential_p([0.001, 0.9, np.nan, 1.0], LOOKS)
-    assert found == pytest.approx([found[0]] * 4)
+def test_the_p_of_a_look_knows_nothing_of_the_looks_before_and_is_one_without_evidence():
+    found = sequential.look_p([0.001, 0.9, np.nan, 1.0], LOOKS)
     assert found[0] < 0.05
-    assert list(sequential.sequential_p([1.0, np.nan], LOOKS)) == [1.0, 1.0]
+    assert found[1] > 0.9
+    assert list(found[2:]) == [1.0, 1.0]
 
 
 def test_crossing_is_what_a_simulation_finds():

@@ -25,9 +25,9 @@ def p_values(scores: Array, test: str, rng: np.random.Generator) -> Array:
 
 
 def sequentially(scores: Array, looks: tuple[int, ...], pairing: str = "seeds") -> Array:
-    """Sequential p of every level at every look, (studies, levels, looks)."""
+    """The p of every level at every look, (studies, levels, looks)."""
     nominal = [t_tests(scores[:, :, :look], pairing)[3] for look in looks]
-    return sequential.sequential_p(np.stack(nominal, axis=-1), looks)
+    return sequential.look_p(np.stack(nominal, axis=-1), looks)
 
 
 def false_alarms(rng: np.random.Generator) -> Iterator[Table]:
@@ -50,7 +50,7 @@ def false_alarms(rng: np.random.Generator) -> Iterator[Table]:
 
 
 def any_look(p: Array) -> Array:
-    """Whether any comparison was shown at any look, by Holm over sequential p, (studies,)."""
+    """Whether any comparison was shown at any look, by Holm over the looks' p, (studies,)."""
     return np.any([(holm(p[:, :, at]) < ALPHA).any(axis=1) for at in range(p.shape[2])], axis=0)
 
 
@@ -180,10 +180,10 @@ def staged(scores: Array, looks: tuple[int, ...], gap: float) -> tuple[float, fl
         before = look
         diff, error, freedom, p = t_tests(scores[:, :, :look], "seeds")
         nominal.append(p)
-        found = sequential.sequential_p(np.stack(nominal, axis=-1), looks)[:, :, -1]
+        found = sequential.look_p(np.stack(nominal, axis=-1), looks)[:, :, -1]
         crossed = np.where(open_, found, crossed)
         over = holm(crossed) < ALPHA
-        chance = _conditional(p, look, looks, ALPHA / k)
+        chance = _conditional(p, look, looks)
         ends = open_ & (over | (chance < sequential.HOPELESS) | (at == len(looks) - 1))
         repeated[ends] = covers(diff, error, freedom, gap, level=float(levels[at]))[ends]
         plain[ends] = covers(diff, error, freedom, gap)[ends]
@@ -192,10 +192,10 @@ def staged(scores: Array, looks: tuple[int, ...], gap: float) -> tuple[float, fl
     return float(shown.mean()), float(trials.mean()), (float(repeated.mean()), float(plain.mean())), shown
 
 
-def _conditional(p: Array, look: int, looks: tuple[int, ...], alpha: float) -> Array:
+def _conditional(p: Array, look: int, looks: tuple[int, ...]) -> Array:
     """The project's conditional power, from its own values on a grid."""
     grid = np.geomspace(1e-12, 1.0, 200)
-    values = [sequential.conditional_power(float(one), look, looks, alpha=alpha) for one in grid]
+    values = [sequential.conditional_power(float(one), look, looks, alpha=ALPHA) for one in grid]
     return np.interp(np.log(np.maximum(p, 1e-12)), np.log(grid), values)
 
 

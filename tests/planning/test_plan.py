@@ -111,6 +111,22 @@ def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
 
 
 @pytest.mark.usefixtures("small_shelf")
+def test_of_a_factorial_the_noisiest_comparisons_count(tmp_path):
+    """An interaction has twice the spread of a main effect: pooled, neither's number of seeds would be right."""
+    factors = {at: {"at": f"model.{at}", "levels": levels} for at, levels in (("depth", [1, 2]), ("width", [2, 4]))}
+    design = Design(load(write_study(tmp_path, seeds=8, factors=factors, design="full_factorial")))
+    luck, shelf = np.random.default_rng(0).normal(0, 0.01, (8, 2, 2)), Shelf()
+    for trial in design.trials:
+        score = 0.5 + luck[trial.seed, int(trial.arm["depth"]) - 1, int(trial.arm["width"]) // 2 - 1]
+        shelf.add(Result(**whose(trial), status="done", scores={"closeness": score}))
+    interaction = luck[:, 1, 1] - luck[:, 1, 0] - luck[:, 0, 1] + luck[:, 0, 0]
+    needed = stats.seeds_for(0.01, interaction.std(ddof=1), comparisons=3)
+    said = power(design, shelf)
+    assert said[1].startswith("In the noisiest comparisons, the interactions, they detect with 80 % power ")
+    assert said[2].startswith(f"One point (0.01) would take {needed} seeds; ")
+
+
+@pytest.mark.usefixtures("small_shelf")
 def test_time_is_shared_among_trials_at_once_but_no_less_than_the_longest(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.os, "cpu_count", lambda: 8)
     eight = made(tmp_path, budget={"parallel": 8, "gpus": 1})

@@ -5,24 +5,31 @@ import json
 import made_up
 import pytest
 
+from ablate import registry
 from ablate.analysis import gather
 from ablate.storage import Store, imported, kept_plans
 from ablate.study import Design
+
+RENAMED = {"within": "within", "across": "across", "last": "final"}
 
 
 def said(store, study) -> str:
     return " ".join(gather(Design(study), store, images=False).standing.sentences)
 
 
+def ids(study) -> list[str]:
+    return [trial.id for trial in Design(study).trials]
+
+
 def run(store, study, *, known=0) -> None:
     """What a run leaves: the plan, then results."""
-    kept_plans.keep(store, Design(study), known=known)
+    kept_plans.keep(store, Design(study), ids(study)[:known])
     made_up.fill(store, study)
 
 
-def dated(store, study, when) -> None:
-    """The study's plan as if it had been stored then."""
-    plan = kept_plans.asked(Design(study)).model_copy(update={"when": when})
+def dated(store, study, when, *, known=()) -> None:
+    """The study's plan as if it had been stored then; `known` are the ids of trials that had a result."""
+    plan = kept_plans.asked(Design(study), results=known).model_copy(update={"when": when})
     name = f"asked/{study.name}/{plan.digest}.json"
     store.place.write(name, kept_plans._sealed(plan))
 
@@ -60,11 +67,56 @@ def test_seeds_that_are_added_decide_alone(tmp_path):
     assert final.pooled.diff == pytest.approx(sum(scores["final"][s] - scores["within"][s] for s in both) / 20)
     assert next(c for c in evidence.comparisons_in("AR") if c.arm == "final").effect.n == 20
     # The first eight are still what was planned, and the later plan is told of once it is stored.
-    kept_plans.keep(store, Design(more), known=24)
+    kept_plans.keep(store, Design(more), ids(made_up.study()))
     first = gather(Design(made_up.study()), store, images=False)
     assert first.standing.seeds == tuple(range(8))
     assert "Another plan was made on" in first.standing.sentences[0]
     assert "seeds 8 to 19 were added" in first.standing.sentences[0]
+
+
+def test_what_was_planned_and_not_trained_is_not_known(tmp_path):
+    """8 seeds are run, the file is set to 32, stopped at once, and set to 16: the first 8 are known, and no others."""
+    store, eight, sixteen = Store(tmp_path), made_up.study(), made_up.study(seeds=16)
+    dated(store, eight, "2026-01-01T00:00:00.000+00:00")
+    dated(store, made_up.study(seeds=32), "2026-01-02T00:00:00.000+00:00", known=ids(eight))
+    dated(store, sixteen, "2026-01-03T00:00:00.000+00:00", known=ids(eight))
+    made_up.fill(store, sixteen)
+    found = gather(Design(sixteen), store, images=False).standing
+    assert found.seeds == tuple(range(8, 16))
+    assert any("Verdicts rest on the seeds 8 to 15 alone" in line for line in found.sentences)
+
+
+def test_a_plan_of_before_seeds_were_stored_takes_all_that_were_planned_as_known(tmp_path):
+    store, more = Store(tmp_path), made_up.study(seeds=12)
+    dated(store, made_up.study(), "2026-01-01T00:00:00.000+00:00")
+    plan = kept_plans.asked(Design(more), results=ids(made_up.study()))
+    plan = plan.model_copy(update={"known_seeds": None, "when": "2026-01-02T00:00:00.000+00:00"})
+    store.place.write(f"asked/fusion_count/{plan.digest}.json", kept_plans._sealed(plan))
+    made_up.fill(store, more)
+    assert gather(Design(more), store, images=False).standing.seeds == tuple(range(8, 12))
+
+
+def test_until_added_seeds_are_trained_the_answer_says_that_they_are_not(tmp_path):
+    store = Store(tmp_path)
+    run(store, made_up.study())
+    evidence = gather(Design(made_up.study(seeds=12)), store, images=False)
+    text = " ".join(b.text for b in registry.build("section", "answer", {})(evidence) if b.style == "answer")
+    assert "Nothing can be said yet of across and final: of the seeds that decide none has a score" in text
+    assert "Verdicts rest on the seeds 8 to 11 alone" in text
+    assert "From all seeds: across (" in text
+
+
+def test_looks_at_added_seeds_are_those_that_are_still_to_come(tmp_path):
+    """Planned at 8 and 16 seeds, which all ended; then one at 24 more was planned: it is at 8 seeds of its own."""
+    store, more = Store(tmp_path), made_up.study(looks=[8, 16, 24], seeds=24)
+    run(store, made_up.study(looks=[8, 16], seeds=16))
+    kept_plans.keep(store, Design(more), ids(made_up.study(looks=[8, 16], seeds=16)))
+    made_up.fill(store, more)
+    found = gather(Design(more), store, images=False)
+    assert found.rule.looks == (8,)
+    assert {(one.effect.n, one.look) for one in found.comparisons_in("AP")} == {(8, 8)}
+    assert not found.missing
+    assert "undecided" not in {one.verdict for one in found.comparisons_in("AP")}
 
 
 def test_a_plan_that_changed_before_any_result_may_decide_with_all_seeds(tmp_path):
@@ -83,6 +135,12 @@ def test_a_plan_that_changed_before_any_result_may_decide_with_all_seeds(tmp_pat
         ({"levels": ("within", "across", "final", "every_second_module")}, "the arm every_second_module was added"),
         ({"metrics": ["AP50", "AP"]}, "the primary metric was AP and is AP50"),
         ({"seeds": [0, 1, 2, 3, 5, 7]}, "seeds 4 and 6 were dropped"),
+        ({"levels": ("final", "across", "within")}, "the control was within and is final; compared were "),
+        ({"levels": ("within", "final", "across")}, ": the order of its parts changed."),
+        (
+            {"factors": {"fusions": {"levels": {n: {"model.fusions": f} for n, f in RENAMED.items()}}}},
+            ": the arm final is called last.",
+        ),
     ],
 )
 def test_every_departure_is_in_words(tmp_path, changes, words):

@@ -9,6 +9,7 @@ import scipy.stats
 
 from ablate import registry
 from ablate.analysis import gather, sequential, stats
+from ablate.report.blocks import Figure
 from ablate.storage import Store
 from ablate.study import Design
 
@@ -82,12 +83,13 @@ def test_between_looks_nothing_changes(tmp_path):
     assert (before.verdict, before.look, before.until) == ("undecided", 0, 8)
 
 
-def test_the_last_look_decides_by_holm_over_sequential_p(tmp_path):
-    gaps = {"within": 0, "across": 0.0, "final": -0.012}
+def test_the_last_look_decides_by_holm_over_its_p(tmp_path):
+    gaps = {"within": 0, "across": 0.0, "final": -0.009}
     found = evidence(tmp_path, gaps, looks=LOOKS, sd=0.02)
     scores = {row.label: np.array(list(row.scores["AP"].values())) for row in found.rows}
+    assert [c.look for c in found.comparisons_in("AP")] == [32, 32]
     p = {
-        arm: sequential.sequential_p(
+        arm: sequential.look_p(
             [scipy.stats.ttest_rel(scores[arm][:n], scores["within"][:n]).pvalue for n in LOOKS], tuple(LOOKS)
         )[-1]
         for arm in ("across", "final")
@@ -99,6 +101,144 @@ def test_the_last_look_decides_by_holm_over_sequential_p(tmp_path):
     flips = stats.paired(scores["within"], scores["final"]).p
     assert by_arm(found)["final"].flips == pytest.approx(flips)
     assert all(c.until == 32 or c.futile or c.shown for c in found.comparisons_in("AP"))
+
+
+def put(store, chosen, score):
+    """A result for each trial to which `score` gives a number."""
+    for trial in Design(chosen).trials:
+        if (found := score(trial)) is not None:
+            store.put(*made_up.result(trial, scores={"AP": found, "AP50": 0.5}))
+
+
+def test_a_share_that_comes_free_later_shows_nothing_that_later_seeds_deny(tmp_path):
+    """At 8 seeds `final` crosses the whole level but not its share; when `across` leaves it its own, it is at 0."""
+    noise = np.random.default_rng(0).standard_normal((2, 2, 8))
+    noise = (noise - noise.mean(axis=2, keepdims=True)) / noise.std(axis=2, ddof=1, keepdims=True)
+    means = {"across": (-0.8, -2.0), "final": (1.27, -0.75)}
+
+    def score(trial):
+        arm, (half, place) = trial.arm["fusions"], divmod(trial.seed, 8)
+        if arm == "within":
+            return 0.5
+        return 0.5 + 0.01 * (means[arm][half] + noise[list(means).index(arm)][half][place])
+
+    chosen, store = made_up.study(looks=[8, 16], seeds=16), Store(tmp_path)
+    put(store, chosen, score)
+    found = by_arm(gather(Design(chosen), store, images=False))
+    assert (found["across"].verdict, found["across"].look) == ("lower", 16)
+    assert (found["final"].verdict, found["final"].look) == ("not shown", 16)
+    assert found["final"].p_holm > 0.05
+
+
+def test_what_a_look_has_shown_stays_though_its_arms_are_trained_for_others(tmp_path):
+    """In a factorial all arms go on as long as one effect is open; the seeds to come go the other way."""
+    factors = {
+        "fusions": {"at": "model.fusions", "levels": ["within", "final"]},
+        "width": {"at": "model.width", "levels": [8, 16]},
+    }
+    shape = {"factors": factors, "design": "full_factorial", "looks": [6, 12], "seeds": 12, "paper": None}
+
+    def score(trial):
+        final, wide = trial.arm["fusions"] == "final", trial.arm["width"] == "16"
+        luck = np.random.default_rng([trial.seed, final, wide]).standard_normal()
+        return 0.5 + (-0.03 if trial.seed < 6 else 0.045) * final + 0.004 * wide + 0.006 * luck
+
+    chosen, store = made_up.study(**shape), Store(tmp_path)
+    put(store, chosen, score)
+    effects = {c.arm: c for c in gather(Design(chosen), store, images=False).comparisons_in("AP")}
+    fusions = effects["final on average"]
+    assert (fusions.verdict, fusions.look, fusions.effect.n) == ("lower", 6, 6)
+    assert fusions.effect.high < 0
+    assert {c.look for c in effects.values()} == {6, 12}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_difference_that_is_shown_has_an_interval_on_its_side_of_0(tmp_path, seed):
+    gaps = {"within": 0.0, "across": 0.006, "final": -0.006}
+    chosen, store = made_up.study(looks=LOOKS, seeds=32), Store(tmp_path)
+    rng = np.random.default_rng(seed)
+    luck = {arm: 0.01 * rng.standard_normal(32) for arm in gaps}
+    put(store, chosen, lambda trial: 0.5 + gaps[trial.arm["fusions"]] + luck[trial.arm["fusions"]][trial.seed])
+    for one in gather(Design(chosen), store, images=False).comparisons_in("AP"):
+        low, high = one.effect.low, one.effect.high
+        assert one.verdict == ("higher" if low > 0 else "lower" if high < 0 else "not shown") or one.p_holm >= 0.05
+        assert one.shown == (one.p_holm < 0.05)
+
+
+def test_what_other_arms_show_is_said_where_the_control_was_lost(tmp_path):
+    """Compared within a width, only the first width's control has no score."""
+    factors = {
+        "fusions": {"at": "model.fusions", "levels": ["within", "final"]},
+        "width": {"at": "model.width", "levels": [8, 16]},
+    }
+    shape = {"factors": factors, "design": "full_factorial", "compare": "within width", "test": "t", "paper": None}
+    chosen, store = made_up.study(**shape), Store(tmp_path)
+
+    def choose(trial):
+        if (trial.arm["fusions"], trial.arm["width"]) == ("within", "8"):
+            return {"status": "diverged"}
+        luck = np.random.default_rng([trial.seed, int(trial.arm["width"])]).standard_normal()
+        return {"scores": {"AP": 0.5 + 0.01 * luck - (trial.arm["fusions"] == "final") * (0.05 + 0.02 * luck)}}
+
+    made_up.fill(store, chosen, choose)
+    found = gather(Design(chosen), store, images=False)
+    assert "AP is lower with final + width=16 (" in answer(found)
+    assert "Nothing can be said of " in answer(found)
+    (caption,) = [b.caption for b in registry.build("section", "effects", {})(found) if isinstance(b, Figure)]
+    assert caption.startswith("Differences, × 100. Thick: 95% t interval over paired seeds.")
+
+
+def test_an_e_values_verdict_is_not_taken_back(tmp_path):
+    chosen = made_up.study(levels=("within", "final"), test="e_value", seeds=20)
+    store, luck = Store(tmp_path), np.random.default_rng(0).standard_normal(20)
+    change = np.where(np.arange(20) < 8, 0.02, -0.02) + 0.004 * luck
+    put(store, chosen, lambda trial: 0.5 + (trial.arm["fusions"] == "final") * change[trial.seed])
+    found = gather(Design(chosen), store, images=False)
+    (final,) = found.comparisons_in("AP")
+    assert (final.verdict, final.effect.n) == ("higher", 20)
+    assert final.effect.diff < 0 < final.effect.low
+    assert "The mean difference of final lies outside its interval: later seeds are unlike" in answer(found)
+
+
+def test_two_seeds_of_a_t_test_are_called_too_few(tmp_path):
+    found = evidence(tmp_path, {"within": 0, "final": -0.3}, seeds=2, test="t")
+    assert by_arm(found)["final"].verdict == "lower"
+    assert "A t test of 2 seeds is not calibrated; 5 seeds are the fewest." in answer(found)
+
+
+def test_numbers_of_seeds_are_said_to_leave_the_images_open(tmp_path):
+    chosen = made_up.study(levels=("within", "across"), population="seeds+images")
+    made_up.fill(Store(tmp_path), chosen)
+    text = answer(gather(Design(chosen), Store(tmp_path)))
+    assert "One point (0.01) would take" in text
+    assert "no number of seeds narrows what the choice of images leaves open." in text
+
+
+def test_before_the_first_look_there_is_no_interval(tmp_path):
+    final = by_arm(evidence(tmp_path, {"within": 0, "final": -0.05}, looks=LOOKS, trained={"within": 5, "final": 5}))
+    assert (final["final"].verdict, final["final"].effect.n) == ("undecided", 5)
+    assert math.isnan(final["final"].effect.low)
+
+
+def test_a_last_look_at_one_pair_can_show_nothing(tmp_path):
+    chosen, store = made_up.study(levels=("within", "final"), looks=[6, 12], seeds=12), Store(tmp_path)
+    made_up.fill(store, chosen, lambda t: {} if t.seed == 0 or t.arm["fusions"] == "within" else {"status": "diverged"})
+    (final,) = gather(Design(chosen), store, images=False).comparisons_in("AP")
+    assert (final.verdict, final.effect.n) == ("not testable", 1)
+
+
+def test_with_looks_the_interval_of_a_margin_is_a_repeated_one(tmp_path):
+    """It lies within the margin where the two tests of one comparison show that, at every look."""
+    shown = 0
+    for seed in range(8):
+        chosen, store = made_up.study(levels=("within", "final"), looks=[8, 16], seeds=16, margin=1.0), Store(tmp_path)
+        rng = np.random.default_rng(seed)
+        put(store, chosen, lambda trial, rng=rng: 0.5 + 0.009 * rng.standard_normal())
+        (final,) = gather(Design(chosen), store, images=False).comparisons_in("AP")
+        within = final.narrow[0] > -0.01 and final.narrow[1] < 0.01
+        assert within == (final.p_equivalent < 0.05)
+        shown += within
+    assert 0 < shown < 8
 
 
 def test_no_difference_beyond_a_margin_is_shown(tmp_path):

@@ -1,6 +1,7 @@
 """A study with looks is trained from look to look, and no further than what is undecided asks."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def study(tmp_path, small_shelf):
     file = tmp_path / "small.yaml"
     file.write_text(json.dumps(document))
     store, design = Store(tmp_path / "results"), Design(load(file))
-    kept_plans.keep(store, design, known=0)
+    kept_plans.keep(store, design, ())
     for trial in design.trials:
         if trial.seed < 4:
             arm = trial.arm["model"]
@@ -57,6 +58,17 @@ def test_what_is_decided_is_trained_no_further(called, study, tmp_path):
     text = " ".join(json.loads(out)["answer"])
     assert "higher with deep" in text
     assert "Stopped early, by the planned looks: deep at 4 of 6 seeds." in text
+
+
+def test_before_a_look_nothing_is_decided(called, study, tmp_path):
+    store = Store(tmp_path / "results")
+    for result in store.read().results.values():
+        if result.seed >= 2:
+            shutil.rmtree(tmp_path / "results" / "trials" / result.id)
+    status, out, err = called("status", study, "--json")
+    assert status == 0, err
+    assert "not needed" not in err
+    assert {row["status"] for row in json.loads(out)} == {"done", "missing"}
 
 
 def test_looks_are_planned_in_words(called, study):

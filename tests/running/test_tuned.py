@@ -174,14 +174,14 @@ def test_tuning_anew_is_told(tmp_path):
     """The arms are the same, whatever they choose; what is tried is a part of the rule."""
     old, new = (Design(load(write_study(tmp_path, tune={"train.lr": rates}))) for rates in ([10.0, 0.01], [0.1, 0.2]))
     store = Store(tmp_path / "results")
-    kept_plans.keep(store, old, known=0)
+    kept_plans.keep(store, old, ())
     plans, _ = kept_plans.read(store, "small", "")
-    assert kept_plans.standing(old, plans).sentences == []
-    (said,) = kept_plans.standing(new, plans).sentences
+    assert kept_plans.standing(old, plans, ()).sentences == []
+    (said,) = kept_plans.standing(new, plans, ()).sentences
     assert "tune was 2 tries of train.lr 10.0, 0.01" in said
     assert "and is 2 tries of train.lr 0.1, 0.2" in said
     untuned = Design(load(write_study(tmp_path)))
-    assert "and is none" in kept_plans.standing(untuned, plans).sentences[0]
+    assert "and is none" in kept_plans.standing(untuned, plans, ()).sentences[0]
 
 
 def test_a_try_trains_on_training_images_that_it_is_not_scored_on(tmp_path):

@@ -3,6 +3,7 @@
 # ruff: noqa: E501  (tables of one case a line)
 
 import json
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -193,7 +194,7 @@ WRONG = [
     ({"looks": [2, 4], "seeds": 4, "test": "sign_flip"}, "looks: [2, 4] need test: t"),
     ({"looks": [2, 4], "seeds": 4, "population": "seeds+images"}, "looks: [2, 4] spend an error rate over seeds"),
     ({"pairing": "none", "test": "sign_flip"}, "test: sign flips are of paired seeds"),
-    ({"margin": 0}, "margin: "), ({"margin": -1}, "margin: "), ({"test": "z"}, "test: should be 'sign_flip', 't' or 'e_value', not 'z'"),
+    ({"margin": 0}, "margin: "), ({"margin": -1}, "margin: "), ({"margin": math.inf}, "margin: "), ({"test": "z"}, "test: should be 'sign_flip', 't' or 'e_value', not 'z'"),
     ({"compare": "effects"}, "compare: effects needs the design full_factorial"),
     ({"compare": "others"}, "compare: 'others' is none of control, effects and within FACTOR"),
     ({"compare": "within dept", "design": "full_factorial"}, "compare: no factor 'dept'; did you mean 'depth'?"),

@@ -29,26 +29,24 @@ def _sentences(evidence: Evidence) -> list[str]:
         ended = len(evidence.failures)
         why = f"all {ended} trials that ended did so without a score" if ended else "no trial has ended yet"
         return [f"There is nothing to answer with: {why}."]
-    if not control.scores[metric]:
+    planned = evidence.comparisons_in(metric)
+    comparisons, added = [c for c in planned if c.effect.n], evidence.standing.added
+    if not control.scores[metric] and not comparisons:
         return [f"Nothing can be compared: the control ({control.label}) has no finished trial."]
-    comparisons = [c for c in evidence.comparisons_in(metric) if c.effect.n]
-    alone = [c.arm for c in evidence.comparisons_in(metric) if not c.effect.n]
-    nothing = (
-        [f"Nothing can be said of {listed(alone)}: no seed has a score there and in the control."] if alone else []
-    )
+    alone = [c.arm for c in planned if not c.effect.n]
+    why, yet = ("of the seeds that decide none has a score", " yet") if added else ("no seed has a score", "")
+    nothing = [f"Nothing can be said{yet} of {listed(alone)}: {why} there and in the control."] if alone else []
     over_all = [c for c in comparisons if len(c.datasets) > 1]
     said = verdicts(evidence, over_all) + verdicts(evidence, [c for c in comparisons if c not in over_all]) + nothing
     if not comparisons:
-        return said
-    return (
-        said + population(evidence) + evidence.doubts + _plan(evidence, comparisons) + _cautions(evidence, comparisons)
-    )
+        return said + _plan(evidence, planned) * added
+    return said + population(evidence) + evidence.doubts + _plan(evidence, planned) + _cautions(evidence, comparisons)
 
 
 def _plan(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
     """Whether this was planned, and what all seeds together give where only those that were added decide."""
     digits = decimals(evidence.ends)
-    pooled = [spelt(c.arm, c.pooled, digits) for c in comparisons if c.pooled]
+    pooled = [spelt(c.arm, c.pooled, digits) for c in comparisons if c.pooled and c.pooled.n]
     return evidence.standing.sentences + ([f"From all seeds: {listed(pooled)}."] if pooled else [])
 
 
@@ -64,9 +62,8 @@ def _cautions(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
         for crossing in found.crossings
     ]
     if found.reversed:
-        lines.append(
-            f"In the published table {listed(found.reversed)} and the control are in the other order than these means."
-        )
+        lie = "lies" if len(found.reversed) == 1 else "lie"
+        lines.append(f"In the published table {listed(found.reversed)} {lie} on the other side of the control.")
     return [line for line in lines if line]
 
 

@@ -20,6 +20,7 @@ from ablate.report.blocks import (
     probability,
     signed,
 )
+from ablate.report.verdicts import interval_of
 
 PANELS = 4  # metrics that fit side by side; the table has them all
 
@@ -40,13 +41,21 @@ def effects() -> Callable[[Evidence], list[Block]]:
 def _figure(evidence: Evidence) -> Figure:
     known = {comparison.metric for comparison in evidence.comparisons if comparison.effect.n}
     metrics = [metric for metric in evidence.study.metrics if metric in known][:PANELS]
-    control = f"{evidence.control.label}, the control" if len(evidence.datasets) == 1 else "the control of the data set"
-    caption = f"Differences from {control}, × 100. Thick: 95% t interval over paired seeds."
+    caption = f"Differences{_reference(evidence)}, × 100. Thick: 95% {interval_of(evidence)}."
     if evidence.images:
         caption += " Thin: 95% interval over draws of test images with the trained networks held fixed."
     shown = {metric: [c for c in evidence.comparisons_in(metric) if _drawn(c, evidence)] for metric in metrics}
     panels = [_panel(metric, comparisons) for metric, comparisons in shown.items()]
     return Figure("effects", caption + evidence.drawn_note, panels)
+
+
+def _reference(evidence: Evidence) -> str:
+    """What the differences are from; each effect of a factorial, and each arm within a factor, has its own."""
+    references = {comparison.control for comparison in evidence.comparisons}
+    controls = {row.label for row in evidence.rows if row.is_control}
+    if references == {evidence.control.label}:
+        return f" from {evidence.control.label}, the control"
+    return " from the control of the data set" if references <= controls else ""
 
 
 def _drawn(comparison: Comparison, evidence: Evidence) -> bool:
@@ -82,10 +91,11 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
         Column("Test images", "center"),
         Column("p", minor="Holm"),
     ]
-    digits = decimals(evidence.ends)
+    digits, looks = decimals(evidence.ends), " nor for looks" if evidence.rule.looks else ""
     notes = [
-        "Every interval is one 95% interval, not corrected for the others. Correlation: of the two arms' scores over "
-        "seeds; near 0 the unpaired (Welch) interval is about as wide as the paired one, below 0 it is too narrow. "
+        f"Every interval is one 95% interval, not corrected for the others{looks}. Correlation: of the two arms' "
+        "scores over seeds; near 0 the unpaired (Welch) interval is about as wide as the paired one, below 0 it is "
+        "too narrow. "
         f"p belongs to the primary metric, {evidence.primary}, alone."
     ]
     if evidence.images:
@@ -103,7 +113,7 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
         notes.append(f"Sign flips at the last look, as a cross-check, before Holm: {', '.join(flips)}.")
     firsts = {comparison.metric: comparison for comparison in reversed(comparisons)}
     rows = [_row(comparison, digits, name=firsts[comparison.metric] is comparison) for comparison in comparisons]
-    return Table("Differences from the control, × 100, with 95% intervals.", columns, rows, notes, names=2)
+    return Table(f"Differences{_reference(evidence)}, × 100, with 95% intervals.", columns, rows, notes, names=2)
 
 
 def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:

@@ -19,6 +19,7 @@ from ablate.report.blocks import (
     percent,
     signed,
 )
+from ablate.report.verdicts import interval_of
 
 
 @section("table", meaning=1, place=20)
@@ -165,7 +166,7 @@ def _notes(evidence: Evidence) -> list[str]:
     by = (len(evidence.datasets) > 1) * f", on {len(evidence.datasets)} data sets and over all"
     notes = [
         "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: difference from the "
-        f"control{_interval_of(evidence)}. Verdict: {declared(evidence.study)}, "
+        f"control with a 95% {interval_of(evidence)}. Verdict: {declared(evidence.study)}, "
         f"{'Bonferroni' if evidence.rule.margin else 'Holm'} over {evidence.planned} planned "
         f"comparison{'s' * (evidence.planned > 1)}{by}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
@@ -191,17 +192,6 @@ def _errors(evidence: Evidence) -> dict[str, str]:
     """Those of the study's metrics that are errors, with their units."""
     known = error_units(evidence.recipe.task.name)
     return {name: known[name] for name in evidence.study.metrics if name in known}
-
-
-def _interval_of(evidence: Evidence) -> str:
-    rule, deciding = evidence.rule, evidence.standing
-    over = " over paired seeds" if rule.pairing == "seeds" else " over seeds that are not paired"
-    kind = "a repeated t interval, which holds at every look" if rule.looks else "a t interval"
-    if rule.test == "e_value":
-        kind = "a confidence sequence, which holds at every number of seeds"
-    images = ", widened by what the choice of test images leaves open" if rule.images else ""
-    alone = f"; of the {len(deciding.seeds)} seeds alone that were added" if deciding.added else ""
-    return f"{over} with {kind}{images}{alone}"
 
 
 def _unused(evidence: Evidence) -> bool:

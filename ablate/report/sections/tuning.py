@@ -56,16 +56,17 @@ def _known(scores: tuple[float, ...]) -> bool:
 
 def _cell(scores: tuple[float, ...], *, strong: bool) -> Cell:
     spread = f"({', '.join(percent(score, 1) for score in scores)})" if len(scores) > 1 else ""
-    return Cell(percent(fmean(scores), 1) if _known(scores) else MISSING, spread, strong=strong)
+    return Cell(percent(fmean(scores), 1), spread, strong=strong) if _known(scores) else Cell(MISSING)
 
 
 def _edges(evidence: Evidence) -> list[str]:
-    """Of each arm the paths whose chosen value is the least or the greatest of three or more numbers."""
+    """Of each arm the paths whose chosen value is the least or the greatest of three or more that were tried."""
     tune, found = evidence.study.tune, []
     assert tune
     for arm, choice in evidence.choices.items():
-        for path, values in tune.knobs.items():
-            numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-            if len(numbers) == len(values) > 2 and choice.setting[path] in (min(numbers), max(numbers)):
+        for path in tune.knobs if any(map(_known, choice.scores.values())) else ():
+            tried = {setting[path] for setting in tune.tries.values()}
+            numbers = [value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)]
+            if len(numbers) == len(tried) > 2 and choice.setting[path] in (min(numbers), max(numbers)):
                 found.append(f"{arm} in {path} {choice.setting[path]:g}")
     return found
