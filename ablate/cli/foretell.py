@@ -41,9 +41,15 @@ def command(study: Path, results: str, device: str | None, as_json: bool, as_csv
         )
     store = Store(results, device)
     found: dict[str, dict[tuple[str, str], Comparison]] = {}
+    known = set[str]()  # trials of the scales before
     for scale in scales:
         evidence = gather(opened(study, scale=scale, results=results, keep=False), store, images=False)
-        there = {(one.arm, one.control): one for one in evidence.comparisons_in(evidence.primary) if one.effect.n}
+        again = {row.label for row in evidence.rows if known & set(row.ids.values())}
+        planned = [one for one in evidence.comparisons_in(evidence.primary) if one.effect.n]
+        there = {(one.arm, one.control): one for one in planned if not {one.arm, one.control} <= again}
+        if len(there) < len(planned):
+            say(f"{scale} has the trials of a scale before, which cannot foretell themselves: left out")
+        known |= set(evidence.results)
         found |= {scale: there} if there else {}
     rows, total = list[Row](), [0, 0, 0]
     pairs = list(dict.fromkeys(pair for own in found.values() for pair in own))

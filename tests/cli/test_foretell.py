@@ -60,6 +60,17 @@ def test_it_abstains_where_nothing_can_be_known(called, study, tmp_path):
     assert "scales with results: laptop" in err
 
 
+def test_a_scale_with_trials_of_another_foretells_nothing(called, study, tmp_path):
+    document = json.loads(study.read_text())
+    document["scales"] = {"demo": SCALES["demo"], "more": SCALES["demo"] | {"seeds": 12}}
+    study.write_text(json.dumps(document))
+    trained(study, tmp_path, "demo", "more")
+    status, out, err = called("foretell", study, "--json")
+    assert status == 0, err
+    assert "more has the trials of a scale before, which cannot foretell themselves: left out" in err
+    assert {(row["held"], row["known"]) for row in json.loads(out)} == {(0, 0)}
+
+
 def test_one_scale_is_none_to_compare(called, tmp_path):
     status, _, err = called("foretell", write_study(tmp_path))
     assert status == 2
