@@ -6,7 +6,7 @@
     done
     python reports/variance.py one two
 
-The second table is of the published trials of fusion_count, so that without folders the page is made of rows alone.
+The other tables are of published trials, so that without folders the page is made of rows alone.
 
 Each study trains one recipe with crossed initial weights (`train.init_seed`) and data orders with their augmentation
 (the trial's seed), on one and on two threads, which add up in other orders and differ in nothing but rounding.
@@ -22,13 +22,14 @@ import numpy as np
 import pandas as pd
 
 import ablate
+from ablate.analysis import Evidence
 from ablate.analysis.redrawn import TestImagesOf
 from ablate.storage import Result, Store
-from ablate.study import Design
+from ablate.study import TrainSpec
 
 HERE = Path(__file__).parent
 PAGE, STUDIES = HERE / "variance.md", sorted((HERE / "variance").glob("*.yaml"))
-PUBLISHED, TRIALS = HERE.parent / "studies/fusion_count.yaml", HERE / "fusion_count/results"
+PUBLISHED = ("fusion_count", "pose_baselines", "segmentation_baselines")
 DRAWS = 2000
 HEAD = """# Where the variance of a final score comes from
 
@@ -44,13 +45,15 @@ one network's score over redrawn test images, which no seed changes: it does not
 | task | score | mean | initial weights | data order | both together | rounding | one trial | new test images |
 |---|---|---|---|---|---|---|---|---|
 """
-LEVERS = """
+LEVERS = f"""
 ## How the spread depends on what is scored
 
-The {trials} trials of [fusion_count](fusion_count/report.md) on photographs, {arms} arms of {seeds} seeds each: the
-standard deviation of {metric} among seeds, pooled over arms, where the same trials are scored in other ways. The
-ratio is to the first row; its 95 % interval is of {draws:,} redrawn sets of seeds. Half of the test images stand for
-a test set half as large. Training takes {epochs} epochs; the learning rate falls to a tenth after {drops} of them.
+The published trials on photographs: the standard deviation of the first metric among seeds, pooled over arms, where the
+same trials are scored in other ways. The ratio is to the first row; its 95 % interval is of {DRAWS:,} redrawn sets of
+seeds. Half of the test images stand for a test set half as large.
+"""
+ONE = """
+[{name}]({name}/report.md), {metric}: {arms} arms of {seeds} seeds each, {epochs} epochs; the learning rate {falls}.
 
 | score | mean | sd among seeds | ratio |
 |---|---|---|---|
@@ -112,16 +115,15 @@ def line(name: str, table: pd.DataFrame) -> str:
     return f"| {name} | {metric} | {100 * scores.mean():.1f} | {cells} |\n"
 
 
-def levers() -> tuple[str, dict[str, np.ndarray]]:
-    """The metric, and the scores (arms, seeds) of the published trials in each way of scoring them."""
-    design, store = Design(ablate.load_study(PUBLISHED, scale="laptop")), Store(TRIALS)
-    results, metric = store.read().results, design.study.metrics[0]
+def levers(evidence: Evidence, store: Store) -> dict[str, np.ndarray]:
+    """The scores (arms, seeds) of a study's trials in each way of scoring them."""
+    results, metric = store.read().results, evidence.study.metrics[0]
     found: dict[str, list[list[float]]] = {}
-    for arm in design.arms:
-        rows = [_ways(results[trial.id], store, metric) for trial in arm.trials]
-        for name in rows[0]:
-            found.setdefault(name, []).append([row[name] for row in rows])
-    return metric, {name: np.array(scores) for name, scores in found.items()}
+    for row in evidence.rows:
+        ways = [_ways(results[trial], store, metric) for trial in row.ids.values()]
+        for name in ways[0]:
+            found.setdefault(name, []).append([way[name] for way in ways])
+    return {name: np.array(scores) for name, scores in found.items()}
 
 
 def _ways(result: Result, store: Store, metric: str) -> dict[str, float]:
@@ -162,14 +164,30 @@ def lever_lines(scores: dict[str, np.ndarray]) -> str:
     return "".join(lines)
 
 
-def levers_section() -> str:
-    metric, scores = levers()
+def falls(train: TrainSpec) -> str:
+    """What the learning rate does in a training."""
+    if train.schedule != "step":
+        return f"falls by the schedule {train.schedule}"
+    return "falls to a tenth after " + " and again after ".join(f"{at * train.epochs:g}" for at in train.milestones)
+
+
+def of_study(name: str) -> str:
+    """The table of one published study."""
+    study, results = (
+        ablate.load_study(HERE.parent / "studies" / f"{name}.yaml", scale="laptop"),
+        HERE / name / "results",
+    )
+    scores = levers(ablate.evidence(study, results=results, images=False), Store(results))
     arms, seeds = next(iter(scores.values())).shape
-    train = ablate.load_study(PUBLISHED, scale="laptop").recipe.train
-    drops = " and again after ".join(f"{at * train.epochs:g}" for at in train.milestones)
-    counts = {"trials": arms * seeds, "arms": arms, "seeds": seeds, "epochs": train.epochs}
-    head = LEVERS.format(**counts, metric=metric, draws=DRAWS, drops=drops)
-    return head + lever_lines(scores)
+    train = study.recipe.train
+    counts = {"arms": arms, "seeds": seeds, "epochs": train.epochs}
+    return ONE.format(name=name, metric=study.metrics[0], falls=falls(train), **counts) + lever_lines(scores)
+
+
+def written() -> str:
+    """The page, from rows alone."""
+    tasks = [line(study.stem, pd.read_csv(study.with_suffix(".csv"))) for study in STUDIES]
+    return HEAD + "".join(tasks) + LEVERS + "".join(map(of_study, PUBLISHED))
 
 
 if __name__ == "__main__":
@@ -177,5 +195,4 @@ if __name__ == "__main__":
     for study in STUDIES if folders else []:
         found = [row for threads, folder in enumerate(folders, 1) for row in rows(study, folder, threads)]
         pd.DataFrame(found).to_csv(study.with_suffix(".csv"), index=False, float_format="%.6g")
-    lines = [line(study.stem, pd.read_csv(study.with_suffix(".csv"))) for study in STUDIES]
-    PAGE.write_text(HEAD + "".join(lines) + levers_section(), encoding="utf-8")
+    PAGE.write_text(written(), encoding="utf-8")
