@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 WORDS = {
     **{"str": "text", "RecipePath": "path in the recipe", "Any": "anything", "None": "none"},
-    **{"int": "whole number", "StrictInt": "whole number", "float": "number", "bool": "true or false"},
+    **{"int": "whole number", "StrictInt": "whole number", "bool": "true or false"},
+    **{"float": "number", "FiniteFloat": "number"},
 }
 MANY = {"text": "texts", "whole number": "whole numbers", "number": "numbers", "anything": "anything"}
 NUMBERS = {2: "two", 3: "three", 4: "four"}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, StrictInt, ValidationError, field_validator, model_validator
 
 from ablate import registry
 from ablate.errors import PartError, StudyError, invalid, nearest
@@ -44,7 +44,7 @@ class Scale(BaseModel):
     test: Literal["sign_flip", "t", "e_value"] | None = None  # replaces the study's
     pairing: Literal["seeds", "none"] | None = None  # replaces the study's
     looks: list[StrictInt] | None = None  # replaces the study's; a scale with seeds and no looks has no looks
-    margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # replaces the study's
+    margin: FiniteFloat | None = Field(default=None, gt=0)  # replaces the study's
     population: Literal["seeds", "seeds+images"] | None = None  # replaces the study's
     paper: str | None = None  # replaces the study's
     budget: dict[str, Any] = {}  # changes to the study's budget
@@ -67,9 +67,7 @@ class Study(BaseModel):
     test: Literal["sign_flip", "t", "e_value"] | None = None  # default: t with looks or without pairing, else sign_flip
     pairing: Literal["seeds", "none"] = "seeds"  # seeds: compare arms seed by seed; none: as independent (Welch)
     looks: list[StrictInt] | None = None  # numbers of seeds at which to decide, such as [8, 16, 24, 32]
-    margin: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False
-    )  # differences up to so many points (score x 100) count as none
+    margin: FiniteFloat | None = Field(default=None, gt=0)  # differences up to so many points (score x 100) are none
     population: Literal["seeds", "seeds+images"] = "seeds"  # what verdicts are about: new seeds, or also new images
     metrics: list[str] = Field(min_length=1)  # the first is the primary metric, which verdicts are about
     paper: str | None = None  # table of published scores to print beside ours, such as fusion_count
