@@ -172,7 +172,8 @@ def doubts(rule: Rule, scores: Mapping[str, Mapping[int, float]], effects: Itera
     if spreads and 0 < max(spreads.values()) >= UNEQUAL * min(spreads.values()):
         wide, tight = max(spreads, key=spreads.__getitem__), min(spreads, key=spreads.__getitem__)
         rate = "8 to 16" if rule.looks else "7 to 13" if rule.test == "e_value" else "6 to 14"
-        sizes = " and ".join(f"{100 * spreads[label]:.2g} points with {label}" for label in (wide, tight))
+        sds = {label: f"{100 * spreads[label]:.2g}" for label in (wide, tight)}
+        sizes = " and ".join(f"{sd} point{'s' * (sd != '1')} with {label}" for label, sd in sds.items())
         found.append(
             f"Arms spread unlike, {sizes}: where such scores are skewed too, {rate} % of studies find a difference "
             "that is not there."
