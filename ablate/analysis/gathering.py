@@ -65,7 +65,7 @@ def gather(
     table = published(study.paper) if study.paper else None
     rows = [_row(design, arm, results, documents, table) for arm in design.arms]
     drawn = _images(design, found) if images or study.population != "seeds" else {}
-    plans, unread_plans = kept_plans.read(found.store, study.name, study.scale)
+    plans, unread_plans = kept_plans.read(found.store, study.name)
     stands = kept_plans.standing(design, plans, results)
     rule = rule_of(design).of_added(len(stands.seeds))
     comparisons = compared(study, rows, design.contrasts, rule, drawn, stands.seeds)

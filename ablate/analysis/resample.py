@@ -49,7 +49,8 @@ class TestImages:
         self._metrics = {str(name): registry.describe("metric", name) for name in names}
 
     def interval(self, arms: list[tuple[float, list[str]]], metric: str) -> tuple[float, float]:
-        """The 95 % interval of a weighted sum of arms' mean scores, trials by id; nan where an arm has none.
+        """The 95 % interval of a weighted sum of arms' mean scores, trials by id; nan where an arm has none, and where
+        a single image or block is drawn, which tells nothing of others.
 
         Raises:
             StoreError: the trials were scored on different images, and the set is not cross-validated.
@@ -66,6 +67,8 @@ class TestImages:
         places = {trial: np.searchsorted(images, own) for trial, own in ids.items()}
         self.count = len(images)
         drawn = self._redrawn(images, places)
+        if (drawn == drawn[0]).all():
+            return NO_INTERVAL
         with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:  # numpy lets others work meanwhile
             found = pool.map(lambda trial: self._score(trial, part, metric, images, _of(drawn, places[trial])), ids)
             scores = dict(zip(ids, found, strict=True))

@@ -92,10 +92,12 @@ class Rule:
     def equivalence_power(self, sd: float, n: int) -> float:
         """How often n seeds show that there is no difference beyond the margin, where there is none at all.
 
-        Two one-sided t tests (Schuirmann 1987), each at the level of one comparison.
+        Two one-sided t tests (Schuirmann 1987), each at the level of one comparison; with looks at that of the last
+        one, though a few such studies show it at an earlier one alone.
         """
         freedom, error = self._freedom(n), sd / math.sqrt(n)
-        critical = float(stdtrit(freedom, 1 - self.each))
+        level = float(sequential.levels(2 * self.each, self.looks)[-1]) / 2 if self.looks else self.each
+        critical = float(stdtrit(freedom, 1 - level))
         shares = (np.arange(400) + 0.5) / 400
         spread = np.sqrt(chdtri(freedom, shares) / freedom)  # what a standard deviation is found to be, of its true one
         return float(np.maximum(2 * ndtr((self.margin or 0.0) / error - critical * spread) - 1, 0).mean())

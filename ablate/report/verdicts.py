@@ -27,10 +27,15 @@ def population(evidence: Evidence) -> list[str]:
     if not any(c.verdict not in (None, "not testable") for c in evidence.comparisons_in(evidence.primary)):
         return []
     others = [] if len(evidence.datasets) == 1 else ["Of other data sets it says nothing."]
-    if evidence.rule.images:
-        by = f", drawn as {evidence.drawn_together}" if evidence.drawn_together else ""
-        return [f"This is about new seeds and new test images{by}.", *others]
-    return ["This is about new seeds on these test images.", *others]
+    if not evidence.rule.images:
+        return ["This is about new seeds on these test images.", *others]
+    scored = [c for c in evidence.comparisons_in(evidence.primary) if c.effect.n]
+    narrow = [c.arm for c in scored if math.isnan(c.image_low)]
+    if len(narrow) == len(scored):
+        return ["This is about new seeds on these test images alone: draws of them give no interval.", *others]
+    by = f", drawn as {evidence.drawn_together}" if evidence.drawn_together else ""
+    but = f"; for {listed(narrow)} on these images alone, as draws of them give no interval" if narrow else ""
+    return [f"This is about new seeds and new test images{by}{but}.", *others]
 
 
 def interval_of(evidence: Evidence) -> str:
@@ -42,7 +47,8 @@ def interval_of(evidence: Evidence) -> str:
         kind = f"repeated t interval, which holds at every look, over {over}"
     if rule.test == "e_value":
         kind = f"confidence sequence, which holds at every number of seeds, over {over}"
-    images = ", widened by what the choice of test images leaves open" if rule.images else ""
+    drawn = any(math.isfinite(c.image_low) for c in evidence.comparisons_in(evidence.primary))
+    images = ", widened by what the choice of test images leaves open" if rule.images and drawn else ""
     alone = f"; of the {len(deciding.seeds)} seeds alone that were added" if deciding.added else ""
     return f"{kind}{images}{alone}"
 

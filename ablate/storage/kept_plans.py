@@ -90,13 +90,13 @@ def keep(store: Store, design: Design, results: Collection[str]) -> None:
         store.place.write(name, _sealed(plan))
 
 
-def read(store: Store, study: str, scale: str) -> tuple[list[KeptPlan], list[str]]:
-    """The plans of a study's scale, the oldest first, and one line for each document that could not be trusted."""
+def read(store: Store, study: str) -> tuple[list[KeptPlan], list[str]]:
+    """The plans of a study, the oldest first, and one line for each document that could not be trusted."""
     plans, damaged = [], []
     for _, plan in _each(store, study):
         if isinstance(plan, StoreError):
             damaged.append(str(plan))
-        elif plan.scale == scale:
+        else:
             plans.append(plan)
     return sorted(plans, key=lambda plan: (plan.when, plan.digest)), damaged
 
@@ -152,7 +152,7 @@ class Standing:
 
 def standing(design: Design, plans: list[KeptPlan], results: Collection[str]) -> Standing:
     """From the study as its file has it, the plans that are kept, the oldest first, and the ids of trials that have a
-    result."""
+    result. Another scale that trains the same arms has asked the same question."""
     now, seeds = asked(design, results=results), tuple(design.study.seeds)
     alike = [plan for plan in plans if set(plan.arms.values()) & set(now.arms.values())]
     if not alike:
@@ -189,7 +189,7 @@ def _seen(own: KeptPlan, earlier: list[KeptPlan]) -> set[int]:
 
 def _goes_on(old: KeptPlan, new: KeptPlan) -> bool:
     """Whether a plan is an earlier one with further seeds behind its own."""
-    alike = {"seeds": [], "when": "", "known": 0, "known_seeds": None}
+    alike = {"scale": "", "seeds": [], "when": "", "known": 0, "known_seeds": None}
     same = old.model_copy(update=alike) == new.model_copy(update=alike)
     return same and new.seeds[: len(old.seeds)] == old.seeds
 
@@ -215,7 +215,8 @@ def _later(now: KeptPlan, later: list[KeptPlan]) -> list[str]:
 def _differences(old: KeptPlan, new: KeptPlan) -> list[str]:
     """What the new plan changes, in words."""
     renamed = _renamed(old, new)
-    said = [f"the arm {was} is called {now}" for was, now in renamed.items()]
+    said = [f"the scale was {old.scale or 'none'} and is {new.scale or 'none'}"] * (old.scale != new.scale)
+    said += [f"the arm {was} is called {now}" for was, now in renamed.items()]
     before = {renamed.get(label, label): arm for label, arm in old.arms.items()}
     for what, ours, theirs in (("added", new.arms, before), ("dropped", before, new.arms)):
         more, fewer = (new, old) if what == "added" else (old, new)

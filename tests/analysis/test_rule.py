@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ablate.analysis import Rule, one_point, pooled_freedom, stats
+from ablate.analysis import Rule, one_point, pooled_freedom, sequential, stats
 from ablate.analysis.rule import doubts, spread_range
 
 CONTROL = [0.612, 0.598, 0.605, 0.621, 0.590, 0.617, 0.603, 0.609]
@@ -58,6 +58,21 @@ def test_sign_flips_of_seeds_that_are_not_paired_are_refused():
 def test_seeds_for_equivalence_are_those_that_an_audit_found(margin, seeds):
     found = {k: Rule(k, test="t", margin=margin).seeds_for_equivalence(SD) for k in seeds}
     assert found == {k: pytest.approx(n, abs=1) for k, n in seeds.items()}
+
+
+@pytest.mark.parametrize("looks", [(32,), (8, 16, 24, 32), (16, 32)])
+def test_no_difference_is_shown_as_often_as_promised_with_looks(looks):
+    """Against simulated studies, each decided at the first look whose boundary its two tests cross."""
+    rule, sd = Rule(1, test="t", margin=0.01, looks=looks), 0.02
+    scores = sd * np.random.default_rng(3).standard_normal((20_000, 32))
+    bounds = sequential.levels(0.1, looks) / 2
+    shown = np.zeros((len(looks), 20_000), bool)
+    for at, (look, bound) in enumerate(zip(looks, bounds, strict=True)):
+        mean, error = scores[:, :look].mean(axis=1), scores[:, :look].std(axis=1, ddof=1) / math.sqrt(look)
+        shown[at] = scipy.stats.t.cdf((abs(mean) - 0.01) / error, look - 1) < bound
+    promised = rule.equivalence_power(sd, 32)
+    assert promised == pytest.approx(shown[-1].mean(), abs=0.01)
+    assert 0.5 < promised < shown.any(axis=0).mean() + 0.01 < promised + 0.03
 
 
 @pytest.mark.parametrize(("k", "n", "welch", "paired"), [(1, 8, 1.52, 1.59), (2, 7, 1.89, 2.08), (3, 12, 1.43, 1.49)])

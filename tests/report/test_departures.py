@@ -45,7 +45,7 @@ def test_a_study_as_planned_has_nothing_to_say(tmp_path):
     run(store, made_up.study(), known=24)  # again, as after gc
     assert said(store, made_up.study()) == ""
     assert said(store, made_up.study(seeds=[3, 1, 2, 0, 4, 5, 6, 7])) == ""
-    plans, damaged = kept_plans.read(store, "fusion_count", "laptop")
+    plans, damaged = kept_plans.read(store, "fusion_count")
     assert (len(plans), damaged, plans[0].known) == (1, [], 0)
     evidence = gather(Design(made_up.study()), store, images=False)
     assert f"The plan {plans[0].digest} was stored on" in evidence.standing.planned
@@ -106,6 +106,20 @@ def test_until_added_seeds_are_trained_the_answer_says_that_they_are_not(tmp_pat
     assert "From all seeds: across (" in text
 
 
+def test_seeds_added_by_another_scale_with_the_same_arms_decide_alone(tmp_path):
+    """A longer list of seeds is no other question because it has another name."""
+    store, more = Store(tmp_path), made_up.study(seeds=16, scale="more")
+    dated(store, made_up.study(), "2026-01-01T00:00:00.000+00:00")
+    dated(store, more, "2026-01-02T00:00:00.000+00:00", known=ids(made_up.study()))
+    made_up.fill(store, more)
+    found = gather(Design(more), store, images=False).standing
+    assert found.seeds == tuple(range(8, 16))
+    assert "the scale was laptop and is more; seeds 8 to 15 were added." in found.sentences[0]
+    recipe = more.recipe.model_dump() | {"train": {"epochs": 24}}
+    longer = made_up.study(seeds=16, scale="more", recipe=recipe)
+    assert gather(Design(longer), store, images=False).standing.sentences[0].startswith("No plan is stored")
+
+
 def test_looks_at_added_seeds_are_those_that_are_still_to_come(tmp_path):
     """Planned at 8 and 16 seeds, which all ended; then one at 24 more was planned: it is at 8 seeds of its own."""
     store, more = Store(tmp_path), made_up.study(looks=[8, 16, 24], seeds=24)
@@ -158,7 +172,7 @@ def test_another_question_under_the_same_name_is_no_departure(tmp_path):
     longer = made_up.study(recipe=recipe | {"train": recipe["train"] | {"epochs": 24}})
     run(store, longer)
     assert said(store, longer) == ""
-    assert len(kept_plans.read(store, "fusion_count", "laptop")[0]) == 2
+    assert len(kept_plans.read(store, "fusion_count")[0]) == 2
 
 
 def test_a_plan_that_came_after_results_says_so(tmp_path):
@@ -183,4 +197,4 @@ def test_plans_travel_with_results(tmp_path):
     theirs, mine = Store(tmp_path / "theirs"), Store(tmp_path / "mine")
     run(theirs, made_up.study())
     imported(tmp_path / "theirs", mine)
-    assert kept_plans.read(mine, "fusion_count", "laptop")[0] == kept_plans.read(theirs, "fusion_count", "laptop")[0]
+    assert kept_plans.read(mine, "fusion_count")[0] == kept_plans.read(theirs, "fusion_count")[0]

@@ -273,6 +273,26 @@ def test_an_interval_for_new_images_too_is_the_wider_one(tmp_path):
     assert "new seeds and new test images" in answer(gather(Design(chosen), store))
 
 
+@pytest.mark.parametrize("bare", [("across", "final"), ("final",)])
+def test_a_verdict_is_not_about_new_images_where_draws_give_no_interval(tmp_path, bare):
+    """Of one test image all draws are alike; without a score of its own an arm has none on any draw."""
+    chosen, store = made_up.study(population="seeds+images"), Store(tmp_path)
+    for trial in Design(chosen).trials:
+        result, arrays = made_up.result(trial)
+        if len(bare) == 2:
+            arrays = {name: array[:1] for name, array in arrays.items()}
+        elif trial.arm["fusions"] == "final":
+            arrays["toy_score/value"] = np.full_like(arrays["toy_score/value"], math.nan)
+        store.put(result, arrays)
+    found = gather(Design(chosen), store)
+    said = {one.arm: math.isnan(one.image_low) for one in found.comparisons_in("AP")}
+    assert {arm for arm, unknown in said.items() if unknown} == set(bare)
+    if len(bare) == 2:
+        assert "This is about new seeds on these test images alone: draws of them give no interval." in answer(found)
+    else:
+        assert "new seeds and new test images; for final on these images alone, as draws of them" in answer(found)
+
+
 def test_the_answer_says_whom_it_is_about(tmp_path):
     found = evidence(tmp_path, {"within": 0, "final": -0.05})
     assert "This is about new seeds on these test images." in answer(found)

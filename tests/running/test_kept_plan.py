@@ -17,7 +17,7 @@ def test_a_run_keeps_the_plan_and_seeds_that_are_added_are_told_for_ever(called,
     study = write_study(tmp_path, seeds=2)
     assert called("run", study, "--local")[0] == 0
     assert called("run", study, "--local")[0] == 0
-    (plan,), _ = kept_plans.read(Store(tmp_path / "results"), "small", "")
+    (plan,), _ = kept_plans.read(Store(tmp_path / "results"), "small")
     assert (plan.seeds, plan.metric, plan.known, list(plan.arms)) == ([0, 1], "closeness", 0, ["depth=1", "depth=2"])
     assert "no plan" not in answers(called, study).lower()
     assert "departs" not in answers(called, study).lower()
@@ -35,6 +35,6 @@ def test_results_that_are_published_take_their_plan_along(called, tmp_path):
     assert called("run", study, "--local")[0] == 0
     assert called("report", study, "--to", "out", "--publish", "--format", "md")[0] == 0
     assert called("import", "out", "--results", "other", "--plugin", "small_parts")[0] == 0
-    kept = [kept_plans.read(Store(tmp_path / place), "small", "")[0] for place in ("results", "other")]
+    kept = [kept_plans.read(Store(tmp_path / place), "small")[0] for place in ("results", "other")]
     assert len(kept[0]) == 1
     assert kept[0] == kept[1]

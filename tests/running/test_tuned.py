@@ -175,7 +175,7 @@ def test_tuning_anew_is_told(tmp_path):
     old, new = (Design(load(write_study(tmp_path, tune={"train.lr": rates}))) for rates in ([10.0, 0.01], [0.1, 0.2]))
     store = Store(tmp_path / "results")
     kept_plans.keep(store, old, ())
-    plans, _ = kept_plans.read(store, "small", "")
+    plans, _ = kept_plans.read(store, "small")
     assert kept_plans.standing(old, plans, ()).sentences == []
     (said,) = kept_plans.standing(new, plans, ()).sentences
     assert "tune was 2 tries of train.lr 10.0, 0.01" in said
