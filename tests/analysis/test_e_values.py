@@ -109,7 +109,7 @@ def trained(store, made, gap=0.02):
 
 
 def deciding(store, made) -> tuple[int, ...]:
-    return kept_plans.standing(made, kept_plans.read(store, "small", "")[0], store.read().results).seeds
+    return kept_plans.standing(made, kept_plans.read(store, "small")[0], store.read().results).seeds
 
 
 @pytest.mark.usefixtures("small_shelf")
