@@ -168,7 +168,8 @@ def falls(train: TrainSpec) -> str:
     """What the learning rate does in a training."""
     if train.schedule != "step":
         return f"falls by the schedule {train.schedule}"
-    return "falls to a tenth after " + " and again after ".join(f"{at * train.epochs:g}" for at in train.milestones)
+    epochs = [round(point * train.epochs) for point in train.milestones]  # as in training
+    return "falls to a tenth after " + " and again after ".join(map(str, epochs))
 
 
 def of_study(name: str) -> str:

@@ -17,18 +17,19 @@ Curve = dict[int, float]  # epoch -> mean score over seeds
 def cautions(rows: list[Row], comparisons: list[Comparison], metric: str, *, lost: Mapping[str, int]) -> Cautions:
     """From the rows, the control first, and the comparisons in the primary metric.
 
+    Two arms are taken together where a comparison of the two was planned.
     `lost` is, by an arm's label, how many of its trials ended without a score.
     """
     means, epochs = {row.label: mean_curve(row, metric) for row in rows}, {row.label: row.epochs for row in rows}
     slopes = {label: _slope(curve, epochs[label]) for label, curve in means.items()}
-    control = rows[0].label
+    pairs = [(one.arm, one.control) for one in comparisons if {one.arm, one.control} <= means.keys()]
     return Cautions(
         slopes=slopes,
         rises={label: slope * (1 - LAST) * epochs[label] for label, slope in slopes.items()},
         crossings=[
             found
-            for row in rows[1:]
-            if (found := _crossing(row.label, means[row.label], control, means[control], epochs[row.label] / 2))
+            for arm, control in pairs
+            if (found := _crossing(arm, means[arm], control, means[control], epochs[arm] / 2))
         ],
         lost={
             row.label: (lost[row.label], lost[row.label] + len(row.scores[metric]))
@@ -85,13 +86,12 @@ def _crossing(label: str, own: Curve, control: str, theirs: Curve, since: float)
 
 def _reversed(rows: list[Row], comparisons: list[Comparison]) -> list[str]:
     printed = {row.label: _number(row.published) for row in rows}
-    theirs = printed[rows[0].label]
     return [
         found.arm
         for found in comparisons
         if found.effect.n
-        and found.control == rows[0].label
-        and (printed[found.arm] - theirs) * found.effect.diff < 0  # nan is not
+        and {found.arm, found.control} <= printed.keys()
+        and (printed[found.arm] - printed[found.control]) * found.effect.diff < 0  # nan is not
     ]
 
 

@@ -11,7 +11,7 @@ Nothing is trained, drawn or worded here. What is notable:
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -93,10 +93,10 @@ def sign_held(rising: list[Comparison]) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Crossing:
-    """An arm that was on the other side of the control before."""
+    """An arm that was on the other side of the arm that it is compared with before."""
 
     arm: str
-    control: str  # of its data set
+    control: str  # the arm that it is compared with
     epoch: int  # the last one at which it was
     ahead: bool  # then, of the control
 
@@ -109,7 +109,7 @@ class Cautions:
     rises: dict[str, float]  # what such a slope adds over a quarter of the training
     crossings: list[Crossing]  # in the second half of training
     lost: dict[str, tuple[int, int]]  # seeds that ended without a score, of those that ended
-    reversed: list[str]  # arms whose published difference from the control has the other sign
+    reversed: list[str]  # arms whose published difference from what they are compared with has the other sign
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ class Evidence:
     results: Mapping[str, Result]  # trial id -> its result, where there is one
     place: str  # of the results: a folder or a URL
     standing: Standing  # to the plans that are kept with the results
+    tries: Mapping[str, Result] = field(default_factory=dict)  # of `tune`, before the trials, by id
     evaluations: Sequence[Evaluated] = ()  # of single networks on the same test images, by label
     speeds: Sequence[tuple[str, Speed]] = ()  # of arms, by label: what `ablate cost --measure` found, on each machine
 

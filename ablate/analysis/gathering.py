@@ -101,10 +101,11 @@ def gather(
             if trial.id not in results and trial.seed in wanted[label := design.arm(trial).label]
         ],
         damaged=[line.replace(f"{store.place.name}/", "") for line in unread],
-        images=sum(one.count for one in drawn.values()),
-        drawn_together=" and ".join(one.drawn for one in drawn.values() if one.drawn),
+        images=sum({one.files or name: one.count for name, one in drawn.items()}.values()),
+        drawn_together=" and ".join(dict.fromkeys(one.drawn for one in drawn.values() if one.drawn)),
         published=table if any(row.published for row in rows) else None,
         results=results,
+        tries=found.tries,
         place=(at or store).place.address,
         standing=stands,
         evaluations=evaluated,
@@ -119,6 +120,7 @@ class _Found:
     store: Store
     kind: str
     results: Mapping[str, Result]  # by trial id
+    tries: Mapping[str, Result]  # of `tune`, by trial id
     left_out: str  # of other kinds, in a sentence
     damaged: list[str]
 
@@ -126,6 +128,11 @@ class _Found:
     def statistics(self) -> Callable[[str], Arrays]:
         """Of a trial by its id, read once."""
         return cache(lambda trial: self.store.statistics(self.results[trial].id))
+
+    def tested(self, trials: Iterable[str]) -> str:
+        """The digest of the test images of some trials, which are on one data set; empty where none has a result."""
+        there = [self.results[trial].data_digest.get("val", "") for trial in trials if trial in self.results]
+        return next(filter(None, there), "")
 
     def predictions(self, trial: str) -> list[dict[str, Any]] | None:
         """Of a trial by its id, where they were kept."""
@@ -141,15 +148,23 @@ def _found(design: Design, store: Store) -> _Found:
     for name in design.sets:
         ids = {trial.id for arm in design.on(name) for trial in arm.trials}
         refuse_different_data(result for trial, result in results.items() if trial in ids)
-    return _Found(store.of(kind), kind, results, left_out(design.trials, everything, kind), list(shelf.damaged))
+    tried = design.tries.trials if design.tries else []
+    tries = {trial.id: shelf.results[trial.id] for trial in tried if trial.id in shelf.results}
+    return _Found(store.of(kind), kind, results, tries, left_out(design.trials, everything, kind), list(shelf.damaged))
 
 
 def _images(design: Design, found: _Found) -> dict[str, TestImages]:
     """The test images of each data set, to be drawn anew."""
-    study, recipes = design.study, {name: design.on(name)[0].recipe for name in design.sets}
+    study = design.study
     return {
-        name: TestImages(recipe, found.statistics, draws=study.name, wanted=study.metrics)
-        for name, recipe in recipes.items()
+        name: TestImages(
+            design.on(name)[0].recipe,
+            found.statistics,
+            draws=study.name,
+            wanted=study.metrics,
+            files=found.tested(trial.id for arm in design.on(name) for trial in arm.trials),
+        )
+        for name in design.sets
     }
 
 

@@ -33,7 +33,13 @@ def compared(
         _compare(contrast, arms, primary, rule, images, _in_order(contrast, arms, rule, deciding))
         for contrast in contrasts
     ]
-    judged = _looked_at(found, contrasts, arms, primary, rule, deciding) if rule.looks else _judged(found, rule)
+    if rule.looks:
+        judged = _looked_at(found, contrasts, arms, primary, rule, images, deciding)
+    else:
+        judged = [
+            _not_before(one, rule, arms, contrast, deciding)
+            for one, contrast in zip(_judged(found, rule), contrasts, strict=True)
+        ]
     everything = [_compare(c, arms, metric, rule, images, study.seeds) for metric in others for c in contrasts]
     if set(study.seeds) - set(deciding):
         alls = [_compare(contrast, arms, primary, rule, images, study.seeds).effect for contrast in contrasts]
@@ -73,9 +79,9 @@ def _compare(
 def _over_draws(
     contrast: Contrast, arms: Rows, metric: str, chosen: Mapping[str, Sequence[int]], images: Images
 ) -> tuple[float, float]:
-    """The interval over draws of test images; over several data sets, whose images are drawn independently, the
-    distances of its ends from the difference are added in quadrature."""
-    parts = []
+    """The interval over draws of test images. Over several data sets the distances of its ends from the difference are
+    added: in quadrature, as their images are drawn independently, but plainly where their test images are the same."""
+    parts: dict[str, list[tuple[float, float, float]]] = {}  # by the files that were tested on
     for name, of_set in images.items():
         own = {label: seeds for label, seeds in chosen.items() if arms[label].dataset == name}
         if own:
@@ -83,11 +89,14 @@ def _over_draws(
             drawn = [(weights[label], [arms[label].ids[seed] for seed in seeds]) for label, seeds in own.items()]
             scores = {label: [arms[label].scores[metric][seed] for seed in seeds] for label, seeds in own.items()}
             mean = math.fsum(weights[label] * fmean(values) for label, values in scores.items() if values)
-            parts.append((mean, *of_set.interval(drawn, metric)))
-    if len(parts) < 2:
-        return parts[0][1:] if parts else NO_INTERVAL
-    mean = math.fsum(part[0] for part in parts)
-    below, above = (math.hypot(*(part[0] - part[end] for part in parts)) for end in (1, 2))
+            parts.setdefault(of_set.files or name, []).append((mean, *of_set.interval(drawn, metric)))
+    everything = [part for group in parts.values() for part in group]
+    if len(everything) < 2:
+        return everything[0][1:] if everything else NO_INTERVAL
+    mean = math.fsum(part[0] for part in everything)
+    below, above = (
+        math.hypot(*(math.fsum(part[0] - part[end] for part in group) for group in parts.values())) for end in (1, 2)
+    )
     return mean - below, mean + above
 
 
@@ -119,6 +128,15 @@ def _judged(found: list[Comparison], rule: Rule) -> list[Comparison]:
         _with_verdict(one, rule, p=p, smallest=floor, equivalent=_equivalence(one.effect, rule))
         for one, p, floor in zip(found, adjusted, smallest, strict=True)
     ]
+
+
+def _not_before(one: Comparison, rule: Rule, arms: Rows, contrast: Contrast, deciding: Sequence[int]) -> Comparison:
+    """No verdict until all planned seeds have ended: who stops when it pleases finds what is not there. E-values hold
+    at any number of seeds."""
+    ended = all(set(deciding) <= set(arms[label].documents) for label in contrast.weights)
+    if ended or rule.test == "e_value" or not one.effect.n or not rule.testable(len(deciding)):
+        return one
+    return replace(one, p_holm=math.nan, detectable=math.nan, verdict="undecided", until=len(deciding))
 
 
 def _smallest(others: list[float], effect: Effect) -> float:
@@ -174,7 +192,8 @@ def _narrow(effect: Effect, rule: Rule, *, level: float = 2 * ALPHA) -> tuple[fl
 def _over_images(effect: Effect, low: float, high: float) -> Effect:
     """The effect for new seeds and new images: half-widths of both intervals added in quadrature.
 
-    What images leave open is taken as normal, by the end of their interval that is nearer to 0.
+    What images leave open is taken as normal: of a difference by the end of their interval that is nearer to 0, of no
+    difference beyond the margin by the end that is further off.
     """
     from scipy.optimize import brentq  # a fifth of a second, and most studies need no root
 
@@ -191,7 +210,7 @@ def _over_images(effect: Effect, low: float, high: float) -> Effect:
     if not effect.error > 0:
         return replace(effect, low=ends[0], high=ends[1])
     p = float(brentq(reaches, 1e-15, 1.0)) if reaches(1e-15) > 0 else 1e-15
-    error = math.hypot(effect.error, spread)
+    error = math.hypot(effect.error, max(effect.diff - low, high - effect.diff) / float(-ndtri(ALPHA / 2)))
     return replace(effect, low=ends[0], high=ends[1], p=max(effect.p, p), error=error)
 
 
@@ -201,6 +220,7 @@ def _looked_at(
     arms: Rows,
     metric: str,
     rule: Rule,
+    images: Images,
     deciding: Sequence[int],
 ) -> list[Comparison]:
     """Sequential tests, look by look. A comparison stays as it was at the look that decided it, though others may need
@@ -211,11 +231,22 @@ def _looked_at(
         for contrast, count in zip(contrasts, made, strict=True)
     ]
     found = _decided([_before_looks(one, rule) for one in found], effects, made, rule)
-    every = Rule(rule.comparisons)
     return [
-        replace(one, flips=_effect(contrast, arms, metric, every, deciding).p) if one.look == rule.looks[-1] else one
-        for one, contrast in zip(found, contrasts, strict=True)
+        _beside(one, contrast, arms, rule, images, deciding) for one, contrast in zip(found, contrasts, strict=True)
     ]
+
+
+def _beside(
+    one: Comparison, contrast: Contrast, arms: Rows, rule: Rule, images: Images, deciding: Sequence[int]
+) -> Comparison:
+    """What stands beside the verdict of a look: an interval over test images of its seeds, and at the last look sign
+    flips."""
+    chosen = _chosen(contrast, arms, one.metric, rule, deciding[: one.look or 0])
+    low, high = _over_draws(contrast, arms, one.metric, chosen, images)
+    flips = math.nan
+    if one.look == rule.looks[-1]:
+        flips = _effect(contrast, arms, one.metric, Rule(rule.comparisons), deciding).p
+    return replace(one, image_low=low, image_high=high, flips=flips)
 
 
 def _decided(found: list[Comparison], effects: list[list[Effect]], made: list[int], rule: Rule) -> list[Comparison]:

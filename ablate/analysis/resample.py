@@ -34,17 +34,24 @@ class TestImages:
     """Scores on redrawn test images; every trial is scored once per draw, however many comparisons ask."""
 
     def __init__(
-        self, recipe: Recipe, statistics: Callable[[str], Arrays], *, draws: str, wanted: Sequence[str]
+        self,
+        recipe: Recipe,
+        statistics: Callable[[str], Arrays],
+        *,
+        draws: str,
+        wanted: Sequence[str],
+        files: str = "",
     ) -> None:
+        self.files = files  # their digest; sets with one digest have the same test images
         self.count = 0  # test images, once an interval was asked for
         self.drawn = ""  # how they are drawn, in words; empty where each is drawn by itself
         self._seed = zlib.crc32(draws.encode())
         self._stored = cache(statistics)  # of a trial by its id
         self._wanted = tuple(wanted)  # scores that will be asked for
-        self._scores: dict[tuple[str, str, bytes], dict[str, np.ndarray]] = {}  # (draws,) by trial, part and images
+        self._scores: dict[tuple[str, str, bytes], dict[str, np.ndarray]] = {}  # (draws,) by trial, part and draws
         data = build_dataset(recipe.dataset)
         self._block, self._folded = data.info.block, isinstance(data, Folded) and data.folds > 1
-        self._draws: dict[bytes, np.ndarray] = {}  # (draws, images) by the ids of the images
+        self._draws: dict[bytes, np.ndarray] = {}  # (draws, images) by the ids of the images and what goes together
         names = registry.describe("task", recipe.task.name).facts.get("metrics", ())
         self._metrics = {str(name): registry.describe("metric", name) for name in names}
 
@@ -66,11 +73,11 @@ class TestImages:
         images = np.unique(np.concatenate(list(ids.values())))
         places = {trial: np.searchsorted(images, own) for trial, own in ids.items()}
         self.count = len(images)
-        drawn = self._redrawn(images, places)
+        key, drawn = self._redrawn(images, places)
         if (drawn == drawn[0]).all():
             return NO_INTERVAL
         with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:  # numpy lets others work meanwhile
-            found = pool.map(lambda trial: self._score(trial, part, metric, images, _of(drawn, places[trial])), ids)
+            found = pool.map(lambda trial: self._score(trial, part, metric, key, _of(drawn, places[trial])), ids)
             scores = dict(zip(ids, found, strict=True))
         above, below = (_side(arms, scores, sign) for sign in (1, -1))
         return stats.percentile_interval(above - below)
@@ -79,29 +86,29 @@ class TestImages:
         """The metric's part that gives a score, of all classes or of one."""
         return next((name for name, metric in self._metrics.items() if metric.gives(score)), None)
 
-    def _redrawn(self, images: np.ndarray, places: dict[str, np.ndarray]) -> np.ndarray:
-        """How often each image counts in each draw (draws, images), the same for all trials on these images."""
-        key = images.tobytes()
+    def _redrawn(self, images: np.ndarray, places: dict[str, np.ndarray]) -> tuple[bytes, np.ndarray]:
+        """How often each image counts in each draw (draws, images), the same for all trials on these images, and what
+        names these draws."""
+        member, self.drawn = together(len(images), self._groups(len(images), places), self._block)
+        key = images.tobytes() + member.tobytes()
         if key not in self._draws:
-            member, self.drawn = together(len(images), self._groups(len(images), places), self._block)
             rng = np.random.default_rng(self._seed)
             drawn = stats.draws_of_images(int(member.max()) + 1, rng=rng, resamples=RESAMPLES)
             self._draws[key] = drawn[:, member]
-        return self._draws[key]
+        return key, self._draws[key]
 
     def _groups(self, count: int, places: dict[str, np.ndarray]) -> np.ndarray | None:
-        """The group of each test image, by ascending id; None where the set declares none."""
-        found = np.zeros(count, dtype=object)
+        """The group of each test image, by ascending id, from the trials that tell it; None where none does."""
+        found, told = np.zeros(count, dtype=object), np.zeros(count, bool)
         for trial, own_places in places.items():
             own = self._stored(trial).get("images/groups")
-            if own is None or len(own) != len(own_places):
-                return None
-            found[own_places] = own
-        return found.astype(str)
+            if own is not None and len(own) == len(own_places):
+                found[own_places], told[own_places] = own, True
+        return found.astype(str) if told.all() else None
 
-    def _score(self, trial: str, part: str, metric: str, images: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def _score(self, trial: str, part: str, metric: str, draws: bytes, counts: np.ndarray) -> np.ndarray:
         """A trial's score on each draw (draws,), of which each test image of its own counts so often."""
-        key = (trial, part, images.tobytes())
+        key = (trial, part, draws)
         if metric not in self._scores.get(key, {}):
             wanted = {metric, *(name for name in self._wanted if self._part(name) == part)}
             try:

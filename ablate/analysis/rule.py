@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -44,7 +44,8 @@ class Rule:
     def of_added(self, n: int) -> "Rule":
         """The rule of a study of which only n seeds decide: its looks at these, of those that it plans at all seeds."""
         known = self.looks[-1] - n if self.looks else 0
-        return replace(self, looks=tuple(look - known for look in self.looks if look > known))
+        rest = tuple(look - known for look in self.looks if look > known)
+        return replace(self, looks=tuple(look for look in rest if look > 1) or rest)
 
     def floor(self, n: int) -> float:
         """The smallest corrected p that n seeds can give."""
@@ -155,16 +156,16 @@ def pooled_freedom(counts: list[int]) -> float:
     return math.fsum(n - 1 for n in counts) / (1 + (k - 1) / 4)
 
 
-def declared(study: Study) -> str:
-    """The rule of a study in a sentence's words."""
+def declared(study: Study, looks: Sequence[int]) -> str:
+    """The rule of a study in a sentence's words, with the looks that are made: those at the seeds that decide."""
     how = {
         ("sign_flip", "seeds"): "exact sign-flip test",
         ("t", "seeds"): "paired t test",
         ("t", "none"): "Welch's t test",
         ("e_value", "seeds"): "e-value of a paired t test, which holds at every number of seeds",
     }
-    looks = f", looks at {', '.join(map(str, study.looks))} seeds" if study.looks else ""
-    return how[study.testing, study.pairing] + looks
+    made = f", looks at {', '.join(map(str, looks))} seeds" if looks else ""
+    return how[study.testing, study.pairing] + made
 
 
 def doubts(rule: Rule, scores: Mapping[str, Mapping[int, float]], effects: Iterable[Effect]) -> list[str]:

@@ -113,18 +113,20 @@ def _numbers(run: "Run") -> Row:
 
 
 def _time(made: "Plan") -> Row:
-    """What the missing trials take on this machine."""
+    """What the missing trials take on this machine, tries included."""
+    trials, hours = sum(len(step.missing) for step in made.steps), sum(step.trial_hours for step in made.steps)
     return {
-        "trials": len(made.missing), "at once": made.parallel, "seconds": 3600 * made.makespan_hours,
-        "device seconds": 3600 * made.trial_hours * max(made.study.budget.devices, 1), "basis": made.basis,
+        "trials": trials, "at once": made.parallel, "seconds": 3600 * sum(step.makespan_hours for step in made.steps),
+        "device seconds": 3600 * hours * max(made.study.budget.devices, 1), "basis": made.basis,
     }  # fmt: skip
 
 
 def _power(made: "Plan") -> Row:
-    """What the seeds can show by the study's rule."""
+    """What the seeds that decide can show by the study's rule."""
     from ablate.analysis import rule_of
 
-    rule, seeds = rule_of(made.design), len(made.study.seeds)
+    seeds = len(made.standing.seeds)
+    rule = rule_of(made.design).of_added(seeds)
     testable = bool(made.design.contrasts) and rule.testable(seeds)
     return {
         "seeds": seeds, "comparisons": rule.comparisons, "testable": testable, "seeds needed": rule.seeds_needed,
@@ -157,9 +159,10 @@ def _ends(
 
     rows: list[Row] = []
     every = math.inf if preempted_every is None else 3600 * preempted_every
-    for count in devices or device_counts(made.study, len(made.missing), nodes):
+    missing = [len(step.missing) for step in made.steps]
+    for count in devices or device_counts(made.study, max(missing), nodes):
         found = forecast_on(made, devices=count, nodes=nodes, preempted_every=every, back_after=60 * back_after)
-        if found and made.missing:
+        if found and any(missing):
             hours = {"hours": found.seconds / 3600, "low": found.low / 3600, "high": found.high / 3600}
             lost = {"preempted every": preempted_every, "back after": back_after} if preempted_every else {}
             rows.append({"nodes": nodes, "devices": count, **lost, **hours})
@@ -196,7 +199,7 @@ def _tuning(made: "Plan") -> list[str]:
     said = [f"Tuned first: {arms} arms, each by {made.study.tune.said}: {len(tries.missing)} of {count} to run{time}."]
     said.append(
         f"The tries train on the other {100 * (1 - made.study.tune.held_out):g} %: what is held out is for choosing. "
-        "Verdicts rest on trials that train on all training images."
+        "Verdicts rest on trials that hold nothing out."
     )
     if made.design.waiting:
         said.append(

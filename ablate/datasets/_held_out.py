@@ -130,8 +130,10 @@ class Images:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def held_out(whole: Whole, share: float) -> tuple[Images, Images]:
+def held_out(whole: Whole, share: float, *, among: Collection[Image] | None = None) -> tuple[Images, Images]:
     """The images of a split to train on, and about such a share of them that is held out, as two splits.
+
+    `among` are the images that both are of, where that is not all.
 
     Images that are alike stay together: those of a group, or of a block of images that follow each other, as long as
     the set declares. Groups, blocks or images are taken in the order of a hash of their names, whatever the seed; those
@@ -140,13 +142,15 @@ def held_out(whole: Whole, share: float) -> tuple[Images, Images]:
     Raises:
         DataError: nothing would be left to train on, or less than half or more than twice the share would be held out.
     """
+    images = [image for image in whole.image_ids() if among is None or image in among]
     units: dict[str, list[Image]] = {}
     for place, image in enumerate(sorted(whole.image_ids())):
-        units.setdefault(_unit(whole, image, place), []).append(image)
-    wanted = max(1, round(share * len(whole.image_ids())))
+        if among is None or image in among:
+            units.setdefault(_unit(whole, image, place), []).append(image)
+    wanted = max(1, round(share * len(images)))
     order = sorted(units, key=lambda unit: hashlib.blake2b(unit.encode()).digest())
     chosen = _about([units[unit] for unit in order], wanted)
-    rest = [image for image in whole.image_ids() if image not in chosen]
+    rest = [image for image in images if image not in chosen]
     if not rest or not wanted <= 2 * len(chosen) <= 4 * wanted:
         where = whole.folder or whole.info.name
         raise DataError(f"{where}: train.held_out: {share:g}; its {len(units)} groups of images cannot be parted so")

@@ -108,8 +108,8 @@ def image_counts(recipe: Recipe) -> tuple[int, int] | None:
         return None
     train, wanted = sizes["train"], recipe.train.images
     images, kept = info.images["train"] if info.images else train, 1 - recipe.train.held_out
-    scored = sizes["val"] if kept == 1 else max(1, round(train * (1 - kept)))
-    return (max(1, round(train * min(kept, (wanted or images) / images))), scored)
+    chosen = train * min(1, (wanted or images) / images)
+    return max(1, round(kept * chosen)), sizes["val"] if kept == 1 else max(1, round((1 - kept) * chosen))
 
 
 def _evaluation_share(recipe: Recipe) -> float:

@@ -15,7 +15,7 @@ from ablate.planning import arm_costs, gpu_share
 from ablate.planning.durations import durations
 from ablate.planning.power import power
 from ablate.planning.schedule import Cluster, Forecast, Job, forecast, longest_first, makespan
-from ablate.storage import Cost, Result, Shelf, Store, kind_to_train, left_out, little_trained
+from ablate.storage import Cost, Result, Shelf, Store, kept_plans, kind_to_train, left_out, little_trained
 from ablate.study import (
     Arm,
     Design,
@@ -60,6 +60,7 @@ class Plan:
     basis: str  # where the seconds come from
     estimated: str  # how many costs are estimates, and how near, in a sentence
     parallel: int  # trials at once that the times assume
+    standing: kept_plans.Standing  # to the plans that are kept: which seeds decide
     power: list[str]  # sentences
     curves: str  # what would tell whether scores still rise at the end, in a sentence; empty where the budget does
     one_recipe: str  # whether all arms share one recipe of training, in a sentence
@@ -109,6 +110,11 @@ class Plan:
         return sum(arm.seconds * (arm.planned - arm.done - arm.failed) for arm in self.arms) / 3600
 
     @property
+    def steps(self) -> "list[Plan]":
+        """What runs one after the other: the tries, where arms are tuned, and the trials for the verdict."""
+        return [*([self.tuning] if self.tuning else []), self]
+
+    @property
     def makespan_hours(self) -> float:
         """Hours until all are done, `parallel` at once, in the order of their launch; nan when nothing tells."""
         jobs = self.jobs()
@@ -137,6 +143,7 @@ def plan(design: Design, store: Store) -> Plan:
     shelf = everything.of(kind)
     priced = arm_costs.arm_prices(design)
     seconds, basis = durations(design, [price.cost for price in priced], everything)
+    stands = kept_plans.standing(design, kept_plans.read(store, study.name)[0], shelf.results)
     return Plan(
         design=design,
         arms=[_row(study, *line, shelf) for line in zip(design.arms, priced, seconds, strict=True)],
@@ -147,7 +154,8 @@ def plan(design: Design, store: Store) -> Plan:
         basis=basis,
         estimated=arm_costs.sentence(priced),
         parallel=at_once(study),
-        power=power(design, shelf),
+        standing=stands,
+        power=power(design, shelf, stands),
         curves=_curves(design),
         one_recipe=one_recipe(design),
         unlike_starts=unlike_starts(design),
@@ -193,7 +201,7 @@ def forecast_on(
 ) -> Forecast | None:
     """When all is done on so many nodes with so many devices each: GPUs, or CPUs of a study that needs no GPU.
 
-    Times are in seconds. None where those of trials are unknown.
+    Tries come first, and all of them. Times are in seconds. None where those of trials are unknown.
 
     Raises:
         StudyError: a trial does not fit, or its saved states are too far apart for such preemptions.
@@ -207,11 +215,14 @@ def forecast_on(
     if not budget.gpus:  # CPUs are not told apart, so trials may take one and a half
         per_node, share = int(per_node / share + 1e-9), 1
     cluster = Cluster(nodes // spanned, per_node, preempted_every / spanned, back_after, budget.parallel or math.inf)
-    jobs = made.jobs(share)
+    jobs = [step.jobs(share) for step in made.steps]
     try:
-        return None if jobs is None else forecast(jobs, cluster)
+        ends = [forecast(step, cluster) for step in jobs if step is not None]
     except ValueError as error:
         raise StudyError(f"--preempted-every: {error}; see budget.checkpoint_minutes") from None
+    if len(ends) < len(jobs):
+        return None
+    return Forecast(sum(e.seconds for e in ends), sum(e.low for e in ends), sum(e.high for e in ends))
 
 
 def _curves(design: Design) -> str:
@@ -219,10 +230,11 @@ def _curves(design: Design) -> str:
     every, last = design.study.budget.evaluate_every, min(arm.recipe.train.epochs for arm in design.arms)
     if last < 2 or (every and any(epoch >= LAST * last for epoch in range(every, last, every))):
         return ""
-    return (
-        "Whether scores still rise at the end will not be known: "
-        f"budget.evaluate_every: {max(1, last // 4)} would evaluate twice in the last quarter of training."
-    )
+    if last - 1 < LAST * last:
+        why = f"{last} epochs are too few for two evaluations in the last quarter of training."
+    else:
+        why = f"budget.evaluate_every: {max(1, last // 4)} would evaluate twice in the last quarter of training."
+    return f"Whether scores still rise at the end will not be known: {why}"
 
 
 def _saved_every(study: Study, recipe: Recipe, seconds: float) -> float:

@@ -49,7 +49,7 @@ def interval_of(evidence: Evidence) -> str:
         kind = f"confidence sequence, which holds at every number of seeds, over {over}"
     drawn = any(math.isfinite(c.image_low) for c in evidence.comparisons_in(evidence.primary))
     images = ", widened by what the choice of test images leaves open" if rule.images and drawn else ""
-    alone = f"; of the {len(deciding.seeds)} seeds alone that were added" if deciding.added else ""
+    alone = "; of the seeds alone that were added" if deciding.added else ""
     return f"{kind}{images}{alone}"
 
 
@@ -67,11 +67,10 @@ def _sentences(evidence: Evidence, verdict: str, reference: str, chosen: list[Co
         narrow = listed(f"{c.arm} ({signed(c.effect.diff, digits)}, 90% interval {_narrow(c, digits)})" for c in chosen)
         return [f"{metric} differs from {within} by less than the margin of {_margin(evidence)} with {narrow}."]
     if verdict == "undecided":
-        looks = sorted({c.until for c in chosen if c.until})
-        return [
-            f"Whether {metric} differs from {within} is not decided yet for {effects}; the next look is at "
-            f"{listed(map(str, looks))} seeds."
-        ]
+        until = f"{listed(map(str, sorted({c.until for c in chosen if c.until})))} seeds"
+        until += " of those that were added" if evidence.standing.added else ""
+        when = f"the next look is at {until}" if evidence.rule.looks else f"that takes all {until}"
+        return [f"Whether {metric} differs from {within} is not decided yet for {effects}; {when}."]
     if verdict == "not shown":
         return [f"No difference in {metric} from {within} is shown for {effects}.", *_found(evidence, chosen)]
     counts = sorted({comparison.effect.n for comparison in chosen})
@@ -119,8 +118,11 @@ def _stopped(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
         return []
     stops = listed(f"{c.arm} at {c.look} of {last}" for c in early)
     futile = [c.arm for c in early if c.futile]
-    lines = [f"Stopped early, by the planned looks: {stops} seeds. The intervals hold for that; an effect that ended a "
-             "comparison early is more often too large than too small."]  # fmt: skip
+    large = "; an effect that ended a comparison early is more often too large than too small"
+    lines = [
+        f"Stopped early, by the planned looks: {stops} seeds. The intervals hold for that"
+        f"{large if any(c.shown for c in early) else ''}."
+    ]
     if futile:
         lines.append(f"For {listed(futile)} going on would hardly have shown a difference.")
     return lines

@@ -33,6 +33,7 @@ from ablate.training import batches, weights
 from ablate.training.reports import Listener
 from ablate.training.site import Site
 
+IMAGES = {"images": True, "held_out": True}  # knobs of training that say which images are read
 SHOWN = 3  # remarks on a split of the data
 
 
@@ -82,7 +83,7 @@ def _drive_by_looks(design: Design, trials: list[Trial], where: Where, listeners
         if part.stopped or unfinished or not due or due == before:
             return whole
         before = due
-        for line in reached(gather(design, store, images=False), len(trials)):
+        for line in reached(gather(design, store, images=False), trials):
             for listener in listeners:
                 listener.noticed(line)
 
@@ -98,7 +99,7 @@ def _drive_tuned(design: Design, trials: list[Trial], where: Where, listeners: S
     """The tries of these arms, and then the trials with what they chose; those of an arm with a failed try wait."""
     began, named = time.monotonic(), replace(where, experiment=where.experiment or design.study.name)
     assert design.tries
-    whole = drive(design.tries, tries_of(design, trials), named, listeners)
+    whole = drive(design.tries, tries_of(design, trials), named, listeners, of=design)
     if whole.stopped or {"busy", "cancelled"} & set(whole.ran.values()):
         return whole
     left = where.minutes - (time.monotonic() - began) / 60
@@ -115,8 +116,12 @@ def _drive_tuned(design: Design, trials: list[Trial], where: Where, listeners: S
     return whole
 
 
-def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = ()) -> Outcome:
+def drive(
+    design: Design, trials: list[Trial], where: Where, listeners: Sequence[Listener] = (), *, of: Design | None = None
+) -> Outcome:
     """Run those of `trials` that have no result yet; listeners hear of them as they go.
+
+    Before, the plan is kept, and that of the study whose tries they are (`of`).
 
     Raises:
         AblateError: what can be known before any training, in one line; nothing is lost.
@@ -145,7 +150,9 @@ def drive(design: Design, trials: list[Trial], where: Where, listeners: Sequence
         for listener in listeners:
             listener.noticed(remark)
     tracker.refuse_unreachable()
-    kept_plans.keep(where.store, design, shelf.results)
+    for asked in (of, design):
+        if asked:
+            kept_plans.keep(where.store, asked, shelf.results)
     missing = launch_order(design, missing, shelf)
     watch = Watch(design, missing, shelf, where.store, alone=where.here)
     notes.clear(where.store, missing)  # they are asked for again, and what was said is over
@@ -208,7 +215,7 @@ def preflight(design: Design, trials: list[Trial], where: Where, site: Site) -> 
 
 def _looked_at(recipe: Recipe) -> str:
     """What of a recipe says which data it reads."""
-    return recipe.model_dump_json(include={"dataset", "task", "evaluation"})
+    return recipe.model_dump_json(include={"dataset": True, "task": True, "evaluation": True, "train": IMAGES})
 
 
 def _remarks(samples: Samples) -> list[str]:

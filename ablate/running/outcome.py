@@ -1,7 +1,7 @@
 """What one run came to, and what is stored of a trial whose process is gone."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,8 +51,8 @@ class Outcome:
         return Shown(f"{len(self.planned)} trials to run: {counted or 'none ran'}{ended}.", rows)
 
 
-def reached(evidence: Evidence, trials: int) -> list[str]:
-    """What a look has decided, and how many of so many trials are not needed, in sentences."""
+def reached(evidence: Evidence, trials: Collection[Trial]) -> list[str]:
+    """What a look has decided, and how many of these trials are not needed, in sentences."""
     compared = evidence.comparisons_in(evidence.primary)
     look = max((found.look or 0 for found in compared), default=0)
     said = [
@@ -63,7 +63,8 @@ def reached(evidence: Evidence, trials: int) -> list[str]:
     lines = [f"look at {look} seeds: {', '.join(said)}"] if said else []
     if any(found.verdict == "undecided" for found in compared):
         return lines
-    return [*lines, f"all is decided: {trials - len(evidence.results)} of {trials} trials are not needed"]
+    spared = sum(trial.id not in evidence.results for trial in trials)
+    return [*lines, f"all is decided: {spared} of {len(trials)} trials are not needed"]
 
 
 def dead(store: Store, trial: Trial, reason: str, *, owner: str = "") -> str:

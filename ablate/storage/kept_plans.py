@@ -4,7 +4,7 @@ results/asked/<study>/<digest>.json   one plan each, never changed; another plan
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from ablate.errors import DamagedError, StoreError
 from ablate.machine import fingerprint
+from ablate.storage.result import Result
 from ablate.storage.store import Store
-from ablate.study import FROZEN, Arm, Design, Study, trial_keys
+from ablate.study import FROZEN, Arm, Design, Recipe, Study, trial_keys
 
 FOLDER = "asked"
 MOST = 3  # plans that sentences tell of before they only count
@@ -32,7 +33,7 @@ class KeptPlan(BaseModel):
     rule: dict[str, str | float | list[int]]  # how verdicts come about: the test, pairing, looks ...
     seeds: list[int]  # rising, but with looks or e-values in the order in which they are trained
     when: str  # it was stored: UTC, ISO 8601
-    known: int  # how many of its trials had a result then
+    known: int  # how many of its trials had a result then, whatever they were tuned to and scored in
     known_seeds: list[int] | None = None  # of these; None in plans of before this was stored
 
     @property
@@ -41,9 +42,9 @@ class KeptPlan(BaseModel):
         return fingerprint(self.model_dump(exclude={"when", "known", "known_seeds"}), digits=16)
 
 
-def asked(design: Design, *, results: Collection[str] = ()) -> KeptPlan:
-    """The plan of a study as its file has it now; `results` are the ids of trials that have one."""
-    study, known = design.study, [trial.seed for trial in design.trials if trial.id in results]
+def asked(design: Design, *, results: Mapping[str, Result]) -> KeptPlan:
+    """The plan of a study as its file has it now; `results` are those that there are, by trial id."""
+    study, known = design.study, _known(design, results.values())
     return KeptPlan(
         scale=study.scale,
         arms={arm.label: _digest(arm) for arm in _untuned(design).arms},
@@ -63,6 +64,27 @@ def _untuned(design: Design) -> Design:
     return Design(study.model_copy(update={"tune": None})) if study.tune and not design.trying else design
 
 
+def _known(design: Design, results: Iterable[Result]) -> list[int]:
+    """The seed of each trial that has a result. Other metrics and other tuned values give a trial another id and make
+    no other question of it."""
+    tuned, seeds = tuple(design.study.tune.knobs) if design.study.tune else (), set(design.study.seeds)
+    ended = {(one.seed, _trained(one.recipe, one.data_version, tuned)) for one in results if one.seed in seeds}
+    arms = [(arm, _trained(arm.recipe, arm.trials[0].data_version, tuned)) for arm in design.arms]
+    return [trial.seed for arm, trained in arms for trial in arm.trials if (trial.seed, trained) in ended]
+
+
+def _trained(recipe: Recipe, version: str | None, tuned: Iterable[str]) -> str:
+    """A digest of what a trial trains, but for its seed and the paths that are tuned."""
+    document = recipe.model_dump(mode="json")
+    for path in tuned:
+        *parts, last = path.split(".")
+        within = document
+        for part in parts:
+            within = within.get(part) or {}
+        within.pop(last, None)
+    return fingerprint([document, version])
+
+
 def _rule(study: Study) -> dict[str, str | float | list[int]]:
     """What is not as it is by default."""
     rule = {
@@ -78,8 +100,8 @@ def _digest(arm: Arm) -> str:
     return next(trial_keys(recipe, 0, version, recipe.meanings(()), recipe.plugins(())))
 
 
-def keep(store: Store, design: Design, results: Collection[str]) -> None:
-    """Store the plan of a study unless it is there. `results` are the ids of trials that have one.
+def keep(store: Store, design: Design, results: Mapping[str, Result]) -> None:
+    """Store the plan of a study unless it is there. `results` are those that there are, by trial id.
 
     Raises:
         StoreError: it cannot be written.
@@ -150,9 +172,9 @@ class Standing:
     planned: str  # when this very plan was stored, in a sentence; empty where it was not
 
 
-def standing(design: Design, plans: list[KeptPlan], results: Collection[str]) -> Standing:
-    """From the study as its file has it, the plans that are kept, the oldest first, and the ids of trials that have a
-    result. Another scale that trains the same arms has asked the same question."""
+def standing(design: Design, plans: list[KeptPlan], results: Mapping[str, Result]) -> Standing:
+    """From the study as its file has it, the plans that are kept, the oldest first, and the results, by trial id.
+    Another scale that trains the same arms has asked the same question."""
     now, seeds = asked(design, results=results), tuple(design.study.seeds)
     alike = [plan for plan in plans if set(plan.arms.values()) & set(now.arms.values())]
     if not alike:
@@ -160,10 +182,9 @@ def standing(design: Design, plans: list[KeptPlan], results: Collection[str]) ->
     own = next((plan for plan in alike if plan.digest == now.digest), None)
     earlier = [plan for plan in alike if own is None or (plan.when, plan.digest) < (own.when, own.digest)]
     later = [plan for plan in alike if plan is not own and plan not in earlier]
-    blind = own is not None and not own.known  # planned when no score was known
-    anytime = now.rule.get("test") == "e_value" and all(_goes_on(plan, now) for plan in earlier)
-    seen = set() if blind or anytime else _seen(own or now, earlier)
-    fresh = tuple(seed for seed in seeds if seed not in seen)
+    blind, anytime = own is not None and _blind(own, earlier), _anytime(now, earlier)
+    deciding = _deciding(own or now, earlier, planned=own is not None)
+    fresh = tuple(seed for seed in seeds if seed in deciding)
     added = 0 < len(fresh) < len(seeds)
     sentences = _departures(now, earlier, blind=blind) + _later(now, later)
     if anytime and earlier and not blind:
@@ -179,6 +200,24 @@ def standing(design: Design, plans: list[KeptPlan], results: Collection[str]) ->
         total = len(own.arms) * len(own.seeds)
         sentences.append(f"The plan was stored when {own.known} of its {total} trials already had a result.")
     return Standing(sentences, fresh if added else seeds, added, _stored(own))
+
+
+def _blind(plan: KeptPlan, earlier: list[KeptPlan]) -> bool:
+    """Whether a plan was made when no score was known; where another tuning was planned before, nothing tells."""
+    return not plan.known and all(plan.rule.get("tune") == before.rule.get("tune") for before in earlier)
+
+
+def _anytime(plan: KeptPlan, earlier: list[KeptPlan]) -> bool:
+    """Whether it goes on with an e-value, which takes more seeds at any time."""
+    return plan.rule.get("test") == "e_value" and all(_goes_on(before, plan) for before in earlier)
+
+
+def _deciding(plan: KeptPlan, earlier: list[KeptPlan], *, planned: bool = True) -> set[int]:
+    """The seeds that its verdicts rest on. Where all were known, those of the plan before it, whatever was changed."""
+    if (planned and _blind(plan, earlier)) or _anytime(plan, earlier) or not earlier:
+        return set(plan.seeds)
+    fresh = set(plan.seeds) - _seen(plan, earlier)
+    return fresh or set(plan.seeds) & _deciding(earlier[-1], earlier[:-1])
 
 
 def _seen(own: KeptPlan, earlier: list[KeptPlan]) -> set[int]:
@@ -217,7 +256,9 @@ def _differences(old: KeptPlan, new: KeptPlan) -> list[str]:
     renamed = _renamed(old, new)
     said = [f"the scale was {old.scale or 'none'} and is {new.scale or 'none'}"] * (old.scale != new.scale)
     said += [f"the arm {was} is called {now}" for was, now in renamed.items()]
-    before = {renamed.get(label, label): arm for label, arm in old.arms.items()}
+    replaced = [label for label in old.arms if label in renamed.values() and label not in renamed]
+    said += [f"the arm that was called {label} was dropped" for label in replaced]
+    before = {renamed.get(label, label): arm for label, arm in old.arms.items() if label not in replaced}
     for what, ours, theirs in (("added", new.arms, before), ("dropped", before, new.arms)):
         more, fewer = (new, old) if what == "added" else (old, new)
         if seeds := [seed for seed in more.seeds if seed not in fewer.seeds]:
@@ -230,7 +271,9 @@ def _differences(old: KeptPlan, new: KeptPlan) -> list[str]:
         said.append(f"the control was {next(iter(before))} and is {next(iter(new.arms))}")
     if old.metric != new.metric:
         said.append(f"the primary metric was {old.metric} and is {new.metric}")
-    said += _compared(old, new) if set(before) == set(new.arms) else []
+    said += _compared(old, new, renamed) if set(before) == set(new.arms) else []
+    if old.seeds != new.seeds and set(old.seeds) == set(new.seeds):
+        said.append("the order of the seeds, in which they decide, is another one")
     for name in {**old.rule, **new.rule}:
         was, now = (_value(name, plan.rule.get(name)) for plan in (old, new))
         if was != now:
@@ -244,11 +287,11 @@ def _renamed(old: KeptPlan, new: KeptPlan) -> dict[str, str]:
     return {label: labels[arm] for label, arm in old.arms.items() if labels.get(arm, label) != label}
 
 
-def _compared(old: KeptPlan, new: KeptPlan) -> list[str]:
-    """How comparisons of the same arms differ; their labels tell it where no arm is called otherwise."""
+def _compared(old: KeptPlan, new: KeptPlan, renamed: Mapping[str, str]) -> list[str]:
+    """How comparisons of the same arms differ, by their labels."""
     if len(old.contrasts) != len(new.contrasts):
         return [f"{len(old.contrasts)} comparisons were planned and {len(new.contrasts)} are made"]
-    if _renamed(old, new) or sorted(old.contrasts) == sorted(new.contrasts):
+    if sorted(renamed.get(label, label) for label in old.contrasts) == sorted(new.contrasts):
         return []
     return [f"compared were {'; '.join(old.contrasts[:MOST])} and are {'; '.join(new.contrasts[:MOST])}"]
 

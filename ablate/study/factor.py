@@ -121,8 +121,13 @@ class Tune(BaseModel):
 
     @property
     def said(self) -> str:
-        """The whole wish, in a line."""
-        values = "; ".join(f"{path} {', '.join(map(_label, values))}" for path, values in self.knobs.items())
+        """The whole wish, in a line. Of several paths whose values are not all combined, each try is named."""
+        tried = self.knobs
+        if len(tried) == 1:
+            tried = {path: [setting[path] for setting in self.tries.values()] for path in tried}
+        values = "; ".join(f"{path} {', '.join(map(_label, values))}" for path, values in tried.items())
+        if len(self.tries) < math.prod(map(len, tried.values())):
+            values = f"{', '.join(self.knobs)}: {'; '.join(self.tries)}"
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         return f"{len(self.tries)} tries of {values}, {seeds} each, on {100 * self.held_out:g} % of the training images"
 

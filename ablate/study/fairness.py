@@ -89,10 +89,11 @@ def _one_recipe(design: Design, arms: tuple[Arm, ...]) -> str:
     tuned = f" But for what each was tuned in: {tune.said}." if tune else ""
     unlike = "; ".join(_differences(flat))
     odd = [arm for arm in others if flat[arm.label] != flat[control.label]]
+    more = _lost_falls(arms) + _between(design)
     if not all(_about(design, arm, TRAINING) for arm in odd):
-        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{tuned}{_between(design)}"
+        return f"The arms' training recipes differ: {unlike}. The control's: {shared}.{tuned}{more}"
     asked = f", but for what is asked about: {unlike}" if unlike else ""
-    return f"One training recipe for all arms: {shared}{asked}.{tuned}{_learning_rates(design.study)}{_between(design)}"
+    return f"One training recipe for all arms: {shared}{asked}.{tuned}{_learning_rates(design.study)}{more}"
 
 
 def _between(design: Design) -> str:
@@ -100,6 +101,37 @@ def _between(design: Design) -> str:
     models = {arm.label: registry.describe("model", arm.recipe.model.name) for arm in design.arms}
     more = [arm for arm, model in models.items() if model.facts.get("supervised_between")]
     return f" The loss of {_several(more)} also counts outputs between." if 0 < len(more) < len(models) else ""
+
+
+def _lost_falls(arms: tuple[Arm, ...]) -> str:
+    """A sentence for each schedule of steps that falls less often than it is written, so short is the training."""
+    found: dict[str, list[str]] = {}
+    for arm in arms:
+        if lost := _lost(arm.recipe.train):
+            found.setdefault(lost, []).append(arm.label)
+    whose = {lost: "" if len(names) == len(arms) else f" of {_several(names)}" for lost, names in found.items()}
+    return "".join(f" The learning rate{whose[lost]} falls {lost}." for lost in found)
+
+
+def _lost(train: TrainSpec) -> str:
+    """How often a schedule of steps falls during the training, and why no more; empty where each of its falls comes."""
+    epochs: dict[int, list[str]] = {}  # after how many, rounded as in training -> the milestones
+    for point in train.milestones:
+        epochs.setdefault(round(point * train.epochs), []).append(f"{point:g}")
+    why = []
+    for epoch, points in epochs.items():
+        if epoch in (0, train.epochs):
+            at = "start" if epoch == 0 else "end"
+            why.append(f"{_the_falls(points)} at the {at} of training")
+        elif len(points) > 1:
+            why.append(f"{_the_falls(points)} together, after epoch {epoch}")
+    times = len(epochs.keys() - {0, train.epochs})
+    said = f"{times} time{'s' * (times != 1)} of {len(train.milestones)}"
+    return f"{said}: with {train.epochs} epoch{'s' * (train.epochs > 1)} {' and '.join(why)}" if why else ""
+
+
+def _the_falls(points: list[str]) -> str:
+    return f"the fall at {points[0]} comes" if len(points) == 1 else f"the falls at {' and '.join(points)} come"
 
 
 def refuse_different_protocols(design: Design) -> None:

@@ -27,6 +27,7 @@ PARTS = ("task", "dataset", "model")
 SECTIONS = {"train": TrainSpec.model_fields, "weights": Weights.model_fields}  # of fixed keys
 TRIED = 1_000_000  # the first seed of tries, which have seeds of their own
 DATASET = "dataset"  # what an arm's levels say of the data set, where a study has several
+COSTLY = ("size", "head", "width", "_channels", "detector", "proposals", "anchor_ratios")  # ends of tasks' knobs
 TRY = "try"  # what the levels of an arm of tries say of the try
 
 
@@ -332,7 +333,8 @@ def _check_tuned(tune: Tune, factors: dict[str, Factor], seeds: list[int]) -> No
     if max(seeds) >= TRIED:
         raise ValueError(f"seeds from {TRIED} on are those of tune")
     for path in tune.knobs if any(factor.match for factor in factors.values()) else ():
-        if path.startswith("model.") or path in ("task.size", "task.head"):
+        part, _, knob = path.partition(".")
+        if part == "model" or (part == "task" and (knob in ("", "name") or knob.partition(".")[0].endswith(COSTLY))):
             raise ValueError(f"tune: {path} changes what an arm costs, which match has made equal; tune other paths")
 
 

@@ -47,18 +47,24 @@ SIGNAL_FOLLOWS = 1.0  # seconds within which the signal of a process's end comes
 def opened(recipe: Recipe, root: Path | None, *, seed: int) -> tuple[dict[Split, Samples], dict[Split, str]]:
     """Both splits of a recipe's data for that seed, and their digests; each has something to train on or to evaluate.
 
-    Of a recipe with `train.held_out` both are parts of the training images.
+    Of a recipe with `train.held_out` both are parts of the training images, or of as many as it names: the digests tell
+    files apart, and are the same for any number of images.
 
     Raises:
         DataError: files are missing, damaged or not the declared ones, or nothing is left of a split.
+        PartError: the samples do not say which images they are of, and the recipe names a number.
     """
     data, task = build_dataset(recipe.dataset), build_task(recipe.task)
     data = data.of_seed(seed) if isinstance(data, Folded) else data
     if share := recipe.train.held_out:  # then nothing sees the test images
-        splits: dict[Split, Samples] = dict(zip(SPLITS, held_out(data.open("train", root), share), strict=True))
+        whole = data.open("train", root)
+        splits: dict[Split, Samples] = dict(zip(SPLITS, held_out(whole, share), strict=True))
     else:
         splits = {split: data.open(split, root) for split in SPLITS}
     digests = {split: samples.verify() for split, samples in splits.items()}
+    if share and recipe.train.images:
+        among = _first_images(recipe, task.samples(whole), whole)
+        splits = dict(zip(SPLITS, held_out(whole, share, among=among), strict=True))
     trained = trained_on(recipe, task, splits["train"])
     tested = task.samples_for_evaluation(splits["val"], build_protocol(recipe.task, recipe.evaluation))
     for split, items in zip(SPLITS, (trained, tested), strict=True):
@@ -70,22 +76,34 @@ def opened(recipe: Recipe, root: Path | None, *, seed: int) -> tuple[dict[Split,
 def trained_on(recipe: Recipe, task: SomeTask, opened: Samples) -> Items[object]:
     """The samples to train on: all, or those of as many images as the recipe names.
 
-    Images are taken in the order of a hash of their names, so that fewer are among more, whatever the seed.
+    Images are taken in the order of a hash of their names, so that fewer are among more, whatever the seed. Where some
+    are held out, the split has no others.
 
     Raises:
         DataError: there are fewer images with samples.
         PartError: the samples do not say which images they are of.
     """
-    items, wanted = task.samples(opened), recipe.train.images
-    if wanted is None:
+    items = task.samples(opened)
+    if recipe.train.images is None or recipe.train.held_out:
         return items
-    if not isinstance(items, OfImages):
-        raise PartError(f"train.images: the samples of {recipe.dataset.name} do not say which images they are of")
-    of = np.asarray(items.image_of)
-    there = sorted(set(of.tolist()), key=lambda image: hashlib.blake2b(opened.name(image).encode()).digest())
+    first = _first_images(recipe, items, opened)
+    return Some(items, [place for place, image in enumerate(_image_of(recipe, items)) if image in first])
+
+
+def _first_images(recipe: Recipe, items: Items[object], opened: Samples) -> set[int]:
+    """As many images with samples as the recipe names."""
+    there, wanted = set(_image_of(recipe, items)), recipe.train.images or 0
     if wanted > len(there):
         raise DataError(f"{opened.folder or opened.info.name}: train.images: {wanted}; {len(there)} have samples")
-    return Some(items, np.flatnonzero(np.isin(of, there[:wanted])).tolist())
+    order = sorted(there, key=lambda image: hashlib.blake2b(opened.name(image).encode()).digest())
+    return set(order[:wanted])
+
+
+def _image_of(recipe: Recipe, items: Items[object]) -> list[int]:
+    """The image of each sample."""
+    if not isinstance(items, OfImages):
+        raise PartError(f"train.images: the samples of {recipe.dataset.name} do not say which images they are of")
+    return [int(image) for image in items.image_of]
 
 
 class Some:

@@ -93,6 +93,32 @@ def test_a_published_order_that_ours_reverses_is_told():
     assert found(control, same, other, unknown).reversed == ["other"]
 
 
+def paired(rows: list[Row], *pairs: tuple[Row, Row]):
+    return cautions(rows, [comparison(control, arm) for arm, control in pairs], "AP", lost={})
+
+
+def test_an_arm_is_held_against_the_control_of_its_own_level():
+    """The wide arm crosses the narrow control, with which it is not compared, and the narrow one crosses nothing."""
+    narrow = row("control", {0: {5: 0.1, 10: 0.3, 15: 0.5, 20: 0.4}}, published="70")
+    wide = row("wide", {0: {5: 0.1, 10: 0.5, 15: 0.3, 20: 0.6}}, published="76")
+    arm = row("arm + wide", {0: {5: 0.1, 10: 0.4, 15: 0.4, 20: 0.5}}, published="77")
+    rows = [narrow, wide, arm]
+    own = paired(rows, (arm, wide))
+    assert [(one.arm, one.control, one.epoch, one.ahead) for one in own.crossings] == [("arm + wide", "wide", 15, True)]
+    assert own.reversed == ["arm + wide"]
+    assert {one.arm for one in paired(rows, (arm, narrow)).crossings} == {"arm + wide"}
+    assert paired(rows, (arm, narrow)).reversed == []
+
+
+def test_arms_that_are_not_compared_change_no_places():
+    """Of a factorial the comparisons are of effects, which have no curves."""
+    control = row("control", {0: {5: 0.0, 10: 0.2, 15: 0.3, 20: 0.4}}, published="70")
+    late = row("late", {0: {5: 0.0, 10: 0.1, 15: 0.2, 20: 0.5}}, published="60")
+    effect = dataclasses.replace(comparison(control, late), arm="late on average", control="plain on average")
+    found = cautions([control, late], [effect], "AP", lost={})
+    assert (found.crossings, found.reversed) == ([], [])
+
+
 def test_lost_seeds_are_counted_among_those_that_ended():
     control, arm = row("control", {0: {20: 0.4}, 1: {20: 0.5}}), row("arm", {0: {20: 0.4}, 1: {5: 0.1}})
     assert found(control, arm, lost={"arm": 3}).lost == {"arm": (3, 4)}

@@ -108,6 +108,10 @@ def trained(store, made, gap=0.02):
         store.put(Result(**whose(trial), status="done", scores=scores), {})
 
 
+def results(made) -> dict:
+    return {trial.id: Result(**whose(trial), status="done", scores={"near": 0.5}) for trial in made.trials}
+
+
 def deciding(store, made) -> tuple[int, ...]:
     return kept_plans.standing(made, kept_plans.read(store, "small")[0], store.read().results).seeds
 
@@ -115,7 +119,7 @@ def deciding(store, made) -> tuple[int, ...]:
 @pytest.mark.usefixtures("small_shelf")
 def test_seeds_may_be_added_at_any_time(tmp_path):
     store = Store(tmp_path / "results")
-    kept_plans.keep(store, design(tmp_path, 5), ())
+    kept_plans.keep(store, design(tmp_path, 5), {})
     trained(store, design(tmp_path, 5))
     more = design(tmp_path, 12)
     assert deciding(store, more) == tuple(range(12))
@@ -123,7 +127,7 @@ def test_seeds_may_be_added_at_any_time(tmp_path):
     assert deciding(store, design(tmp_path, 12, metrics=["near"])) == tuple(range(5, 12))
     assert deciding(store, design(tmp_path, [7, 0, 1, 2, 3, 4])) == (7,)
     trained(store, more)
-    kept_plans.keep(store, more, [trial.id for trial in design(tmp_path, 5).trials])
+    kept_plans.keep(store, more, results(design(tmp_path, 5)))
     found = gather(more, store, images=False)
     (one,) = found.comparisons_in("closeness")
     rows = {row.label: np.array(list(row.scores["closeness"].values())) for row in found.rows}
@@ -136,8 +140,8 @@ def test_seeds_may_be_added_at_any_time(tmp_path):
 @pytest.mark.usefixtures("small_shelf")
 def test_all_seeds_give_an_estimate_where_only_new_ones_decide(tmp_path):
     store, made = Store(tmp_path / "results"), design(tmp_path, 12)
-    kept_plans.keep(store, design(tmp_path, 5, test="sign_flip"), ())
-    kept_plans.keep(store, made, [trial.id for trial in design(tmp_path, 5).trials])
+    kept_plans.keep(store, design(tmp_path, 5, test="sign_flip"), {})
+    kept_plans.keep(store, made, results(design(tmp_path, 5)))
     trained(store, made)
     found = gather(made, store, images=False)
     (one,) = found.comparisons_in("closeness")

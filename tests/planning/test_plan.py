@@ -1,20 +1,22 @@
 """The price list: known before anything is spent, from a laptop, without data."""
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
-from small_studies import TESTS, write_study
+from scipy.special import stdtrit
+from small_studies import TESTS, small_study, write_study
 
-from ablate.analysis import stats
+from ablate.analysis import sequential, stats
 from ablate.errors import StudyError
 from ablate.planning import plan as planning
 from ablate.planning.arm_costs import arm_prices
 from ablate.planning.match import solve
-from ablate.planning.plan import plan
+from ablate.planning.plan import forecast_on, plan
 from ablate.planning.power import power
-from ablate.storage import Result, Shelf, Store, whose
+from ablate.storage import Result, Shelf, Store, kept_plans, whose
 from ablate.study import Design, check_study, load
 from ablate.training.run_trial import run_trial
 from ablate.training.site import Site
@@ -24,6 +26,11 @@ STUDIES = sorted((TESTS.parent / "studies").glob("*.yaml"))
 
 def made(tmp_path, **changes):
     return plan(Design(load(write_study(tmp_path, **changes))), Store(tmp_path / "results"))
+
+
+def said_by(design: Design, shelf: Shelf) -> list[str]:
+    """What the seeds can show, of a study without a kept plan."""
+    return power(design, shelf, kept_plans.standing(design, [], shelf.results))
 
 
 @pytest.mark.usefixtures("small_shelf")
@@ -62,8 +69,6 @@ def test_a_failed_trial_is_not_planned_again_and_damage_is(tmp_path):
 
 
 def small_faulty() -> dict:
-    from small_studies import small_study
-
     recipe = small_study()["recipe"]
     return recipe | {"model": recipe["model"] | {"fault": "error", "at": 5}}
 
@@ -85,7 +90,7 @@ def small_faulty() -> dict:
 def test_what_the_seeds_can_show_is_said_before(tmp_path, seeds, levels, sentence):
     factors = {"width": {"at": "model.width", "levels": list(range(2, 2 * levels + 2, 2))}}
     study = load(write_study(tmp_path, seeds=seeds, factors=factors))
-    assert power(Design(study), Shelf())[0] == sentence
+    assert said_by(Design(study), Shelf())[0] == sentence
 
 
 @pytest.mark.usefixtures("small_shelf")
@@ -106,7 +111,7 @@ def test_what_one_point_would_take_follows_from_the_spread_so_far(tmp_path):
     needed = stats.seeds_for(0.01, gaps.std(ddof=1), comparisons=1)
     assert needed is not None
     assert needed > 6  # 1.8 standard deviations of 0.014 is what six seeds detect
-    said = power(Design(study), shelf)[2]
+    said = said_by(Design(study), shelf)[2]
     assert said.startswith(f"One point (0.01) would take {needed} seeds; the spread is known roughly: ")
 
 
@@ -121,9 +126,133 @@ def test_of_a_factorial_the_noisiest_comparisons_count(tmp_path):
         shelf.add(Result(**whose(trial), status="done", scores={"closeness": score}))
     interaction = luck[:, 1, 1] - luck[:, 1, 0] - luck[:, 0, 1] + luck[:, 0, 0]
     needed = stats.seeds_for(0.01, interaction.std(ddof=1), comparisons=3)
-    said = power(design, shelf)
+    said = said_by(design, shelf)
     assert said[1].startswith("In the noisiest comparisons, the interactions, they detect with 80 % power ")
     assert said[2].startswith(f"One point (0.01) would take {needed} seeds; ")
+
+
+CROSSED = {at: {"at": f"model.{at}", "levels": levels} for at, levels in (("depth", [1, 2]), ("width", [2, 4]))}
+
+
+def luck(design: Design, *, of: int, seeds: int) -> tuple[Shelf, np.ndarray]:
+    """Results of all trials, and their scores by data set, depth, width and seed."""
+    scores, shelf = 0.5 + np.random.default_rng(0).normal(0, 0.01, (of, 2, 2, seeds)), Shelf()
+    for trial in design.trials:
+        at = design.sets.index(trial.arm.get("dataset", ""))
+        score = scores[at, int(trial.arm["depth"]) - 1, int(trial.arm["width"]) // 2 - 1, trial.seed]
+        shelf.add(Result(**whose(trial), status="done", scores={"closeness": score}))
+    return shelf, scores
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_of_a_factorial_on_several_sets_the_noisiest_comparisons_count_on_each_and_over_all(tmp_path):
+    sets = {"one": {}, "two": {"dataset.val": 12}}
+    document = {"seeds": 8, "factors": CROSSED, "design": "full_factorial", "datasets": sets, "test": "t"}
+    design = Design(load(write_study(tmp_path, **document)))
+    shelf, scores = luck(design, of=2, seeds=8)
+    interactions = scores[:, 1, 1] - scores[:, 1, 0] - scores[:, 0, 1] + scores[:, 0, 0]
+    said = said_by(design, shelf)
+    which = "in the noisiest comparisons, the interactions, they detect with 80 % power a difference of"
+    (one,) = (line for line in said if line.startswith(f"On one data set, {which}"))
+    (over,) = (line for line in said if line.startswith(f"Over all 2 of them, {which}"))
+    assert f"so far: {math.sqrt(interactions.var(axis=1, ddof=1).mean()):.4f})" in one
+    assert f"so far: {interactions.mean(axis=0).std(ddof=1):.4f})" in over
+
+
+@pytest.mark.usefixtures("small_shelf")
+@pytest.mark.parametrize(
+    ("factors", "design", "norm", "where"),
+    [
+        ({"depth": CROSSED["depth"]}, "one_at_a_time", math.sqrt(2), ""),
+        (CROSSED, "full_factorial", 2, " in the noisiest comparisons"),  # an interaction is a sum of four arms
+    ],
+)
+def test_a_look_says_which_gap_of_its_comparisons_is_decided(tmp_path, factors, design, norm, where):
+    study = write_study(tmp_path, seeds=16, looks=[8, 16], factors=factors, design=design)
+    made_of = Design(load(study))
+    (line,) = (line for line in said_by(made_of, Shelf()) if line.startswith("Look at 16 seeds"))
+    level = sequential.levels(0.05 / len(made_of.contrasts), (8, 16))[1]
+    gap = -stdtrit(15, level / 2) * norm / 4
+    assert f"; a gap of {gap:.2g} standard deviations of an arm{where} is decided here as often as not" in line
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_of_too_few_seeds_each_test_has_a_way_out_of_its_own(tmp_path):
+    factors = {"width": {"at": "model.width", "levels": [2, 4, 6]}}
+
+    def ends(test: str) -> str:
+        return said_by(Design(load(write_study(tmp_path, seeds=5, factors=factors, test=test))), Shelf())[-1]
+
+    assert ends("sign_flip") == "Sign flips of so few seeds cannot reach the level; test: t can."
+    assert ends("e_value") == "Further seeds may be added at any time: an e-value goes on from these."
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_only_the_seeds_that_decide_are_planned_with(called, tmp_path):
+    """Two seeds that were added once eight were known show nothing, however many there are."""
+    first = Design(load(write_study(tmp_path, seeds=8, test="t")))
+    store = Store(tmp_path / "results")
+    store.create()
+    kept_plans.keep(store, first, {})
+    for trial in first.trials:
+        score = 0.5 + 0.01 * trial.seed * (trial.arm["depth"] == "2")
+        store.put(Result(**whose(trial), status="done", scores={"closeness": score, "near": 0.5}), {})
+    assert made(tmp_path, seeds=8, test="t").power[0].startswith("8 seeds and 1 comparison are testable")
+    said = made(tmp_path, seeds=14, test="t").power
+    assert any(line.startswith("Verdicts rest on the seeds 8 to 13 alone") for line in said)
+    assert "6 seeds and 1 comparison are testable by paired t tests." in said
+    write_study(tmp_path, seeds=14, test="t")
+    _, out, _ = called("plan", "small.yaml", "--json")
+    assert json.loads(out)["power"]["seeds"] == 6
+    looks = made(tmp_path, looks=[10, 14], seeds=14)
+    assert [line.partition(":")[0] for line in looks.power if line.startswith("Look")] == [
+        "Look at 2 seeds",
+        "Look at 6 seeds",
+    ]
+
+
+@pytest.mark.usefixtures("small_shelf")
+@pytest.mark.parametrize(
+    ("epochs", "why"),
+    [
+        (2, "2 epochs are too few for two evaluations in the last quarter of training."),
+        (3, "3 epochs are too few for two evaluations in the last quarter of training."),
+        (4, "budget.evaluate_every: 1 would evaluate twice in the last quarter of training."),
+    ],
+)
+def test_what_would_tell_whether_scores_still_rise(tmp_path, epochs, why):
+    recipe = small_study()["recipe"]
+    recipe["train"]["epochs"] = epochs
+    found = made(tmp_path, recipe=recipe, budget={"evaluate_every": 5})
+    assert found.curves == f"Whether scores still rise at the end will not be known: {why}"
+
+
+@pytest.mark.usefixtures("small_shelf")
+def test_all_is_done_once_tries_and_trials_are(called, tmp_path):
+    tune = {"train.lr": [0.1, 0.01, 0.001]}
+    found = made(tmp_path, seeds=4, tune=tune)
+    tries = found.tuning
+    assert tries is not None
+    for count in (1, 2):
+        apart = [sum(arm.seconds * arm.planned for arm in step.arms) for step in (tries, found)]
+        whole = forecast_on(found, devices=count)
+        assert whole is not None
+        assert sum(apart) / count <= whole.seconds * 1.01 <= sum(apart) * 1.02
+        assert (
+            whole.seconds
+            == forecast_on(tries, devices=count).seconds + forecast_on(alone(found), devices=count).seconds
+        )
+    status, out, err = called("plan", "small.yaml", "--json", "--devices", "2")
+    assert status == 0, err
+    time = json.loads(out)["time"]
+    assert time["trials"] == 2 * 3 + 2 * 4
+    priced = [arm["a trial"] for arm in json.loads(out)["arms"]]
+    assert time["device seconds"] > sum(priced) * 4
+
+
+def alone(made: planning.Plan) -> planning.Plan:
+    """The plan of the trials for the verdict, as if nothing were tuned."""
+    return dataclasses.replace(made, tuning=None)
 
 
 @pytest.mark.usefixtures("small_shelf")

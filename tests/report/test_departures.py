@@ -17,19 +17,20 @@ def said(store, study) -> str:
     return " ".join(gather(Design(study), store, images=False).standing.sentences)
 
 
-def ids(study) -> list[str]:
-    return [trial.id for trial in Design(study).trials]
+def results(study, first=None) -> dict:
+    """Those of its first trials, by their ids."""
+    return {trial.id: made_up.result(trial)[0] for trial in Design(study).trials[:first]}
 
 
 def run(store, study, *, known=0) -> None:
     """What a run leaves: the plan, then results."""
-    kept_plans.keep(store, Design(study), ids(study)[:known])
+    kept_plans.keep(store, Design(study), results(study, known))
     made_up.fill(store, study)
 
 
-def dated(store, study, when, *, known=()) -> None:
-    """The study's plan as if it had been stored then; `known` are the ids of trials that had a result."""
-    plan = kept_plans.asked(Design(study), results=known).model_copy(update={"when": when})
+def dated(store, study, when, *, known=None) -> None:
+    """The study's plan as if it had been stored then; `known` are the results that there were."""
+    plan = kept_plans.asked(Design(study), results=known or {}).model_copy(update={"when": when})
     name = f"asked/{study.name}/{plan.digest}.json"
     store.place.write(name, kept_plans._sealed(plan))
 
@@ -67,7 +68,7 @@ def test_seeds_that_are_added_decide_alone(tmp_path):
     assert final.pooled.diff == pytest.approx(sum(scores["final"][s] - scores["within"][s] for s in both) / 20)
     assert next(c for c in evidence.comparisons_in("AR") if c.arm == "final").effect.n == 20
     # The first eight are still what was planned, and the later plan is told of once it is stored.
-    kept_plans.keep(store, Design(more), ids(made_up.study()))
+    kept_plans.keep(store, Design(more), results(made_up.study()))
     first = gather(Design(made_up.study()), store, images=False)
     assert first.standing.seeds == tuple(range(8))
     assert "Another plan was made on" in first.standing.sentences[0]
@@ -78,8 +79,8 @@ def test_what_was_planned_and_not_trained_is_not_known(tmp_path):
     """8 seeds are run, the file is set to 32, stopped at once, and set to 16: the first 8 are known, and no others."""
     store, eight, sixteen = Store(tmp_path), made_up.study(), made_up.study(seeds=16)
     dated(store, eight, "2026-01-01T00:00:00.000+00:00")
-    dated(store, made_up.study(seeds=32), "2026-01-02T00:00:00.000+00:00", known=ids(eight))
-    dated(store, sixteen, "2026-01-03T00:00:00.000+00:00", known=ids(eight))
+    dated(store, made_up.study(seeds=32), "2026-01-02T00:00:00.000+00:00", known=results(eight))
+    dated(store, sixteen, "2026-01-03T00:00:00.000+00:00", known=results(eight))
     made_up.fill(store, sixteen)
     found = gather(Design(sixteen), store, images=False).standing
     assert found.seeds == tuple(range(8, 16))
@@ -89,7 +90,7 @@ def test_what_was_planned_and_not_trained_is_not_known(tmp_path):
 def test_a_plan_of_before_seeds_were_stored_takes_all_that_were_planned_as_known(tmp_path):
     store, more = Store(tmp_path), made_up.study(seeds=12)
     dated(store, made_up.study(), "2026-01-01T00:00:00.000+00:00")
-    plan = kept_plans.asked(Design(more), results=ids(made_up.study()))
+    plan = kept_plans.asked(Design(more), results=results(made_up.study()))
     plan = plan.model_copy(update={"known_seeds": None, "when": "2026-01-02T00:00:00.000+00:00"})
     store.place.write(f"asked/fusion_count/{plan.digest}.json", kept_plans._sealed(plan))
     made_up.fill(store, more)
@@ -106,11 +107,51 @@ def test_until_added_seeds_are_trained_the_answer_says_that_they_are_not(tmp_pat
     assert "From all seeds: across (" in text
 
 
+@pytest.mark.parametrize("change", [{"test": "t"}, {"seeds": 12}, {"metrics": ["AP", "AR"]}, {"scale": "other"}])
+def test_after_seeds_were_added_further_changes_do_not_bring_the_first_back(tmp_path, change):
+    store, first, more = Store(tmp_path), made_up.study(), made_up.study(seeds=16)
+    dated(store, first, "2026-01-01T00:00:00.000+00:00")
+    dated(store, more, "2026-01-02T00:00:00.000+00:00", known=results(first))
+    changed = made_up.study(**{"seeds": 16} | change)
+    made_up.fill(store, more)
+    made_up.fill(store, changed)
+    dated(store, changed, "2026-01-03T00:00:00.000+00:00", known=results(more))
+    found = gather(Design(changed), store, images=False)
+    assert found.standing.seeds == tuple(range(8, change.get("seeds", 16)))
+    assert "Verdicts rest on" in " ".join(found.standing.sentences)
+    assert {one.effect.n for one in found.comparisons_in("AP")} == {len(found.standing.seeds)}
+    assert found.comparisons_in("AP")[0].pooled is not None
+
+
+def test_seeds_that_were_scored_by_other_metrics_are_known(tmp_path):
+    """A metric that is only measured when it is asked for gives trials another id, and no other scores."""
+    first, more = made_up.study(), made_up.study(seeds=16)
+    before = {f"{at:016x}": result for at, result in enumerate(results(first).values())}
+    assert kept_plans.asked(Design(more), results=before).known_seeds == list(range(8))
+
+
+def test_seeds_that_were_known_before_another_tuning_are_known(tmp_path):
+    store, tunes = Store(tmp_path), [{"train.lr": [0.0001, 0.001]}, {"train.lr": [0.01, 0.1]}]
+    one, other, more = (made_up.study(tune=tunes[at], seeds=seeds) for at, seeds in ((0, 8), (1, 8), (1, 16)))
+    chosen = {trial.id: made_up.result(trial)[0] for trial in Design(one).trials}
+    for trial, result in chosen.items():
+        train = result.recipe.train.model_copy(update={"lr": 0.0005})
+        chosen[trial] = result.model_copy(update={"recipe": result.recipe.model_copy(update={"train": train})})
+    dated(store, one, "2026-01-01T00:00:00.000+00:00")
+    dated(store, other, "2026-01-02T00:00:00.000+00:00", known=chosen)
+    plans, _ = kept_plans.read(store, "fusion_count")
+    assert (plans[1].known, plans[1].known_seeds) == (24, list(range(8)))
+    found = kept_plans.standing(Design(other), plans, chosen)
+    assert "before any result" not in " ".join(found.sentences)
+    assert "tune was" in found.sentences[0]
+    assert kept_plans.standing(Design(more), plans, chosen).seeds == tuple(range(8, 16))
+
+
 def test_seeds_added_by_another_scale_with_the_same_arms_decide_alone(tmp_path):
     """A longer list of seeds is no other question because it has another name."""
     store, more = Store(tmp_path), made_up.study(seeds=16, scale="more")
     dated(store, made_up.study(), "2026-01-01T00:00:00.000+00:00")
-    dated(store, more, "2026-01-02T00:00:00.000+00:00", known=ids(made_up.study()))
+    dated(store, more, "2026-01-02T00:00:00.000+00:00", known=results(made_up.study()))
     made_up.fill(store, more)
     found = gather(Design(more), store, images=False).standing
     assert found.seeds == tuple(range(8, 16))
@@ -124,7 +165,7 @@ def test_looks_at_added_seeds_are_those_that_are_still_to_come(tmp_path):
     """Planned at 8 and 16 seeds, which all ended; then one at 24 more was planned: it is at 8 seeds of its own."""
     store, more = Store(tmp_path), made_up.study(looks=[8, 16, 24], seeds=24)
     run(store, made_up.study(looks=[8, 16], seeds=16))
-    kept_plans.keep(store, Design(more), ids(made_up.study(looks=[8, 16], seeds=16)))
+    kept_plans.keep(store, Design(more), results(made_up.study(looks=[8, 16], seeds=16)))
     made_up.fill(store, more)
     found = gather(Design(more), store, images=False)
     assert found.rule.looks == (8,)

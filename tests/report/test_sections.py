@@ -151,6 +151,50 @@ def test_the_caption_states_data_input_and_protocol():
         assert fact in caption
 
 
+def effects(evidence):
+    blocks = registry.build("section", "effects", {})(evidence)
+    table = next(block for block in blocks if isinstance(block, Table))
+    return next(block for block in blocks if isinstance(block, Figure)).caption, table
+
+
+def test_each_comparison_names_what_it_is_from_where_they_differ():
+    caption, table = effects(evidence_of("along_width"))
+    assert caption.startswith("Differences from the control of the same width, × 100.")
+    assert table.caption.startswith("Differences from the control of the same width, × 100")
+    pairs = [
+        (arm.text, reference.text) for arm, reference in zip(column(table, "Arm"), column(table, "From"), strict=True)
+    ]
+    assert pairs[:3] == [
+        ("final", "within + width=8"),
+        ("final + width=16", "width=16"),
+        ("final + width=32", "width=32"),
+    ]
+    assert table.names == 3
+    assert "From" in [column.title for column in effects(evidence_of("factorial"))[1].columns]
+    caption, table = effects(evidence_of("full"))
+    assert caption.startswith("Differences from within, the control, × 100.")
+    assert "From" not in [column.title for column in table.columns]
+
+
+def test_the_table_says_what_its_differences_are_from():
+    assert "Δ: difference from the control with a 95%" in main_table(evidence_of("full")).notes[0]
+    assert (
+        "Δ: difference from the control of the same width with a 95%" in main_table(evidence_of("along_width")).notes[0]
+    )
+    assert "Δ: no arm is compared by itself; the effects of factors" in main_table(evidence_of("factorial")).notes[0]
+
+
+def test_intervals_of_other_metrics_are_not_called_repeated(tmp_path):
+    plain = "Of metrics other than AP: plain 95% t intervals, over all seeds."
+    assert plain in effects(evidence_of("by_looks"))[0]
+    assert "Of metrics other" not in effects(evidence_of("full"))[0]
+    evidence = evidence_of("full")
+    added = replace(evidence, standing=replace(evidence.standing, added=True))
+    assert plain in effects(added)[0]
+    one = replace(added, study=added.study.model_copy(update={"metrics": ["AP"]}))
+    assert "Of metrics other" not in effects(one)[0]
+
+
 def test_every_trial_is_listed_with_its_id():
     evidence = evidence_of("full")
     blocks = registry.build("section", "provenance", {})(evidence)

@@ -42,12 +42,48 @@ def by_arm(found):
 
 
 def test_welchs_test_takes_the_seeds_that_each_arm_has(tmp_path):
-    found = evidence(tmp_path, {"within": 0, "final": -0.04}, pairing="none", trained={"final": 5})
+    chosen, store = made_up.study(levels=("within", "final"), pairing="none"), Store(tmp_path)
+
+    def choose(trial):
+        arm, luck = trial.arm["fusions"], np.random.default_rng([trial.seed, trial.arm["fusions"] == "final"])
+        if arm == "final" and trial.seed >= 5:
+            return {"status": "diverged"}
+        return {"scores": {"AP": 0.5 - 0.04 * (arm == "final") + SPREAD * luck.standard_normal(), "AP50": 0.5}}
+
+    made_up.fill(store, chosen, choose)
+    found = gather(Design(chosen), store, images=False)
     final = by_arm(found)["final"]
     scores = [list(row.scores["AP"].values()) for row in found.rows]
     assert [len(own) for own in scores] == [8, 5]
     assert final.p_holm == pytest.approx(scipy.stats.ttest_ind(*scores, equal_var=False).pvalue)
     assert final.verdict == "lower"
+
+
+@pytest.mark.parametrize("test", ["sign_flip", "t", "e_value"])
+def test_nothing_is_decided_before_all_planned_seeds_have_ended(tmp_path, test):
+    """Who reads a study as it grows and stops when it pleases finds more than the rate allows; e-values allow it."""
+    found = evidence(tmp_path / "part", {"within": 0, "final": -0.06}, seeds=20, trained={"final": 19}, test=test)
+    (final,) = found.comparisons_in("AP")
+    assert (final.verdict, final.effect.n) == ("lower" if test == "e_value" else "undecided", 19)
+    if test != "e_value":
+        assert "not decided yet for final (" in answer(found)
+        assert "; that takes all 20 seeds." in answer(found)
+        assert math.isnan(final.p_holm)
+    (final,) = evidence(tmp_path / "all", {"within": 0, "final": -0.06}, seeds=20, test=test).comparisons_in("AP")
+    assert final.verdict == "lower"
+
+
+def test_an_e_value_says_which_seeds_it_waits_for(tmp_path):
+    chosen, store = made_up.study(levels=("within", "final"), seeds=12, test="e_value"), Store(tmp_path)
+    lost = set()
+    made_up.fill(store, chosen, lambda trial: None if (trial.arm["fusions"], trial.seed) in lost else {})
+    assert "takes seeds in their order" not in answer(gather(Design(chosen), store, images=False))
+    for place, seed in (("later", 3), ("first", 0)):
+        lost, store = {("final", seed), ("within", 11)}, Store(tmp_path / place)
+        made_up.fill(store, chosen, lambda trial, lost=lost: None if (trial.arm["fusions"], trial.seed) in lost else {})
+        text = answer(gather(Design(chosen), store, images=False))
+        assert f"takes seeds in their order, and waits for seed {seed} of final to end." in text
+        assert "no seed has a score" not in text
 
 
 def test_five_seeds_show_what_sign_flips_of_them_cannot(tmp_path):
@@ -185,7 +221,7 @@ def test_what_other_arms_show_is_said_where_the_control_was_lost(tmp_path):
     assert "AP is lower with final + width=16 (" in answer(found)
     assert "Nothing can be said of " in answer(found)
     (caption,) = [b.caption for b in registry.build("section", "effects", {})(found) if isinstance(b, Figure)]
-    assert caption.startswith("Differences, × 100. Thick: 95% t interval over paired seeds.")
+    assert caption.startswith("Differences from the control of the same width, × 100. Thick: 95% t interval over")
 
 
 def test_an_e_values_verdict_is_not_taken_back(tmp_path):
@@ -291,6 +327,72 @@ def test_a_verdict_is_not_about_new_images_where_draws_give_no_interval(tmp_path
         assert "This is about new seeds on these test images alone: draws of them give no interval." in answer(found)
     else:
         assert "new seeds and new test images; for final on these images alone, as draws of them" in answer(found)
+
+
+def test_no_difference_beyond_a_margin_counts_the_end_of_the_images_that_is_further_off(tmp_path):
+    """Test images that leave more open above the difference than below it must not show that it is small."""
+    chosen, store = (
+        made_up.study(levels=("within", "final"), population="seeds+images", test="t", margin=2.0),
+        Store(tmp_path),
+    )
+    gain = 0.009 + 0.04 * (np.arange(made_up.IMAGES) % 10 == 0)
+    for trial in Design(chosen).trials:
+        own = np.random.default_rng([trial.seed, trial.arm["fusions"] == "final"])
+        values = 0.5 + 0.001 * own.standard_normal() + gain * (trial.arm["fusions"] == "final")
+        arrays = {"toy_score/image_ids": np.arange(made_up.IMAGES), "toy_score/value": values * np.ones(made_up.IMAGES)}
+        store.put(made_up.result(trial, scores={"AP": float(arrays["toy_score/value"].mean())})[0], arrays)
+    (final,) = gather(Design(chosen), store).comparisons_in("AP")
+    assert final.image_high - final.effect.diff > final.effect.diff - final.image_low
+    assert final.effect.error * 1.96 >= final.image_high - final.effect.diff
+    assert (final.narrow[1] < 0.02) == (final.p_equivalent < 0.05)
+    assert final.narrow[1] > final.effect.diff + 1.645 / 1.96 * (final.image_high - final.effect.diff)
+
+
+def test_data_sets_with_the_same_test_images_are_not_independent(tmp_path):
+    """What the images leave open of a mean over sets is as wide as on one set, where they have the same images."""
+    widths = {}
+    for alike in (True, False):
+        sets = {"short": {}, "long": {"train.epochs": 24}}
+        chosen, store = (
+            made_up.study(datasets=sets, levels=("within", "final"), population="seeds+images"),
+            Store(tmp_path / str(alike)),
+        )
+        for trial in Design(chosen).trials:
+            digest = "1e" if alike or trial.arm["dataset"] == "short" else "2f"
+            made, arrays = made_up.result(trial, effect=-0.04 * (trial.arm["fusions"] == "final"))
+            store.put(made.model_copy(update={"data_digest": {"train": "0f" * 16, "val": digest * 16}}), arrays)
+        found = gather(Design(chosen), store)
+        own = {len(one.datasets): one.image_high - one.image_low for one in found.comparisons_in("AP")}
+        widths[alike] = own[2] / own[1]
+        assert found.images == made_up.IMAGES * (1 if alike else 2)
+    assert widths[True] == pytest.approx(1, abs=0.15)
+    assert widths[False] == pytest.approx(math.sqrt(0.5), abs=0.1)
+
+
+@pytest.mark.parametrize("bare", ["across", "final"])
+def test_images_are_drawn_in_groups_also_where_one_trial_does_not_tell_them(tmp_path, bare):
+    chosen, found = made_up.study(population="seeds+images"), {}
+    for place in ("all", "but one"):
+        store = Store(tmp_path / place)
+        for trial in Design(chosen).trials:
+            result, arrays = made_up.result(trial)
+            if place == "all" or (trial.arm["fusions"], trial.seed) != (bare, 0):
+                arrays["images/groups"] = (np.arange(made_up.IMAGES) // 4).astype(str)
+            store.put(result, arrays)
+        evidence = gather(Design(chosen), store)
+        assert "drawn as 10 groups" in answer(evidence)
+        found[place] = [(one.image_low, one.image_high) for one in evidence.comparisons_in("AP")]
+    assert found["all"] == found["but one"]
+
+
+def test_between_looks_the_images_are_those_of_the_look(tmp_path):
+    chosen, store, first = made_up.study(seeds=12, looks=[6, 12]), Store(tmp_path / "more"), Store(tmp_path / "look")
+    made_up.fill(store, chosen, lambda trial: {} if trial.seed < 11 else None)
+    made_up.fill(first, chosen, lambda trial: {} if trial.seed < 6 else None)
+    more, look = (gather(Design(chosen), where).comparisons_in("AP") for where in (store, first))
+    assert [(one.effect.n, one.image_low, one.image_high) for one in more] == [
+        (one.effect.n, one.image_low, one.image_high) for one in look
+    ]
 
 
 def test_the_answer_says_whom_it_is_about(tmp_path):

@@ -21,7 +21,7 @@ def study(tmp_path, small_shelf):
     file = tmp_path / "small.yaml"
     file.write_text(json.dumps(document))
     store, design = Store(tmp_path / "results"), Design(load(file))
-    kept_plans.keep(store, design, ())
+    kept_plans.keep(store, design, {})
     for trial in design.trials:
         if trial.seed < 4:
             arm = trial.arm["model"]
@@ -58,6 +58,13 @@ def test_what_is_decided_is_trained_no_further(called, study, tmp_path):
     text = " ".join(json.loads(out)["answer"])
     assert "higher with deep" in text
     assert "Stopped early, by the planned looks: deep at 4 of 6 seeds." in text
+
+
+def test_of_some_arms_the_trials_that_are_not_needed_are_theirs(called, study, tmp_path):
+    status, _, err = called("run", study, "--local", "--only", "wide")
+    assert status == 0, err
+    assert trained(tmp_path / "results") == {"plain": 6, "deep": 4, "wide": 6}
+    assert "all is decided: 0 of 12 trials are not needed" in err
 
 
 def test_before_a_look_nothing_is_decided(called, study, tmp_path):

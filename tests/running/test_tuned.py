@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from small_studies import COMMAND, TESTS, write_study
+from small_studies import COMMAND, TESTS, small_study, write_study
 
 from ablate import registry
 from ablate.analysis import gather
@@ -115,8 +115,12 @@ def test_a_killed_run_goes_on_where_it_was(called, tmp_path):
     assert status == 124, err
     before = ended(tmp_path)
     assert not any(not tried for tried, _ in before)
+    for name in ("small", "small_tuning"):  # what is asked is stored before anything is trained
+        (plan,), _ = kept_plans.read(Store(tmp_path / "results"), name)
+        assert plan.known == 0
     status, _, err = called("run", file, "--local")
     assert status == 0, err
+    assert len(kept_plans.read(Store(tmp_path / "results"), "small")[0]) == 1
     assert sum(count for (tried, _), count in ended(tmp_path).items() if tried) == 4
     assert sum(count for (tried, _), count in ended(tmp_path).items() if not tried) == 4
 
@@ -174,14 +178,14 @@ def test_tuning_anew_is_told(tmp_path):
     """The arms are the same, whatever they choose; what is tried is a part of the rule."""
     old, new = (Design(load(write_study(tmp_path, tune={"train.lr": rates}))) for rates in ([10.0, 0.01], [0.1, 0.2]))
     store = Store(tmp_path / "results")
-    kept_plans.keep(store, old, ())
+    kept_plans.keep(store, old, {})
     plans, _ = kept_plans.read(store, "small")
-    assert kept_plans.standing(old, plans, ()).sentences == []
-    (said,) = kept_plans.standing(new, plans, ()).sentences
+    assert kept_plans.standing(old, plans, {}).sentences == []
+    (said,) = kept_plans.standing(new, plans, {}).sentences
     assert "tune was 2 tries of train.lr 10.0, 0.01" in said
     assert "and is 2 tries of train.lr 0.1, 0.2" in said
     untuned = Design(load(write_study(tmp_path)))
-    assert "and is none" in kept_plans.standing(untuned, plans, ()).sentences[0]
+    assert "and is none" in kept_plans.standing(untuned, plans, {}).sentences[0]
 
 
 def test_a_try_trains_on_training_images_that_it_is_not_scored_on(tmp_path):
@@ -202,6 +206,13 @@ def test_a_try_trains_on_training_images_that_it_is_not_scored_on(tmp_path):
         parts.add((tuple(trained), tuple(scored)))
     ((trained, scored),) = parts  # the same for all arms
     assert (len(trained), len(scored)) == (8, 2)  # a quarter of ten images
+
+
+def test_a_study_that_is_refused_keeps_no_plan(called, tmp_path):
+    recipe = small_study()["recipe"] | {"weights": {"file": "gone.pth", "sha256": "a" * 64}}
+    status, _, err = called("run", write_study(tmp_path, tune=TUNE, recipe=recipe), "--local")
+    assert status == 2, err
+    assert not (tmp_path / "results/asked").exists()
 
 
 @pytest.mark.slow

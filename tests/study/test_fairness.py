@@ -79,9 +79,9 @@ def test_nothing_is_said_where_arms_start_alike_or_that_is_asked(tmp_path, chang
 
 
 def test_one_recipe_is_named_by_its_preset_and_what_departs_from_it(tmp_path):
-    train = {"preset": "pose", "epochs": 10, "batch": 32}
+    train = {"preset": "pose", "epochs": 20, "batch": 32}
     line = said(tmp_path, one_recipe, recipe=recipe(train=train))
-    assert line == "One training recipe for all arms: preset pose with epochs 10, batch 32."
+    assert line == "One training recipe for all arms: preset pose with epochs 20, batch 32."
     whole = said(tmp_path, one_recipe, recipe=recipe(train={"preset": "pose"}))
     assert whole == "One training recipe for all arms: preset pose."
 
@@ -120,6 +120,54 @@ def test_a_budget_of_learning_rates_is_said(tmp_path):
     }  # fmt: skip
     line = said(tmp_path, one_recipe, factors=factors, design="full_factorial")
     assert line.endswith(" Each was trained with the same 3 learning rates.")
+
+
+def steps(epochs: int, *milestones: float) -> dict:
+    return {"epochs": epochs, "batch": 8, "lr": 0.01, "schedule": "step", "milestones": list(milestones)}
+
+
+FALLS = {
+    "the last one at the end": (steps(10, 0.8, 0.96), "1 time of 2: with 10 epochs the fall at 0.96 comes at the end"),
+    "the only one at the end": (steps(1, 0.75), "0 times of 1: with 1 epoch the fall at 0.75 comes at the end"),
+    "both at the end": (steps(3, 0.9, 0.95), "0 times of 2: with 3 epochs the falls at 0.9 and 0.95 come at the end"),
+    "one at either end": (
+        steps(5, 0.05, 0.6, 0.95),
+        "1 time of 3: with 5 epochs the fall at 0.05 comes at the start of training "
+        "and the fall at 0.95 comes at the end",
+    ),
+}
+
+
+@pytest.mark.parametrize(("train", "line"), FALLS.values(), ids=FALLS)
+def test_falls_of_the_learning_rate_that_never_come_are_said(tmp_path, train, line):
+    assert said(tmp_path, one_recipe, recipe=recipe(train=train)).endswith(
+        f". The learning rate falls {line} of training."
+    )
+
+
+def test_falls_that_come_together_are_said(tmp_path):
+    assert said(tmp_path, one_recipe, recipe=recipe(train=steps(4, 0.7, 0.75))).endswith(
+        " The learning rate falls 1 time of 2: with 4 epochs the falls at 0.7 and 0.75 come together, after epoch 3."
+    )
+    demo = steps(10, 0.80952381, 0.95238095)
+    assert "the fall at 0.952381 comes at the end" in said(tmp_path, one_recipe, recipe=recipe(train=demo))
+
+
+def test_arms_whose_learning_rate_falls_less_often_are_named(tmp_path):
+    short, whole = steps(10, 0.8, 0.96), steps(30, 0.8, 0.96)
+    lengths = {"epochs": {"at": "train.epochs", "levels": [30, 10]}}
+    line = said(tmp_path, one_recipe, recipe=recipe(train=whole), factors=lengths)
+    lost = "1 time of 2: with 10 epochs the fall at 0.96 comes at the end of training"
+    assert line.endswith(f" The learning rate of epochs=10 falls {lost}.")
+    assert "falls" not in said(tmp_path, one_recipe, recipe=recipe(train=whole))
+    sets = {"one": {}, "two": {"train.epochs": 10}}
+    line = said(tmp_path, one_recipe, recipe=recipe(train=whole), datasets=sets)
+    assert line.count("falls") == 1
+    assert line.index("On two:") < line.index("The learning rate falls 1 time of 2")
+    differ = {"net": {"levels": {"shallow": {"model.depth": 1}, "deep": {"model.depth": 2, "train.epochs": 10}}}}
+    line = said(tmp_path, one_recipe, recipe=recipe(train=short | {"epochs": 30}), factors=differ)
+    assert line.startswith("The arms' training recipes differ")
+    assert "The learning rate of deep falls 1 time of 2" in line
 
 
 # -- where it is read ------------------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
 import pytest
 from small_studies import small_study, write_study
 
+from ablate import registry
 from ablate.errors import StudyError
 from ablate.study import Choice, Design, Recipe, Tune, check_study, load
+from ablate.study.factor import Factor
+from ablate.study.study import _check_tuned
 
 pytestmark = pytest.mark.usefixtures("small_shelf")
 
@@ -57,6 +60,20 @@ def test_tries_are_some_of_all_combinations_and_more_have_the_fewer():
     assert few.items() <= more.items() <= everything.items()
 
 
+def test_the_tries_that_are_made_are_said():
+    rates, both = {"train.lr": [0.001, 0.01, 0.1]}, {"train.lr": [1, 2], "train.weight_decay": [0.1, 0.2]}
+    end = ", 1 seed each, on 20 % of the training images"
+    few = Tune.model_validate(rates | {"trials": 2})
+    left = " and ".join(f"lr {setting['train.lr']}" for setting in few.tries.values())
+    assert left == "lr 0.001 and lr 0.01"
+    assert few.said == f"2 tries of train.lr 0.001, 0.01{end}"
+    for whole in (rates, rates | {"trials": 3}):
+        assert Tune.model_validate(whole).said == f"3 tries of train.lr 0.001, 0.01, 0.1{end}"
+    assert Tune.model_validate(both).said == f"4 tries of train.lr 1, 2; train.weight_decay 0.1, 0.2{end}"
+    some = Tune.model_validate(both | {"trials": 2})
+    assert some.said == f"2 tries of train.lr, train.weight_decay: {'; '.join(some.tries)}{end}"
+
+
 @pytest.mark.parametrize(
     ("tune", "what"),
     [
@@ -87,6 +104,7 @@ def test_a_scale_may_tune(tmp_path):
     assert load(file).tune is None
 
 
+MATCH = {"gmacs": "control", "by": "model.width"}
 FOLDS = {
     "name": "label_folder", "set": "own", "images": "img", "labels": "lab/{name}.png",
     "classes": ["a", "b"], "folds": 5,
@@ -139,3 +157,24 @@ def test_what_is_tuned_keeps_apart_from_other_keys(tmp_path):
         with pytest.raises(StudyError, match=f"tune: {path} changes what an arm costs"):
             load(write_study(tmp_path, recipe=POSE, factors=matched, tune={path: [1, 4]}, plugins=[], metrics=["AP"]))
     load(write_study(tmp_path, recipe=POSE, factors=matched, tune=TUNE, plugins=[], metrics=["AP"]))
+
+
+COSTLY = {
+    "detection": ("box_width", "mask_width", "width", "detector", "proposals", "anchor_ratios", "size"),
+    "segmentation": ("ocr_channels", "resize", "head"),
+}
+FREE = {"detection": ("nms", "anchor_scale", "sampled", "scale"), "pose": ("channels", "sigma", "drawn")}
+
+
+@pytest.mark.parametrize("task", sorted({*COSTLY, *FREE}))
+def test_beside_a_match_no_knob_of_a_task_is_tuned_that_costs(task):
+    matched = {"net": Factor.model_validate({"at": "model.fusions", "levels": ["a", "b"], "match": MATCH})}
+    for knob in COSTLY.get(task, ()):
+        tune = Tune.model_validate({f"task.{knob}": [1, 2]})
+        with pytest.raises(ValueError, match=f"task.{knob} changes what an arm costs"):
+            _check_tuned(tune, matched, [0])
+        _check_tuned(tune, {}, [0])
+    for knob in FREE.get(task, ()):
+        _check_tuned(Tune.model_validate({f"task.{knob}": [1, 2]}), matched, [0])
+    known = {knob.name for knob in registry.describe("task", task).knobs}
+    assert {*COSTLY.get(task, ()), *FREE.get(task, ())} <= known

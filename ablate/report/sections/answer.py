@@ -33,14 +33,40 @@ def _sentences(evidence: Evidence) -> list[str]:
     comparisons, added = [c for c in planned if c.effect.n], evidence.standing.added
     if not control.scores[metric] and not comparisons:
         return [f"Nothing can be compared: the control ({control.label}) has no finished trial."]
-    alone = [c.arm for c in planned if not c.effect.n]
-    why, yet = ("of the seeds that decide none has a score", " yet") if added else ("no seed has a score", "")
-    nothing = [f"Nothing can be said{yet} of {listed(alone)}: {why} there and in the control."] if alone else []
+    nothing = _nothing(evidence, [c.arm for c in planned if not c.effect.n])
     over_all = [c for c in comparisons if len(c.datasets) > 1]
     said = verdicts(evidence, over_all) + verdicts(evidence, [c for c in comparisons if c not in over_all]) + nothing
     if not comparisons:
         return said + _plan(evidence, planned) * added
     return said + population(evidence) + evidence.doubts + _plan(evidence, planned) + _cautions(evidence, comparisons)
+
+
+def _nothing(evidence: Evidence, alone: list[str]) -> list[str]:
+    """Of which comparisons there is nothing to say, and why."""
+    gaps, added = _gaps(evidence), evidence.standing.added
+    why, yet = ("of the seeds that decide none has a score", " yet") if added else ("no seed has a score", "")
+    if alone and gaps:
+        return [f"Nothing can be said yet of {listed(alone)}.", gaps]
+    if alone:
+        return [f"Nothing can be said{yet} of {listed(alone)}: {why} there and in the control."]
+    return [gaps] if gaps else []
+
+
+def _gaps(evidence: Evidence) -> str:
+    """Of an e-value the seeds that later ones wait for."""
+    order = list(evidence.standing.seeds)
+    if evidence.rule.test != "e_value":
+        return ""
+    gaps = [
+        f"seed {seed} of {row.label}"
+        for row in evidence.rows
+        for seed in [next((seed for seed in order if seed not in row.documents), None)]
+        if seed is not None and any(later in row.documents for later in order[order.index(seed) :])
+    ]
+    if not gaps:
+        return ""
+    more = [f"{len(gaps) - NAMED} more"] if len(gaps) > NAMED else []
+    return f"An e-value takes seeds in their order, and waits for {listed(gaps[:NAMED] + more)} to end."
 
 
 def _plan(evidence: Evidence, comparisons: list[Comparison]) -> list[str]:
@@ -87,7 +113,7 @@ def _at_chance(breakdown: Breakdown, evidence: Evidence) -> str:
 
 
 def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
-    """Whether the arms were still learning: by more than their seeds differ, or than half of the largest gap."""
+    """Whether the arms were still learning: by more than their seeds differ, or than half of the largest difference."""
     known = {label: slope for label, slope in evidence.cautions.slopes.items() if math.isfinite(slope)}
     if not known:
         return (
@@ -107,7 +133,7 @@ def _still_rising(evidence: Evidence, comparisons: list[Comparison]) -> str:
         over = f"its standard deviation over seeds is {percent(spread, digits)}, " if math.isfinite(spread) else ""
         line = (
             f"Training had not converged. {line} {least} changed by {signed(rise, digits)} in "
-            f"that quarter; {over}the largest gap between arms {percent(gap, digits)}."
+            f"that quarter; {over}the largest planned difference {percent(gap, digits)}."
         )
     return line
 

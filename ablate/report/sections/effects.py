@@ -42,6 +42,8 @@ def _figure(evidence: Evidence) -> Figure:
     known = {comparison.metric for comparison in evidence.comparisons if comparison.effect.n}
     metrics = [metric for metric in evidence.study.metrics if metric in known][:PANELS]
     caption = f"Differences{_reference(evidence)}, × 100. Thick: 95% {interval_of(evidence)}."
+    if len(metrics) > 1 and (evidence.rule.looks or evidence.standing.added):
+        caption += f" Of metrics other than {evidence.primary}: {_plain_intervals(evidence)}, over all seeds."
     if evidence.images:
         caption += " Thin: 95% interval over draws of test images with the trained networks held fixed."
     shown = {metric: [c for c in evidence.comparisons_in(metric) if _drawn(c, evidence)] for metric in metrics}
@@ -50,12 +52,20 @@ def _figure(evidence: Evidence) -> Figure:
 
 
 def _reference(evidence: Evidence) -> str:
-    """What the differences are from; each effect of a factorial, and each arm within a factor, has its own."""
+    """What the differences are from; each effect of a factorial has its own."""
+    how, _, factor = evidence.study.comparing.partition("within ")
+    if factor:
+        return f" from the control of the same {factor}"
+    if how == "control":
+        return f" from {evidence.control.label}, the control" if len(evidence.datasets) == 1 else " from the control"
     references = {comparison.control for comparison in evidence.comparisons}
-    controls = {row.label for row in evidence.rows if row.is_control}
-    if references == {evidence.control.label}:
-        return f" from {evidence.control.label}, the control"
-    return " from the control of the data set" if references <= controls else ""
+    return f" from {references.pop()}" if len(references) == 1 else ""
+
+
+def _plain_intervals(evidence: Evidence) -> str:
+    """What the intervals of other metrics are, for which no looks and no added seeds count."""
+    kind = "confidence sequences" if evidence.rule.test == "e_value" else "plain 95% t intervals"
+    return f"{kind}, widened alike" if evidence.rule.images else kind
 
 
 def _drawn(comparison: Comparison, evidence: Evidence) -> bool:
@@ -80,9 +90,11 @@ def _panel(metric: str, comparisons: list[Comparison]) -> Panel:
 
 
 def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
+    apart = len({comparison.control for comparison in comparisons}) > 1
     columns = [
         Column("Metric", "left"),
         Column("Arm", "left"),
+        *([Column("From", "left")] if apart else []),
         Column("Pairs"),
         Column("Δ"),
         Column("Paired seeds", "center"),
@@ -112,11 +124,12 @@ def _table(evidence: Evidence, comparisons: list[Comparison]) -> Table:
     if flips:
         notes.append(f"Sign flips at the last look, as a cross-check, before Holm: {', '.join(flips)}.")
     firsts = {comparison.metric: comparison for comparison in reversed(comparisons)}
-    rows = [_row(comparison, digits, name=firsts[comparison.metric] is comparison) for comparison in comparisons]
-    return Table(f"Differences{_reference(evidence)}, × 100, with 95% intervals.", columns, rows, notes, names=2)
+    rows = [_row(c, digits, name=firsts[c.metric] is c, reference=apart) for c in comparisons]
+    caption = f"Differences{_reference(evidence)}, × 100, with 95% intervals."
+    return Table(caption, columns, rows, notes, names=2 + apart)
 
 
-def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
+def _row(comparison: Comparison, digits: int, *, name: bool, reference: bool) -> list[Cell]:
     effect = comparison.effect
     ends = [
         (effect.paired_low, effect.paired_high),
@@ -128,6 +141,7 @@ def _row(comparison: Comparison, digits: int, *, name: bool) -> list[Cell]:
     return [
         Cell(comparison.metric if name else ""),
         Cell(comparison.arm),
+        *([Cell(comparison.control)] if reference else []),
         Cell(str(effect.n)),
         Cell(signed(effect.diff, digits), strong=comparison.shown),
         paired,

@@ -1,6 +1,7 @@
 """Where the numbers come from, and how to make one of them again."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -62,8 +63,16 @@ def _facts(evidence: Evidence) -> Table:
     if evidence.finished:
         rows.append([Cell("finished"), Cell(" to ".join(dict.fromkeys(evidence.finished)))])
     rows.append([Cell("time"), Cell(f"{evidence.seconds / 3600:.2f} hours, all trials together")])
+    if evidence.tries:
+        rows.append([Cell("tuning before"), Cell(_tuning(evidence))])
     columns = [Column("Fact", "left"), Column("Value (trials)", "left", wide=True)]
     return Table("Code, machines and data.", columns, rows, ["Counts stand where trials differ."])
+
+
+def _tuning(evidence: Evidence) -> str:
+    hours = sum(result.seconds for result in evidence.tries.values()) / 3600
+    revisions = Counter(result.env.get("revision", "unknown") for result in evidence.tries.values())
+    return f"{len(evidence.tries)} tries, {hours:.2f} hours; revision {_values(dict(revisions.most_common()))}"
 
 
 def _imported(evidence: Evidence) -> str:

@@ -164,9 +164,10 @@ def _transposed(evidence: Evidence) -> bool:
 
 def _notes(evidence: Evidence) -> list[str]:
     by = (len(evidence.datasets) > 1) * f", on {len(evidence.datasets)} data sets and over all"
+    rule = declared(evidence.study, evidence.rule.looks)
     notes = [
-        "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: difference from the "
-        f"control with a 95% {interval_of(evidence)}. Verdict: {declared(evidence.study)}, "
+        "Scores × 100: mean ± standard deviation over the n seeds of m planned that finished. Δ: "
+        f"{_compared(evidence)} a 95% {interval_of(evidence)}. Verdict: {rule}, "
         f"{'Bonferroni' if evidence.rule.margin else 'Holm'} over {evidence.planned} planned "
         f"comparison{'s' * (evidence.planned > 1)}{by}, p < 0.05 and an interval without 0; "
         "bold where a difference is shown.",
@@ -186,6 +187,14 @@ def _notes(evidence: Evidence) -> list[str]:
         table = evidence.published
         notes.append(f"Paper: {table.source}; its protocol: {table.protocol}.")
     return notes
+
+
+def _compared(evidence: Evidence) -> str:
+    """What an arm is compared with, up to its interval."""
+    how, _, factor = evidence.study.comparing.partition("within ")
+    if how == "effects":
+        return "no arm is compared by itself; the effects of factors are below, with"
+    return f"difference from the control of the same {factor} with" if factor else "difference from the control with"
 
 
 def _errors(evidence: Evidence) -> dict[str, str]:

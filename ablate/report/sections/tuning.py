@@ -60,13 +60,14 @@ def _cell(scores: tuple[float, ...], *, strong: bool) -> Cell:
 
 
 def _edges(evidence: Evidence) -> list[str]:
-    """Of each arm the paths whose chosen value is the least or the greatest of three or more that were tried."""
+    """Of each arm the paths whose chosen value is the least or the greatest that was tried; a list has no end."""
     tune, found = evidence.study.tune, []
     assert tune
     for arm, choice in evidence.choices.items():
         for path in tune.knobs if any(map(_known, choice.scores.values())) else ():
-            tried = {setting[path] for setting in tune.tries.values()}
+            tried = [setting[path] for setting in tune.tries.values()]
             numbers = [value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)]
-            if len(numbers) == len(tried) > 2 and choice.setting[path] in (min(numbers), max(numbers)):
+            ends = {min(numbers), max(numbers)} if len(numbers) == len(tried) else set()
+            if len(ends) > 1 and choice.setting[path] in ends:
                 found.append(f"{arm} in {path} {choice.setting[path]:g}")
     return found
