@@ -206,6 +206,9 @@ class Study(BaseModel):
             update["looks"] = None
         if over.design and over.compare is None:
             update["compare"] = None
+        for key in {"pairing", "population"} & written:
+            if update[key] is None:
+                del update[key]
         return _validated(type(self), update, f"scales.{chosen}.")
 
 

@@ -288,6 +288,13 @@ def test_a_scale_overrides_recipe_factors_seeds_and_budget(tmp_path):
     assert (other.scale, other.seeds, other.recipe.train.epochs) == ("other", [0, 1], 3)
 
 
+def test_a_null_of_a_scale_takes_away_what_the_study_has(tmp_path):
+    rule = {"test": "t", "pairing": "none", "population": "seeds+images", "margin": 1.0, "seeds": 8}
+    file = write_study(tmp_path, **rule, scales={"plain": dict.fromkeys(("test", "pairing", "population", "margin"))})
+    plain = load(file, scale="plain")
+    assert (plain.testing, plain.pairing, plain.population, plain.margin) == ("sign_flip", "seeds", "seeds", None)
+
+
 def test_a_scale_may_have_its_own_seeds_or_looks_and_its_own_rule(tmp_path):
     document = {key: value for key, value in small_study().items() if key != "seeds"}
     document |= {"looks": [4, 8], "margin": 1.0}
