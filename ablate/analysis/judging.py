@@ -36,10 +36,8 @@ def compared(
     if rule.looks:
         judged = _looked_at(found, contrasts, arms, primary, rule, images, deciding)
     else:
-        judged = [
-            _not_before(one, rule, arms, contrast, deciding)
-            for one, contrast in zip(_judged(found, rule), contrasts, strict=True)
-        ]
+        ended = [rule.test == "e_value" or _ended(contrast, arms, deciding) for contrast in contrasts]
+        judged = _judged(found, rule, ended, len(deciding))
     everything = [_compare(c, arms, metric, rule, images, study.seeds) for metric in others for c in contrasts]
     if set(study.seeds) - set(deciding):
         alls = [_compare(contrast, arms, primary, rule, images, study.seeds).effect for contrast in contrasts]
@@ -115,28 +113,33 @@ def _effect(contrast: Contrast, arms: Rows, metric: str, rule: Rule, seeds: Coll
     return stats.contrast(scores, list(contrast.weights.values()), test=rule.test, pairing=rule.pairing)
 
 
-def _judged(found: list[Comparison], rule: Rule) -> list[Comparison]:
-    """One test of all seeds, Holm over all comparisons; with a margin both tests of a comparison share its level."""
-    raw = [one.effect.p for one in found]
+def _ended(contrast: Contrast, arms: Rows, deciding: Sequence[int]) -> bool:
+    """Whether all seeds that decide have ended in all of a comparison's arms, with or without a score."""
+    return all(set(deciding) <= set(arms[label].documents) for label in contrast.weights)
+
+
+def _judged(found: list[Comparison], rule: Rule, ended: list[bool], seeds: int) -> list[Comparison]:
+    """One test of all seeds, Holm over all comparisons; with a margin both tests of a comparison share its level.
+
+    Nothing is judged, and no p is given, before all seeds of a comparison have ended: who stops when it pleases finds
+    what is not there. Among the comparisons it counts from the start.
+    """
+    raw = [one.effect.p if whole else math.nan for one, whole in zip(found, ended, strict=True)]
     if rule.margin is None:
         adjusted = [float(p) for p in stats.holm(raw)]
         smallest = [_smallest(raw[:at] + raw[at + 1 :], one.effect) for at, one in enumerate(found)]
     else:
         adjusted = [_corrected(p, rule) for p in raw]
         smallest = [rule.floor(one.effect.n) for one in found]
-    return [
+    judged = [
         _with_verdict(one, rule, p=p, smallest=floor, equivalent=_equivalence(one.effect, rule))
         for one, p, floor in zip(found, adjusted, smallest, strict=True)
     ]
-
-
-def _not_before(one: Comparison, rule: Rule, arms: Rows, contrast: Contrast, deciding: Sequence[int]) -> Comparison:
-    """No verdict until all planned seeds have ended: who stops when it pleases finds what is not there. E-values hold
-    at any number of seeds."""
-    ended = all(set(deciding) <= set(arms[label].documents) for label in contrast.weights)
-    if ended or rule.test == "e_value" or not one.effect.n or not rule.testable(len(deciding)):
-        return one
-    return replace(one, p_holm=math.nan, detectable=math.nan, verdict="undecided", until=len(deciding))
+    early: Verdict = "undecided" if rule.testable(seeds) else "not testable"
+    return [
+        done if whole else replace(one, smallest_p=done.smallest_p, verdict=early, until=seeds)
+        for one, done, whole in zip(found, judged, ended, strict=True)
+    ]
 
 
 def _smallest(others: list[float], effect: Effect) -> float:

@@ -145,12 +145,13 @@ def _known_data(shelf: Shelf, found: list[Result]) -> dict[Data, set[str]]:
 
 
 def _data(result: Result) -> Iterator[tuple[Data, str]]:
-    """Each split of its data set with the digest of the files that it had."""
-    part = result.recipe.dataset
+    """Each split of its data set with the digest of the files that it had; tries have splits of their own."""
+    part, held_out = result.recipe.dataset, result.recipe.train.held_out
     with suppress(PartError):
         part = part.filled("dataset")
+    name = part.model_dump_json() + (f", held out {held_out:g}" if held_out else "")
     for split, digest in result.data_digest.items():
-        yield (part.model_dump_json(), split), digest
+        yield (name, split), digest
 
 
 def _other_data(result: Result, known: dict[Data, set[str]]) -> str:

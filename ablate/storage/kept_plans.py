@@ -5,17 +5,18 @@ results/asked/<study>/<digest>.json   one plan each, never changed; another plan
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ablate.errors import DamagedError, StoreError
+from ablate.errors import DamagedError, PartError, StoreError
 from ablate.machine import fingerprint
 from ablate.storage.result import Result
 from ablate.storage.store import Store
-from ablate.study import FROZEN, Arm, Design, Recipe, Study, trial_keys
+from ablate.study import FROZEN, Arm, Design, Plugin, Recipe, Study, trial_keys
 
 FOLDER = "asked"
 MOST = 3  # plans that sentences tell of before they only count
@@ -44,7 +45,7 @@ class KeptPlan(BaseModel):
 
 def asked(design: Design, *, results: Mapping[str, Result]) -> KeptPlan:
     """The plan of a study as its file has it now; `results` are those that there are, by trial id."""
-    study, known = design.study, _known(design, results.values())
+    study, known = design.study, _known(design, results)
     return KeptPlan(
         scale=study.scale,
         arms={arm.label: _digest(arm) for arm in _untuned(design).arms},
@@ -64,25 +65,44 @@ def _untuned(design: Design) -> Design:
     return Design(study.model_copy(update={"tune": None})) if study.tune and not design.trying else design
 
 
-def _known(design: Design, results: Iterable[Result]) -> list[int]:
+def _known(design: Design, results: Mapping[str, Result]) -> list[int]:
     """The seed of each trial that has a result. Other metrics and other tuned values give a trial another id and make
     no other question of it."""
     tuned, seeds = tuple(design.study.tune.knobs) if design.study.tune else (), set(design.study.seeds)
-    ended = {(one.seed, _trained(one.recipe, one.data_version, tuned)) for one in results if one.seed in seeds}
-    arms = [(arm, _trained(arm.recipe, arm.trials[0].data_version, tuned)) for arm in design.arms]
-    return [trial.seed for arm, trained in arms for trial in arm.trials if (trial.seed, trained) in ended]
+    ended = {(one.seed, _trained_by(one, tuned)) for one in results.values() if one.seed in seeds}
+    arms = [(arm, _trained_in(arm, tuned)) for arm in design.arms]
+    return [t.seed for arm, trained in arms for t in arm.trials if t.id in results or (t.seed, trained) in ended]
 
 
-def _trained(recipe: Recipe, version: str | None, tuned: Iterable[str]) -> str:
-    """A digest of what a trial trains, but for its seed and the paths that are tuned."""
+def _trained_by(result: Result, tuned: Iterable[str]) -> str:
+    recipe = result.recipe
+    with suppress(PartError):  # of a part that is on no shelf any more
+        recipe = recipe.filled()
+    return _trained(recipe, tuned, result.data_version, result.meanings, result.plugins)
+
+
+def _trained_in(arm: Arm, tuned: Iterable[str]) -> str:
+    return _trained(arm.recipe, tuned, arm.trials[0].data_version, arm.recipe.meanings(()), arm.recipe.plugins(()))
+
+
+def _trained(
+    recipe: Recipe,
+    tuned: Iterable[str],
+    version: str | None,
+    meanings: Mapping[str, int],
+    plugins: Mapping[str, Plugin],
+) -> str:
+    """A digest of what a trial trains, but for its seed and the paths that are tuned; metrics have no say."""
     document = recipe.model_dump(mode="json")
-    for path in tuned:
+    for path in (*tuned, "weights.file"):
         *parts, last = path.split(".")
         within = document
         for part in parts:
             within = within.get(part) or {}
         within.pop(last, None)
-    return fingerprint([document, version])
+    numbers = {role: number for role, number in meanings.items() if not role.startswith("metric ")}
+    code = {role: plugin.digest for role, plugin in plugins.items() if not role.startswith("metric ")}
+    return fingerprint([document, version, numbers, code])
 
 
 def _rule(study: Study) -> dict[str, str | float | list[int]]:
@@ -193,7 +213,7 @@ def standing(design: Design, plans: list[KeptPlan], results: Mapping[str, Result
         )
     if added:
         sentences.append(
-            f"Verdicts rest on the {_seeds(fresh)} alone: the others were known when these were added. "
+            f"Verdicts rest on the {_seeds(fresh)} alone: the others were known when seeds were added. "
             "The estimate from all of them has no verdict."
         )
     elif own is not None and own.known and not earlier:
@@ -213,17 +233,24 @@ def _anytime(plan: KeptPlan, earlier: list[KeptPlan]) -> bool:
 
 
 def _deciding(plan: KeptPlan, earlier: list[KeptPlan], *, planned: bool = True) -> set[int]:
-    """The seeds that its verdicts rest on. Where all were known, those of the plan before it, whatever was changed."""
+    """The seeds that its verdicts rest on: where it adds some, those that were not known; else those of the plan before
+    it that it has, whatever was changed."""
     if (planned and _blind(plan, earlier)) or _anytime(plan, earlier) or not earlier:
         return set(plan.seeds)
-    fresh = set(plan.seeds) - _seen(plan, earlier)
-    return fresh or set(plan.seeds) & _deciding(earlier[-1], earlier[:-1])
+    if set(plan.seeds) <= {seed for before in earlier for seed in before.seeds}:
+        return set(plan.seeds) & _deciding(earlier[-1], earlier[:-1])
+    return set(plan.seeds) - _seen(plan, earlier)
 
 
 def _seen(own: KeptPlan, earlier: list[KeptPlan]) -> set[int]:
-    """The seeds of earlier plans that had a result when this one was made: planned and not trained is not seen."""
-    planned = {seed for plan in earlier for seed in plan.seeds}
-    return planned if own.known_seeds is None else planned & set(own.known_seeds)
+    """The seeds of earlier plans that had a result when this one was made: planned and not trained is not seen. Of a
+    plan that tuned otherwise nothing tells which had one."""
+    if own.known_seeds is None:
+        return {seed for plan in earlier for seed in plan.seeds}
+    tuned = own.rule.get("tune")
+    return {
+        seed for plan in earlier for seed in plan.seeds if seed in own.known_seeds or plan.rule.get("tune") != tuned
+    }
 
 
 def _goes_on(old: KeptPlan, new: KeptPlan) -> bool:

@@ -21,6 +21,7 @@ from ablate import registry
 from ablate.errors import PartError
 from ablate.machine import fingerprint, origin
 
+HELD_OUT_MEANING = 2  # of the images that a recipe names; before, of all
 CORRIDOR_MEANING = 1  # raised by hand when fit.py or evaluate.py change what they compute
 MOST_METRICS = 6  # of a task, of which every choice has an identity of its own
 WEIGHTS_MEANING = 1  # raised by hand when weights.py loads something else from the same file
@@ -216,6 +217,8 @@ class Recipe(BaseModel):
         numbers = {role: part.meaning for role, part in self._parts(scores).items()}
         if self.weights:
             numbers["weights"] = WEIGHTS_MEANING
+        if self.train.images and self.train.held_out:
+            numbers["held out"] = HELD_OUT_MEANING
         return numbers | {"corridor": CORRIDOR_MEANING}
 
     def plugins(self, scores: Collection[str] | None = None) -> dict[str, Plugin]:

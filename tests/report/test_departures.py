@@ -130,13 +130,58 @@ def test_seeds_that_were_scored_by_other_metrics_are_known(tmp_path):
     assert kept_plans.asked(Design(more), results=before).known_seeds == list(range(8))
 
 
+def test_a_result_whose_recipe_lacks_a_knob_of_today_is_known(tmp_path):
+    """A knob that came later, with the old behaviour as its default, makes no other trial of it."""
+    first, more, before = made_up.study(), made_up.study(seeds=16), {}
+    for trial in Design(first).trials:
+        made = made_up.result(trial)[0]
+        bare = {
+            knob: value for knob, value in made.recipe.evaluation.items() if knob != next(iter(made.recipe.evaluation))
+        }
+        assert bare != made.recipe.evaluation
+        before[trial.id[::-1]] = made.model_copy(update={"recipe": made.recipe.model_copy(update={"evaluation": bare})})
+    assert kept_plans.asked(Design(more), results=before).known_seeds == list(range(8))
+
+
+def test_results_of_other_code_are_not_known():
+    made = made_up.study()
+    for changed in ({"meanings": {"task": 2}}, {"plugins": {}}, {"data_version": "other"}):
+        others = {trial.id[::-1]: made_up.result(trial, **changed)[0] for trial in Design(made).trials}
+        assert kept_plans.asked(Design(made), results=others).known == 0
+
+
+@pytest.mark.parametrize("other", [{"train.weight_decay": [0.0, 0.001]}, None])
+def test_where_another_tuning_was_planned_its_seeds_count_as_known(tmp_path, other):
+    """Of paths that are not tuned any more nothing tells which values the trials had."""
+    store, one = Store(tmp_path), made_up.study(tune={"train.lr": [0.0001, 0.001]})
+    dated(store, one, "2026-01-01T00:00:00.000+00:00")
+    more = made_up.study(tune=other, seeds=16)
+    plans, _ = kept_plans.read(store, "fusion_count")
+    assert kept_plans.standing(Design(more), plans, {}).seeds == tuple(range(8, 16))
+
+
+@pytest.mark.parametrize("change", [{"seeds": 16}, {"test": "t"}, {"metrics": ["AR", "AP"]}])
+def test_a_change_that_adds_no_seed_leaves_the_verdict_to_those_that_were_planned(tmp_path, change):
+    store, first = Store(tmp_path), made_up.study(seeds=32)
+    changed = made_up.study(**{"seeds": 32} | change)
+    dated(store, first, "2026-01-01T00:00:00.000+00:00")
+    known = {trial: one for trial, one in results(first).items() if one.seed < 12}
+    dated(store, changed, "2026-01-02T00:00:00.000+00:00", known=known)
+    made_up.fill(store, changed)
+    found = gather(Design(changed), store, images=False).standing
+    assert found.seeds == tuple(range(len(changed.seeds)))
+    assert "Departs from the plan" in found.sentences[0]
+    assert "before any result" not in found.sentences[0]
+
+
 def test_seeds_that_were_known_before_another_tuning_are_known(tmp_path):
     store, tunes = Store(tmp_path), [{"train.lr": [0.0001, 0.001]}, {"train.lr": [0.01, 0.1]}]
     one, other, more = (made_up.study(tune=tunes[at], seeds=seeds) for at, seeds in ((0, 8), (1, 8), (1, 16)))
     chosen = {trial.id: made_up.result(trial)[0] for trial in Design(one).trials}
     for trial, result in chosen.items():
         train = result.recipe.train.model_copy(update={"lr": 0.0005})
-        chosen[trial] = result.model_copy(update={"recipe": result.recipe.model_copy(update={"train": train})})
+        recipe = result.recipe.model_copy(update={"train": train})
+        chosen[trial] = result.model_copy(update={"recipe": recipe, "meanings": recipe.meanings()})
     dated(store, one, "2026-01-01T00:00:00.000+00:00")
     dated(store, other, "2026-01-02T00:00:00.000+00:00", known=chosen)
     plans, _ = kept_plans.read(store, "fusion_count")

@@ -240,7 +240,8 @@ def test_an_arm_that_failed_whole_is_in_the_answer(tmp_path):
     assert "Nothing can be said of final: no seed has a score there and in the control." in answer(one)
     assert "across" in answer(one)
     others = made(tmp_path / "others", lambda trial: {} if trial.arm["fusions"] == "within" else failed)
-    assert answer(others) == "Nothing can be said of across and final: no seed has a score there and in the control."
+    alone = "Nothing can be said of across and final: no seed has a score there and in the control. No plan is stored "
+    assert answer(others).startswith(alone)
 
 
 def test_a_verdict_over_survivors_is_marked(tmp_path):

@@ -73,6 +73,27 @@ def test_nothing_is_decided_before_all_planned_seeds_have_ended(tmp_path, test):
     assert final.verdict == "lower"
 
 
+@pytest.mark.parametrize("test", ["sign_flip", "t"])
+def test_what_has_not_ended_counts_among_the_comparisons_from_the_start(tmp_path, test):
+    """An early p of another arm, however small, must not show what all of its seeds will not."""
+    gaps, short = {"within": 0, "across": -0.06, "final": -0.01}, {"across": 10, "within": 12, "final": 12}
+    part = by_arm(evidence(tmp_path / "part", gaps, seeds=12, trained=short, test=test))
+    alone = stats.holm([part["final"].effect.p, math.nan])[0]
+    assert part["final"].p_holm == pytest.approx(2 * part["final"].effect.p) == pytest.approx(alone)
+    assert (part["across"].verdict, part["across"].until) == ("undecided", 12)
+    whole = by_arm(evidence(tmp_path / "whole", gaps, seeds=12, test=test))
+    assert whole["final"].p_holm <= part["final"].p_holm
+
+
+def test_nothing_of_a_verdict_stands_beside_undecided(tmp_path):
+    gaps = {"within": 0, "across": 0, "final": 0}
+    found = by_arm(evidence(tmp_path, gaps, seeds=12, trained={"across": 11, "final": 0}, test="t", margin=5.0))
+    assert {one.verdict for one in found.values()} == {"undecided"}
+    assert math.isnan(found["across"].p_equivalent)
+    assert math.isnan(found["across"].narrow[0])
+    assert math.isnan(found["across"].p_holm)
+
+
 def test_an_e_value_says_which_seeds_it_waits_for(tmp_path):
     chosen, store = made_up.study(levels=("within", "final"), seeds=12, test="e_value"), Store(tmp_path)
     lost = set()
@@ -84,6 +105,7 @@ def test_an_e_value_says_which_seeds_it_waits_for(tmp_path):
         text = answer(gather(Design(chosen), store, images=False))
         assert f"takes seeds in their order, and waits for seed {seed} of final to end." in text
         assert "no seed has a score" not in text
+        assert "No plan is stored" in text
 
 
 def test_five_seeds_show_what_sign_flips_of_them_cannot(tmp_path):

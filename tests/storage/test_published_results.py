@@ -36,6 +36,22 @@ def test_every_published_trial_is_found_as_done(called, tmp_path, study):
     assert len(trials) == len(found) == len(list((PUBLISHED / study / "results" / "trials").iterdir()))
 
 
+REPORTS = sorted(path.parent for path in (TESTS.parent / "reports").glob("*/report.md"))
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.name)
+def test_what_is_published_today_is_taken_in_whole_and_found_as_done(called, tmp_path, report):
+    """Tries of tuned arms, too, whose splits have digests of their own."""
+    assert called("import", report)[0] == 0
+    own = report / "study.yaml"
+    study = own if own.is_file() else TESTS.parent / "studies" / f"{report.name}.yaml"
+    status, out, err = called("status", study, "--scale", "laptop", "--json")
+    assert status == 0, err
+    trials = json.loads(out)
+    assert {trial["status"] for trial in trials} == {"done"}
+    assert len(trials) == len(list((report / "results" / "trials").iterdir()))
+
+
 def test_they_are_found_in_an_object_store_too(called, s3):
     study = STUDIES[0]
     folder, bucket = PUBLISHED / study / "results", Store(s3)

@@ -30,14 +30,14 @@ def _sentences(evidence: Evidence) -> list[str]:
         why = f"all {ended} trials that ended did so without a score" if ended else "no trial has ended yet"
         return [f"There is nothing to answer with: {why}."]
     planned = evidence.comparisons_in(metric)
-    comparisons, added = [c for c in planned if c.effect.n], evidence.standing.added
+    comparisons = [c for c in planned if c.effect.n]
     if not control.scores[metric] and not comparisons:
         return [f"Nothing can be compared: the control ({control.label}) has no finished trial."]
     nothing = _nothing(evidence, [c.arm for c in planned if not c.effect.n])
     over_all = [c for c in comparisons if len(c.datasets) > 1]
     said = verdicts(evidence, over_all) + verdicts(evidence, [c for c in comparisons if c not in over_all]) + nothing
     if not comparisons:
-        return said + _plan(evidence, planned) * added
+        return said + _plan(evidence, planned)
     return said + population(evidence) + evidence.doubts + _plan(evidence, planned) + _cautions(evidence, comparisons)
 
 
