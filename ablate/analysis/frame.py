@@ -25,7 +25,7 @@ from ablate.storage import Result, Store
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from ablate.analysis.evidence import Evidence, Row
+    from ablate.analysis.evidence import Comparison, Evidence, Row
 
 Cells = dict[str, Any]  # a row by the names of its columns
 
@@ -90,7 +90,7 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "high": Column("float", "of the metric", "its upper end"),
         "image_low": Column("float", "of the metric", "lower end of the 95 % interval over draws of test images"),
         "image_high": Column("float", "of the metric", "its upper end"),
-        "p": Column("float", "", "of the study's test, before any correction"),
+        "p": Column("float", "", "of the study's test, before any correction; nan until all planned seeds ended"),
         "p_holm": Column("float", "", "corrected for all comparisons and looks; primary metric only"),
         "p_equivalent": Column("float", "", "the same of no difference beyond the margin; nan without a margin"),
         "look": Column("float", "seeds", "at the look that the verdict is of; nan without looks"),
@@ -221,6 +221,12 @@ def _trials(evidence: "Evidence") -> Iterator[Cells]:
         }
 
 
+def _p(comparison: "Comparison") -> float:
+    """None of the primary metric before it may be looked at."""
+    early = comparison.verdict == "undecided" and math.isnan(comparison.p_holm)
+    return math.nan if early else comparison.effect.p
+
+
 def _effects(evidence: "Evidence") -> Iterator[Cells]:
     study = evidence.study
     for comparison in evidence.comparisons:
@@ -232,7 +238,7 @@ def _effects(evidence: "Evidence") -> Iterator[Cells]:
             "metric": comparison.metric, "primary": comparison.metric == evidence.primary, "seeds": effect.n,
             "mean_control": effect.mean_control, "mean": effect.mean_level, "difference": effect.diff,
             "sd": effect.sd_diff, "low": effect.low, "high": effect.high, "image_low": comparison.image_low,
-            "image_high": comparison.image_high, "p": effect.p, "p_holm": comparison.p_holm,
+            "image_high": comparison.image_high, "p": _p(comparison), "p_holm": comparison.p_holm,
             "p_equivalent": comparison.p_equivalent,
             "look": math.nan if comparison.look is None else float(comparison.look),
             "detectable": comparison.detectable, "verdict": comparison.verdict or "",

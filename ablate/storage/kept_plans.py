@@ -203,7 +203,7 @@ def standing(design: Design, plans: list[KeptPlan], results: Mapping[str, Result
     earlier = [plan for plan in alike if own is None or (plan.when, plan.digest) < (own.when, own.digest)]
     later = [plan for plan in alike if plan is not own and plan not in earlier]
     blind, anytime = own is not None and _blind(own, earlier), _anytime(now, earlier)
-    deciding = _deciding(own or now, earlier, planned=own is not None)
+    deciding = _deciding([*earlier, own or now], planned=own is not None)
     fresh = tuple(seed for seed in seeds if seed in deciding)
     added = 0 < len(fresh) < len(seeds)
     sentences = _departures(now, earlier, blind=blind) + _later(now, later)
@@ -232,14 +232,26 @@ def _anytime(plan: KeptPlan, earlier: list[KeptPlan]) -> bool:
     return plan.rule.get("test") == "e_value" and all(_goes_on(before, plan) for before in earlier)
 
 
-def _deciding(plan: KeptPlan, earlier: list[KeptPlan], *, planned: bool = True) -> set[int]:
-    """The seeds that its verdicts rest on: where it adds some, those that were not known; else those of the plan before
-    it that it has, whatever was changed."""
-    if (planned and _blind(plan, earlier)) or _anytime(plan, earlier) or not earlier:
-        return set(plan.seeds)
-    if set(plan.seeds) <= {seed for before in earlier for seed in before.seeds}:
-        return set(plan.seeds) & _deciding(earlier[-1], earlier[:-1])
-    return set(plan.seeds) - _seen(plan, earlier)
+def _deciding(plans: list[KeptPlan], *, planned: bool) -> set[int]:
+    """The seeds that the verdicts of the last plan rest on, from all, the oldest first. `planned`: it is stored."""
+    decided: list[set[int]] = []
+    for at, plan in enumerate(plans):
+        earlier, stored = plans[:at], planned or at + 1 < len(plans)
+        if not earlier or (stored and _blind(plan, earlier)) or _anytime(plan, earlier):
+            decided.append(set(plan.seeds))
+        else:
+            decided.append(_left(plan, earlier, decided))
+    return decided[-1]
+
+
+def _left(plan: KeptPlan, earlier: list[KeptPlan], decided: list[set[int]]) -> set[int]:
+    """Where a plan adds seeds to the one before it, those that were not known; else, whatever was changed, those that
+    decided under the last plan that has any of them."""
+    seeds = set(plan.seeds)
+    added = seeds - set(earlier[-1].seeds)
+    if added and (fresh := seeds - _seen(plan, earlier)):
+        return fresh
+    return next((seeds & one for one in reversed(decided) if one & (added or seeds)), seeds)
 
 
 def _seen(own: KeptPlan, earlier: list[KeptPlan]) -> set[int]:
@@ -247,10 +259,8 @@ def _seen(own: KeptPlan, earlier: list[KeptPlan]) -> set[int]:
     plan that tuned otherwise nothing tells which had one."""
     if own.known_seeds is None:
         return {seed for plan in earlier for seed in plan.seeds}
-    tuned = own.rule.get("tune")
-    return {
-        seed for plan in earlier for seed in plan.seeds if seed in own.known_seeds or plan.rule.get("tune") != tuned
-    }
+    known, tuned = set(own.known_seeds), own.rule.get("tune")
+    return {seed for plan in earlier for seed in plan.seeds if seed in known or plan.rule.get("tune") != tuned}
 
 
 def _goes_on(old: KeptPlan, new: KeptPlan) -> bool:

@@ -174,6 +174,36 @@ def test_a_change_that_adds_no_seed_leaves_the_verdict_to_those_that_were_planne
     assert "before any result" not in found.sentences[0]
 
 
+SEQUENCES = {  # (seeds, how many were known) of each plan -> the seeds that decide under the last one
+    "a larger plan that was never trained": ([(32, 0), (8, 0), (16, 8)], range(8, 16)),
+    "dropped, then added": ([(32, 0), (12, 12), (24, 12)], range(12, 24)),
+    "added, dropped, added": ([(8, 0), (16, 8), (7, 16), (15, 16)], range(8, 15)),
+    "added, then fewer": ([(8, 0), (16, 8), (15, 16)], range(8, 15)),
+    "the first ones again": ([(8, 0), (16, 8), (7, 16)], range(7)),
+    "added twice": ([(8, 0), (16, 8), (24, 16)], range(16, 24)),
+}
+
+
+@pytest.mark.parametrize(("plans", "deciding"), SEQUENCES.values(), ids=SEQUENCES)
+def test_of_many_plans_known_seeds_never_decide_with_added_ones(tmp_path, plans, deciding):
+    store, known = Store(tmp_path), results(made_up.study(seeds=32))
+    for day, (seeds, there) in enumerate(plans, start=1):
+        had = {trial: one for trial, one in known.items() if one.seed < there}
+        dated(store, made_up.study(seeds=seeds), f"2026-01-{day:02}T00:00:00.000+00:00", known=had)
+    last = made_up.study(seeds=plans[-1][0])
+    assert kept_plans.standing(Design(last), kept_plans.read(store, last.name)[0], known).seeds == tuple(deciding)
+
+
+def test_the_same_seeds_by_another_test_and_back_stay_apart(tmp_path):
+    store, known = Store(tmp_path), results(made_up.study(seeds=16))
+    for day, (seeds, test, there) in enumerate([(8, None, 0), (16, None, 8), (8, "t", 16), (16, "t", 16)], start=1):
+        had = {trial: one for trial, one in known.items() if one.seed < there}
+        dated(store, made_up.study(seeds=seeds, test=test), f"2026-01-{day:02}T00:00:00.000+00:00", known=had)
+    last = made_up.study(seeds=16, test="t")
+    found = kept_plans.standing(Design(last), kept_plans.read(store, last.name)[0], known)
+    assert found.seeds == tuple(range(8, 16))
+
+
 def test_seeds_that_were_known_before_another_tuning_are_known(tmp_path):
     store, tunes = Store(tmp_path), [{"train.lr": [0.0001, 0.001]}, {"train.lr": [0.01, 0.1]}]
     one, other, more = (made_up.study(tune=tunes[at], seeds=seeds) for at, seeds in ((0, 8), (1, 8), (1, 16)))
