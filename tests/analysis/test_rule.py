@@ -134,6 +134,14 @@ def test_pooled_freedom_is_that_of_comparisons_with_one_control():
     assert 2 * variances.mean() ** 2 / variances.var() == pytest.approx(pooled_freedom([8] * 3), rel=0.05)
 
 
+def test_reading_a_study_as_it_grows_and_stopping_finds_what_the_docs_say():
+    """A fifth, from the seventh seed of 32 on: why there is no verdict before all planned seeds have ended."""
+    differences = np.random.default_rng(1).standard_normal((20_000, 32))
+    wrong = [scipy.stats.ttest_1samp(differences[:, :n], 0, axis=1).pvalue < 0.05 for n in range(7, 33)]
+    assert np.any(wrong, axis=0).mean() == pytest.approx(0.2, abs=0.02)
+    assert wrong[-1].mean() == pytest.approx(0.05, abs=0.005)
+
+
 def test_data_that_break_a_rule_are_named():
     calm = dict(enumerate(CONTROL))
     wide = {seed: 0.6 + 4 * (score - 0.6) for seed, score in calm.items()}
